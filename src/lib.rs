@@ -1,0 +1,7 @@
+//! devstack keeps a Docker stack recoverable. See ARCHITECTURE.md for the map of the house.
+//! The rooms, from the bottom up; a room knows only those above it in this list.
+
+pub mod model;
+pub mod spec;
+pub mod secrets;
+pub mod repository;

@@ -1,0 +1,25 @@
+//! What earlier applies on this machine measured. It lives in `.devstack/` and may be lost without harm.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ids::{RepositoryId, RepositoryName};
+use super::units::{ByteSize, Span};
+
+/// From the journal: how long steps took, when an apply was last seen, which repositories were here.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct History {
+    /// By `action/service` (`take/shop`, `restore/shop`) or `action/repository`: the newest samples last.
+    pub samples: BTreeMap<String, Vec<Sample>>,
+    pub last_apply: Option<Timestamp>,
+    pub known_repositories: BTreeMap<RepositoryName, RepositoryId>,
+}
+
+/// One measured step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    pub bytes: ByteSize,
+    pub took: Span,
+}

@@ -1,0 +1,165 @@
+//! What was seen of the world, and what could not be seen, with the reason.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{DataRead, Level, Proof, Verdict};
+use super::ids::{
+    KeyId, LeaseId, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId, StackName,
+};
+use super::record::Generation;
+use super::retention::Rule;
+use super::run::Manifest;
+use super::units::{ByteSize, Span};
+
+/// A field that was seen, or the reason why not. Nothing that overwrites or deletes may rest on an Unknown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Observed<T> {
+    Known(T),
+    Unknown { reason: String },
+}
+
+impl<T> Observed<T> {
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown { .. } => None,
+        }
+    }
+}
+
+/// Everything that was looked at, at one time. One part that can't be reached never hides the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    pub at: Timestamp,
+    pub took: Span,
+    pub services: BTreeMap<ServiceName, Observed<SourceState>>,
+    pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,
+}
+
+/// The state of a service's data. Each engine defines what the three mean for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceState {
+    /// Positively not there: the file or folder does not exist.
+    Gone,
+    /// There, and holding nothing.
+    Empty,
+    /// There, with data; about this many bytes.
+    HasData { bytes: ByteSize },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepositoryState {
+    /// The store answered, and there is no repository at that place.
+    Absent {
+        /// For each declared key that can be generated: its file is not there yet. The planner generates only then.
+        ungenerated_keys: Vec<usize>,
+        /// A repository was here when an earlier apply looked, as the local journal tells: a disk that is not mounted
+        /// looks the same, so creating a new one is held.
+        known_before: Option<RepositoryId>,
+    },
+    Present(Box<RepositoryFacts>),
+}
+
+/// What an opened repository holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryFacts {
+    pub id: RepositoryId,
+    pub keys: Vec<ObservedKey>,
+    /// The key that opened it.
+    pub opened_with: Option<KeyId>,
+    /// Runs of this stack, oldest first.
+    pub runs: Vec<Run>,
+    /// Service snapshots of this stack whose run has no manifest: interrupted, or still being taken.
+    pub unsealed: Vec<UnsealedRun>,
+    pub approved_rules: BTreeMap<PolicyName, Rule>,
+    pub accepted_shrinks: Vec<(RunId, ServiceName)>,
+    pub used_plans: Vec<PlanId>,
+    pub generation: Option<Generation>,
+    pub data_reads: Vec<DataRead>,
+    /// When the repository's oldest snapshot was written: packs are due to be read from then on.
+    pub oldest: Option<Timestamp>,
+    /// Bytes of all files.
+    pub size: ByteSize,
+    /// Packs that an earlier prune marked and that go once the grace is over.
+    pub marked: Option<Marked>,
+    pub leases: Vec<LeaseFact>,
+    /// Locks that a restic program holds: a prune waits for them.
+    pub restic_locks: usize,
+}
+
+/// Packs marked by a prune: the first of its two phases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// When the oldest of them was marked.
+    pub since: Timestamp,
+    pub bytes: ByteSize,
+}
+
+/// A key file of the repository. Its label says for which declared key devstack wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedKey {
+    pub id: KeyId,
+    /// As `spec::Key::label` gives it; none for a key that devstack did not write.
+    pub label: Option<String>,
+    /// An encrypted copy of its password lies beside the repository.
+    pub sidecar: bool,
+}
+
+/// A sealed run with all that is known of it in one repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    pub manifest: Manifest,
+    /// The snapshot that holds the manifest.
+    pub record: SnapshotId,
+    /// Oldest first.
+    pub proofs: Vec<Proof>,
+    /// Service snapshots that the manifest names but the repository no longer lists.
+    pub lost: Vec<SnapshotId>,
+}
+
+impl Run {
+    /// The latest verdict on `level`, with its time. A later failure revokes an earlier pass.
+    pub fn latest(&self, level: Level) -> Option<(Timestamp, &Verdict)> {
+        self.proofs.iter().rev().find_map(|proof| proof.levels.get(&level).map(|verdict| (proof.at, verdict)))
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.manifest.is_complete() && self.lost.is_empty()
+    }
+
+    /// Complete, and the latest word on structure, artifacts and content is that each passed.
+    pub fn is_verified(&self) -> bool {
+        self.is_complete() && Level::PROOF.iter().all(|level| matches!(self.latest(*level), Some((_, Verdict::Passed))))
+    }
+
+    /// A verification has failed and nothing later passed.
+    pub fn is_damaged(&self) -> bool {
+        !self.lost.is_empty()
+            || Level::PROOF.iter().any(|level| matches!(self.latest(*level), Some((_, Verdict::Failed(_)))))
+    }
+}
+
+/// Service snapshots of a run that has no manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsealedRun {
+    pub run: RunId,
+    pub policy: PolicyName,
+    /// Each with its service and the time it was written.
+    pub snapshots: Vec<(SnapshotId, ServiceName, Timestamp)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseFact {
+    pub id: LeaseId,
+    pub stack: StackName,
+    /// `user@host pid 4711`.
+    pub owner: String,
+    pub expires: Timestamp,
+    pub alive: bool,
+}

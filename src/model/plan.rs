@@ -1,0 +1,149 @@
+//! A plan: the steps, and a report of what it is waiting on. Both are to be read.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ids::{Digest, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, StackName};
+use super::step::{Approval, Step};
+use super::units::{ByteSize, Span};
+
+/// The version of the plan's JSON; a reader refuses another one.
+pub const PLAN_FORMAT: u32 = 1;
+
+#[must_use = "a plan that nobody reads changes nothing and warns nobody"]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub format: u32,
+    pub id: PlanId,
+    pub devstack_version: String,
+    pub stack: StackName,
+    /// The time that the plan was made for: every age and slot in it is reckoned from here.
+    pub now: Timestamp,
+    /// How long the look at the world took.
+    pub observed_in: Span,
+    pub spec_digest: Digest,
+    /// What it was made against: it applies to these repositories in these generations and to no others.
+    pub lineage: Vec<Lineage>,
+    pub steps: Vec<Step>,
+    pub report: Report,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    pub repository: RepositoryName,
+    /// None where the plan creates it.
+    pub id: Option<RepositoryId>,
+    pub generation: u64,
+}
+
+/// What the plan is waiting on and what it left alone: not a summary of the steps.
+#[must_use = "an unread report warns nobody"]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// What could not be looked at, and what was therefore not planned.
+    pub unknown: Vec<Note>,
+    /// What waits, or is kept back, and on what.
+    pub waiting: Vec<Note>,
+    /// What the world holds and the file does not name: kept until `forget`.
+    pub undeclared: Vec<Note>,
+    /// Differences that are reported and not acted on.
+    pub drift: Vec<Note>,
+    /// Resources that are as declared.
+    pub unchanged: Vec<Note>,
+    pub recovery: RecoveryForecast,
+    pub exposure: Vec<Exposure>,
+}
+
+/// A resource and a sentence about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub resource: String,
+    pub text: String,
+}
+
+impl Note {
+    pub fn new(resource: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { resource: resource.into(), text: text.into() }
+    }
+}
+
+/// How long the stack would take to come back, from what was measured.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RecoveryForecast {
+    /// In the order of the dependency graph.
+    pub services: Vec<ServiceForecast>,
+    /// The chain of services that decides the time, first to last.
+    pub critical_path: Vec<ServiceName>,
+    /// The length of the critical path; none when a service on no path has ever been measured.
+    pub predicted: Option<Span>,
+    pub rto: Option<Span>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceForecast {
+    pub service: ServiceName,
+    pub after: Vec<ServiceName>,
+    pub predicted: Option<Span>,
+    pub basis: Basis,
+    pub bytes: Option<ByteSize>,
+    pub rto: Option<Span>,
+}
+
+/// Where a predicted time comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// Restores of this service that ran.
+    Restored,
+    /// The proof's reading back and checking; no restore has run yet.
+    ReadBack,
+    /// Nothing was ever measured.
+    NeverMeasured,
+}
+
+/// How much would be lost now, per service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exposure {
+    pub service: ServiceName,
+    /// The newest complete and verified run that holds it, with the start of that run.
+    pub last_good: Option<(RunId, RepositoryName, Timestamp)>,
+    pub rpo: Option<Span>,
+    pub policies: Vec<PolicyName>,
+    /// The next slot of any schedule that names it.
+    pub next: Option<Timestamp>,
+}
+
+impl Exposure {
+    /// How old the last good run is at `now`.
+    pub fn age(&self, now: Timestamp) -> Option<Span> {
+        self.last_good.as_ref().map(|(_, _, started)| Span::between(*started, now))
+    }
+
+    /// Missed: an objective is declared, and the last good run is older or there is none.
+    pub fn is_missed(&self, now: Timestamp) -> bool {
+        self.rpo.is_some_and(|rpo| self.age(now).is_none_or(|age| age > rpo))
+    }
+}
+
+impl RecoveryForecast {
+    /// The prediction for the stack, or for any service with an objective of its own, is over its objective.
+    pub fn is_missed(&self) -> bool {
+        let over = |predicted: Option<Span>, rto: Option<Span>| matches!((predicted, rto), (Some(p), Some(r)) if p > r);
+        over(self.predicted, self.rto) || self.services.iter().any(|service| over(service.predicted, service.rto))
+    }
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    pub fn step(&self, id: super::step::StepId) -> Option<&Step> {
+        self.steps.iter().find(|step| step.id == id)
+    }
+
+    /// The steps that need somebody's word.
+    pub fn held(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| matches!(step.approval, Approval::Needed { .. }))
+    }
+}

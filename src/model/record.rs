@@ -1,0 +1,82 @@
+//! The small records that devstack keeps beside the data, each a snapshot of its own in the repository.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{DataRead, Proof};
+use super::ids::{Digest, PlanId, PolicyName, RunId, ServiceName};
+use super::retention::Rule;
+use super::run::Manifest;
+
+/// What a record says. Its kind is also a tag of its snapshot, `record:KIND`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    Manifest(Box<Manifest>),
+    Proof(Proof),
+    DataRead(DataRead),
+    ShrinkAccepted(ShrinkAccepted),
+    RuleApproved(RuleApproved),
+    PlanUsed(PlanUsed),
+    Generation(Generation),
+}
+
+impl Record {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Manifest(_) => "manifest",
+            Self::Proof(_) => "proof",
+            Self::DataRead(_) => "data-read",
+            Self::ShrinkAccepted(_) => "shrink-accepted",
+            Self::RuleApproved(_) => "rule-approved",
+            Self::PlanUsed(_) => "plan-used",
+            Self::Generation(_) => "generation",
+        }
+    }
+
+    /// The run that the record speaks of; such records go when the run is forgotten.
+    pub fn run(&self) -> Option<&RunId> {
+        match self {
+            Self::Manifest(manifest) => Some(&manifest.run),
+            Self::Proof(proof) => Some(&proof.run),
+            Self::ShrinkAccepted(mark) => Some(&mark.run),
+            Self::DataRead(_) | Self::RuleApproved(_) | Self::PlanUsed(_) | Self::Generation(_) => None,
+        }
+    }
+}
+
+/// Somebody has looked at a shrunken source and said that it is right.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShrinkAccepted {
+    pub format: u32,
+    pub run: RunId,
+    pub service: ServiceName,
+    pub at: Timestamp,
+}
+
+/// The retention rule that somebody approved for a policy; forgetting under it needs no further approval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuleApproved {
+    pub format: u32,
+    pub policy: PolicyName,
+    pub rule: Rule,
+    pub at: Timestamp,
+}
+
+/// A saved plan that was applied: it is not applied again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanUsed {
+    pub format: u32,
+    pub plan: PlanId,
+    pub at: Timestamp,
+}
+
+/// Counts the applied changes of what is declared (keys, retention, repositories), not takes or proofs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    pub format: u32,
+    pub number: u64,
+    pub spec_digest: Digest,
+    pub plan: PlanId,
+    pub at: Timestamp,
+}

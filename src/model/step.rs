@@ -1,0 +1,336 @@
+//! A step: one external act that can be repeated safely, with why it is there and what it waits for.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ids::{KeyId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId};
+use super::retention::Rule;
+use super::run::Shrink;
+use super::units::{ByteSize, Span};
+
+/// The number of a step in its plan, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(pub u32);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("#{}", self.0))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub id: StepId,
+    pub action: Action,
+    /// Why, at the level of fields: `last run 26 h old, slot 02:15 missed`.
+    pub causes: Vec<String>,
+    pub effect: Effect,
+    pub approval: Approval,
+    pub waits: Vec<Wait>,
+    /// Looked at again just before the step runs.
+    pub preconditions: Vec<Precondition>,
+    pub estimate: Estimate,
+}
+
+/// What a step waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Wait {
+    pub step: StepId,
+    pub on: WaitOn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitOn {
+    /// Runs only if that step succeeded.
+    Success,
+    /// Runs once that step has ended, whatever the end: a manifest is written of a failed run too.
+    End,
+}
+
+/// What the step does to what is already there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Adds or reads.
+    Safe,
+    /// Interrupts a service.
+    Restarts,
+    OverwritesData,
+    DeletesData,
+}
+
+impl Effect {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Restarts => "restarts",
+            Self::OverwritesData => "overwrites data",
+            Self::DeletesData => "deletes data",
+        }
+    }
+}
+
+/// Whether somebody has to say yes, beyond `--yes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    NotNeeded,
+    /// Retention under the rule that was approved before.
+    ByRule,
+    /// Held until the prompt, a reviewed saved plan, or `--approve TOKEN`; the token is `KIND:RESOURCE`.
+    Needed {
+        token: String,
+        reason: String,
+    },
+}
+
+/// A fact that must still hold when the step is about to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precondition {
+    RepositoryAbsent {
+        repository: RepositoryName,
+    },
+    RepositoryIs {
+        repository: RepositoryName,
+        id: RepositoryId,
+    },
+    /// No complete run carries this slot yet. If one does, the step counts as done.
+    SlotOpen {
+        repository: RepositoryName,
+        policy: PolicyName,
+        slot: Timestamp,
+    },
+    /// The source has data: emptiness is never backed up as a good run.
+    SourceHasData {
+        service: ServiceName,
+    },
+    /// Each of these runs is still there, complete and verified.
+    Verified {
+        repository: RepositoryName,
+        runs: Vec<RunId>,
+    },
+    /// No lease but ours lives in the repository, and no restic lock.
+    Exclusive {
+        repository: RepositoryName,
+    },
+}
+
+/// How long it will take, and where the number comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Estimate {
+    pub time: Option<Span>,
+    pub bytes: Option<ByteSize>,
+}
+
+/// The external acts. The plan leaves no choices: all that a step needs to know stands in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Writes a new random passphrase, mode 0600, where the file says `generate: true` and no repository exists.
+    GenerateKey {
+        repository: RepositoryName,
+        key: usize,
+    },
+    /// Makes a new repository, with the operable key `key` of the file.
+    CreateRepository {
+        repository: RepositoryName,
+        key: usize,
+    },
+    /// Adds the key number `key` of the file.
+    AddKey {
+        repository: RepositoryName,
+        key: usize,
+        label: String,
+    },
+    RemoveKey {
+        repository: RepositoryName,
+        id: KeyId,
+        label: String,
+    },
+    /// Records a retention rule as approved.
+    ApproveRule {
+        repository: RepositoryName,
+        policy: PolicyName,
+        rule: Rule,
+    },
+    /// Writes the manifest of a run that an earlier apply left without one, as incomplete.
+    SealInterrupted {
+        repository: RepositoryName,
+        run: RunId,
+        policy: PolicyName,
+        snapshots: Vec<(SnapshotId, ServiceName, Timestamp)>,
+    },
+    /// Reads one service into one repository.
+    Take(Take),
+    /// Writes the manifest of the run that the takes before it belong to.
+    Seal {
+        repository: RepositoryName,
+        run: RunId,
+        policy: PolicyName,
+        slot: Option<Timestamp>,
+        expected: Vec<ServiceName>,
+        parent: Option<RunId>,
+        base: RunId,
+    },
+    /// Copies a complete run into another repository, stream by stream, each hashed on the way, and seals it there.
+    Copy {
+        run: RunId,
+        from: RepositoryName,
+        to: RepositoryName,
+        policy: PolicyName,
+    },
+    /// Verifies structure, artifacts and content of a run and writes the evidence.
+    Prove {
+        repository: RepositoryName,
+        run: RunId,
+    },
+    /// Reads and hashes all packs whose ids begin with one of these bytes.
+    ReadData {
+        repository: RepositoryName,
+        parts: Vec<u8>,
+    },
+    /// Records that a shrunken source was looked at and is right.
+    AcceptShrink {
+        repository: RepositoryName,
+        run: RunId,
+        service: ServiceName,
+        shrink: Shrink,
+    },
+    /// Forgets runs of a policy: their snapshots, proofs and manifests, manifests first.
+    Forget {
+        repository: RepositoryName,
+        policy: PolicyName,
+        runs: Vec<RunId>,
+        keep: Vec<RunId>,
+    },
+    /// Two-phase prune: packs that nothing needs are marked, and go after the grace.
+    Prune {
+        repository: RepositoryName,
+    },
+    Restore(Restore),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Take {
+    pub repository: RepositoryName,
+    pub service: ServiceName,
+    pub run: RunId,
+    pub policy: PolicyName,
+    pub slot: Option<Timestamp>,
+    /// The service's snapshot in the parent run: unchanged files are not read again.
+    pub parent: Option<SnapshotId>,
+    /// Plain bytes of the parent, to see a source that has shrunk.
+    pub parent_bytes: Option<ByteSize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restore {
+    pub repository: RepositoryName,
+    pub service: ServiceName,
+    pub run: RunId,
+    pub snapshot: SnapshotId,
+    pub target: RestoreTarget,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreTarget {
+    /// Into a folder that does not exist yet or is empty.
+    Beside { folder: PathBuf },
+    /// Over the live data.
+    InPlace,
+}
+
+impl Action {
+    /// What the step is called in the journal, in samples and in JSON.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::GenerateKey { .. } => "generate key",
+            Self::CreateRepository { .. } => "create",
+            Self::AddKey { .. } => "add key",
+            Self::RemoveKey { .. } => "remove key",
+            Self::ApproveRule { .. } => "approve rule",
+            Self::SealInterrupted { .. } => "seal interrupted",
+            Self::Take(_) => "take",
+            Self::Seal { .. } => "seal",
+            Self::Copy { .. } => "copy",
+            Self::Prove { .. } => "prove",
+            Self::ReadData { .. } => "read data",
+            Self::AcceptShrink { .. } => "accept shrink",
+            Self::Forget { .. } => "forget",
+            Self::Prune { .. } => "prune",
+            Self::Restore(_) => "restore",
+        }
+    }
+
+    /// The resource it acts on: `shop/backup`, `repository/local`, `local/nightly/retention`.
+    pub fn resource(&self) -> String {
+        match self {
+            Self::GenerateKey { repository, .. }
+            | Self::AddKey { repository, .. }
+            | Self::RemoveKey { repository, .. } => format!("repository/{repository}/keys"),
+            Self::CreateRepository { repository, .. } | Self::Prune { repository } => {
+                format!("repository/{repository}")
+            }
+            Self::ReadData { repository, .. } => format!("repository/{repository}/data"),
+            Self::ApproveRule { repository, policy, .. } | Self::Forget { repository, policy, .. } => {
+                format!("{repository}/{policy}/retention")
+            }
+            Self::SealInterrupted { repository, run, .. }
+            | Self::Seal { repository, run, .. }
+            | Self::Prove { repository, run } => format!("{repository}/{run}"),
+            Self::Copy { run, to, .. } => format!("{to}/{run}"),
+            Self::Take(take) => format!("{}/backup", take.service),
+            Self::AcceptShrink { service, .. } => format!("{service}/backup"),
+            Self::Restore(restore) => format!("{}/data", restore.service),
+        }
+    }
+
+    /// The repositories that it writes to: what a lease is needed for.
+    pub fn writes(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::GenerateKey { .. } | Self::Restore(_) => None,
+            Self::CreateRepository { repository, .. }
+            | Self::AddKey { repository, .. }
+            | Self::RemoveKey { repository, .. }
+            | Self::ApproveRule { repository, .. }
+            | Self::SealInterrupted { repository, .. }
+            | Self::Seal { repository, .. }
+            | Self::Prove { repository, .. }
+            | Self::ReadData { repository, .. }
+            | Self::AcceptShrink { repository, .. }
+            | Self::Forget { repository, .. }
+            | Self::Prune { repository } => Some(repository),
+            Self::Copy { to, .. } => Some(to),
+            Self::Take(take) => Some(&take.repository),
+        }
+    }
+
+    /// Forgetting, pruning and removing keys allow no other writer.
+    pub fn is_exclusive(&self) -> bool {
+        matches!(self, Self::RemoveKey { .. } | Self::Forget { .. } | Self::Prune { .. })
+    }
+
+    /// Changes what is declared, so that it moves the generation: keys, retention, repositories; not takes or proofs.
+    pub fn moves_generation(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateRepository { .. } | Self::AddKey { .. } | Self::RemoveKey { .. } | Self::ApproveRule { .. }
+        )
+    }
+
+    /// The key under which its time is remembered: what it does, and to whom.
+    pub fn sample_key(&self) -> String {
+        match self {
+            Self::Take(take) => format!("take/{}", take.service),
+            Self::Restore(restore) => format!("restore/{}", restore.service),
+            other => format!("{}/{}", other.verb(), other.writes().map_or("-", RepositoryName::as_str)),
+        }
+    }
+}

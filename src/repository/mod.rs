@@ -1,0 +1,3 @@
+//! The restic-format store: the only room that knows rustic_core.
+
+pub mod objects;

@@ -1,0 +1,5 @@
+//! Secret references and where they resolve.
+
+mod secret;
+
+pub use secret::Secret;

@@ -1,0 +1,262 @@
+//! The types of `devstack.yaml`. What is accepted here works today; nothing else is accepted.
+//!
+//! Enums are externally tagged, with no `flatten` and no untagged ones, so that every error has its place in the file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::ids::{Digest, PolicyName, RepositoryName, ServiceName, StackName};
+use crate::model::retention::Rule;
+use crate::model::units::Span;
+
+/// The desired state of one stack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The version of this format: 1.
+    pub version: u32,
+    /// The name of the stack: lower-case letters, digits, `-` and `_`.
+    pub stack: StackName,
+    /// What is backed up.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Where backups go.
+    pub repositories: BTreeMap<RepositoryName, Repository>,
+    /// Which services are backed up when, to where, and how long they are kept.
+    pub backup: BTreeMap<PolicyName, Policy>,
+    /// How fast the stack must come back and how much may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Where its data is, and of which kind.
+    pub source: Source,
+    /// The services that must be back before this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<ServiceName>,
+}
+
+/// The kind of data; each has an engine of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    /// An SQLite database file, taken through SQLite's own online backup.
+    Sqlite(SqliteSource),
+    /// Files and folders of this machine.
+    Files(FilesSource),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteSource {
+    /// The database file; relative to the folder of devstack.yaml.
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilesSource {
+    /// Files, folders or globs (`*`, `**`, `?`, `[a-z]`, `{a,b}`); relative to the folder of devstack.yaml.
+    /// Each must match something.
+    pub paths: Vec<String>,
+    /// Globs of what is left out, matched against the path and against every trailing part of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// A folder on this machine; relative to the folder of devstack.yaml. `~` is the home folder.
+    pub path: PathBuf,
+    /// The keys that open it. At least one must work without a person: a passphrase, an age identity or a gpg secret key.
+    pub keys: Vec<Key>,
+    /// The zstd level, 1 to 19; 3 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Key {
+    /// A passphrase that opens the repository, for devstack and for plain restic.
+    Passphrase(Passphrase),
+    /// A GPG recipient (a fingerprint, or an address that names one key). Its random password is encrypted to it.
+    Gpg(String),
+    /// A random password, encrypted by gpg with a passphrase of yours.
+    GpgSymmetric(SecretRef),
+    /// An age recipient, `age1…`. Its random password is encrypted to it.
+    Age(String),
+    /// A file with an age identity, `AGE-SECRET-KEY-1…`, or the variable that holds one. Opens the repository, and is
+    /// its own recipient.
+    AgeIdentity(SecretRef),
+}
+
+/// Where a secret's value is found. Exactly one of the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRef {
+    /// An environment variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// A file, mode 0600 or 0400; a final newline is not part of the secret. `~` is the home folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+/// Where the passphrase is found. Exactly one of `env`, `file` and `prompt`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Passphrase {
+    /// An environment variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// A file, mode 0600 or 0400; a final newline is not part of the secret. `~` is the home folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Ask on the terminal. Such a key cannot serve a scheduled run.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prompt: bool,
+    /// With `file`: make a random passphrase there when neither it nor the repository exists.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub generate: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// `all`, or a list of names.
+    pub services: Services,
+    /// When a run is due. Without it a run is taken once, and then by `devstack backup` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// The repositories, each of which gets every run. The first that can be reached is read into, the others get copies.
+    pub to: Vec<RepositoryName>,
+    /// Which runs stay. Without it, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Rule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+}
+
+/// Which services a policy names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Services {
+    All,
+    Named(Vec<ServiceName>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Minute, hour, day of month, month, day of week.
+    pub cron: String,
+    /// An IANA time zone, such as Europe/Berlin; UTC if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// Every byte of the repositories is read and hashed within this time, a part at each apply.
+    pub data_every: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// How much may be lost: the largest age of the last good run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo: Option<Span>,
+    /// How long the whole stack may take to come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rto: Option<Span>,
+    /// Objectives of single services, where they differ.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<ServiceName, Objective>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rto: Option<Span>,
+}
+
+impl Spec {
+    /// SHA-256 of what the file says, whatever its comments and order.
+    pub fn digest(&self) -> Digest {
+        // BTreeMaps and fixed field order make the JSON canonical; a Spec has no map with keys other than strings.
+        Digest::of(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// The services that `policy` names, in order of name.
+    pub fn services_of(&self, policy: &Policy) -> Vec<ServiceName> {
+        match &policy.services {
+            Services::All => self.services.keys().cloned().collect(),
+            Services::Named(names) => {
+                let mut names = names.clone();
+                names.sort();
+                names.dedup();
+                names
+            }
+        }
+    }
+
+    pub fn rpo_of(&self, service: &ServiceName) -> Option<Span> {
+        let recovery = self.recovery.as_ref()?;
+        recovery.services.get(service).and_then(|objective| objective.rpo).or(recovery.rpo)
+    }
+
+    /// The service's own recovery time objective; the stack's one is for the whole.
+    pub fn rto_of(&self, service: &ServiceName) -> Option<Span> {
+        self.recovery.as_ref()?.services.get(service).and_then(|objective| objective.rto)
+    }
+}
+
+impl Source {
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Files(_) => "files",
+        }
+    }
+}
+
+impl Key {
+    /// What the repository's key file is labelled with, so that a declared key finds its own without trying them all.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Passphrase(Passphrase { env: Some(name), .. }) => format!("passphrase env {name}"),
+            Self::Passphrase(Passphrase { file: Some(path), .. }) => format!("passphrase file {}", path.display()),
+            Self::Passphrase(_) => "passphrase prompt".to_owned(),
+            Self::Gpg(recipient) => format!("gpg {recipient}"),
+            Self::GpgSymmetric(secret) => format!("gpg-symmetric {}", secret.place()),
+            Self::Age(recipient) => format!("age {recipient}"),
+            Self::AgeIdentity(secret) => format!("age-identity {}", secret.place()),
+        }
+    }
+}
+
+impl SecretRef {
+    /// Where it is found, never what it is.
+    pub fn place(&self) -> String {
+        match self {
+            Self { env: Some(name), .. } => format!("env {name}"),
+            Self { file: Some(path), .. } => format!("file {}", path.display()),
+            Self { env: None, file: None } => "nowhere".to_owned(),
+        }
+    }
+}
