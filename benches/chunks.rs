@@ -10,7 +10,7 @@ use devstack::model::cancel::Cancel;
 use devstack::model::ids::{PolicyName, RunId, ServiceName, StackName};
 use devstack::model::units::ByteSize;
 use devstack::repository::{
-    ArchiveRequest, DeclaredKey, Entry, EntryKind, EntryMeta, KeyMaterial, Site, Store, StoreOptions, Tags,
+    ArchiveRequest, ChunkSizes, DeclaredKey, Entry, EntryKind, EntryMeta, KeyMaterial, Site, Store, StoreOptions, Tags,
 };
 use devstack::secrets::Secret;
 use rusqlite::Connection;
@@ -83,7 +83,9 @@ fn store(folder: &Path, kib: u64) -> Result<Store, Box<dyn Error>> {
         label: "passphrase env BENCH".to_owned(),
         material: KeyMaterial::Passphrase(Secret::new("made for a bench".to_owned())),
     };
-    let options = StoreOptions { chunk_size: Some(ByteSize(kib * 1024)), ..StoreOptions::default() };
+    let average = usize::try_from(kib * 1024)?;
+    let chunks = ChunkSizes { min: average / 2, average, max: average * 8 };
+    let options = StoreOptions { chunks: Some(chunks), ..StoreOptions::default() };
     Ok(Store::create(&Site::new(folder.to_owned()), &key, &options)?)
 }
 

@@ -9,18 +9,20 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::session::Session;
 use super::{Consent, TextOrJson, consent, known_service, outcome, status};
-use crate::apply::executor::{ExecuteOptions, execute, exit_code};
+use crate::apply::executor::{ExecuteOptions, execute};
+use crate::apply::exit::exit_code;
 use crate::apply::interrupt;
 use crate::apply::journal::Journal;
+use crate::apply::lease::Lease;
 use crate::apply::progress::{self, ProgressKind};
 use crate::apply::steps::World;
 use crate::model::cancel::Cancel;
-use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
+use crate::model::ids::{PlanId, PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::outcome::ApplyOutcome;
 use crate::model::plan::Plan;
 use crate::model::units::Span;
-use crate::plan::{Request, render, saved};
+use crate::plan::{ForgetSelection, Request, render, saved};
 
 #[derive(Debug, Args)]
 pub(super) struct ApplyArguments {
@@ -50,8 +52,14 @@ pub(super) struct BackupArguments {
 #[derive(Debug, Args)]
 pub(super) struct ForgetArguments {
     /// The runs to forget, as `devstack backups` lists them.
-    #[arg(required = true)]
+    #[arg(required_unless_present_any = ["policy", "service"])]
     runs: Vec<RunId>,
+    /// Runs of this policy.
+    #[arg(long)]
+    policy: Option<PolicyName>,
+    /// Runs that hold this service, such as one that was taken out of the file.
+    #[arg(long)]
+    service: Option<ServiceName>,
     /// Only in this repository.
     #[arg(long)]
     repository: Option<RepositoryName>,
@@ -86,7 +94,12 @@ pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, F
 
 pub(super) fn forget(file: &Path, arguments: &ForgetArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
-    let request = Request::Forget { runs: arguments.runs.clone(), repository: arguments.repository.clone() };
+    let request = Request::Forget(ForgetSelection {
+        repository: arguments.repository.clone(),
+        policy: arguments.policy.clone(),
+        service: arguments.service.clone(),
+        runs: arguments.runs.clone(),
+    });
     carry_out(&session, &request, None, Span::ZERO, &arguments.consent, false)
 }
 
@@ -114,7 +127,9 @@ pub(super) fn carry_out(
         .build()
         .map_err(|error| Failure::caused(Exit::Unexpected, "starting", &error))?;
     let cancel = Cancel::new();
-    runtime.block_on(async { interrupt::listen(cancel.clone()) });
+    let _listening = runtime
+        .block_on(async { interrupt::listen(cancel.clone(), |text| eprintln!("{text}")) })
+        .map_err(|error| Failure::caused(Exit::Unexpected, "listening for signals", &error))?;
 
     let lease = session.lease(&cancel)?;
     session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
@@ -129,10 +144,10 @@ pub(super) fn carry_out(
         None => session.plan(&observation, request, now)?,
     };
     if consent.format == TextOrJson::Text {
-        print!("{}", render::text(&plan, &session.zone, false));
+        print!("{}", render::text(&plan, &session.layout(false)));
     }
     if plan.is_empty() {
-        lease.release();
+        release(lease)?;
         return finish(session, &observation, &plan, None, consent, strict);
     }
     let approvals = consent::ask(&plan, consent, is_saved)?;
@@ -155,7 +170,7 @@ pub(super) fn carry_out(
     note_repositories(&journal, &observation)?;
     let kind = match consent.format {
         TextOrJson::Json => ProgressKind::Json,
-        TextOrJson::Text => ProgressKind::for_terminal(),
+        TextOrJson::Text => ProgressKind::for_people(),
     };
     let events = progress::receiver(kind, &plan);
     let options = ExecuteOptions { parallel: usize::from(consent.parallel), ..ExecuteOptions::default() };
@@ -170,6 +185,11 @@ pub(super) fn carry_out(
     finish(session, &after, &plan, Some(&outcome), consent, strict)
 }
 
+/// A lease that could not be taken away is said so: the next apply would wait for it.
+pub(super) fn release(lease: Lease) -> Result<(), Failure> {
+    lease.release().map_err(|error| Failure::caused(Exit::Unexpected, "releasing the lease", &error))
+}
+
 fn refuse_stale(
     session: &Session,
     plan: &Plan,
@@ -177,17 +197,24 @@ fn refuse_stale(
     now: Timestamp,
     max_age: Span,
 ) -> Result<(), Failure> {
-    let used = observation.repositories.values().filter_map(|state| match state {
-        Observed::Known(RepositoryState::Present(facts)) => Some(facts.used_plans.iter().cloned()),
-        Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
-    });
+    let used: Vec<PlanId> = observation.repositories
+        .values()
+        .filter_map(|state| match state {
+            Observed::Known(RepositoryState::Present(facts)) => Some(facts.used_plans.iter().cloned()),
+            Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
+        })
+        .flatten()
+        .collect();
+    // What a plan made now would be made against.
+    let lineage = session.plan(observation, &Request::Converge, now)?.lineage;
     let context = saved::SavedContext {
-        spec_digest: session.loaded.digest.clone(),
-        stack: session.loaded.spec.stack.clone(),
-        repositories: Session::lineage(observation),
-        used_plans: used.flatten().collect(),
+        spec_digest: &session.loaded.digest,
+        stack: &session.loaded.spec.stack,
+        lineage: &lineage,
+        used_plans: &used,
         now,
         max_age,
+        devstack_version: env!("CARGO_PKG_VERSION"),
     };
     saved::refuse(plan, &context).map_err(|stale| Failure::caused(Exit::Stale, "the saved plan is stale", &stale))
 }
@@ -222,6 +249,9 @@ fn finish(
             }
         }
         TextOrJson::Json => println!("{}", outcome::json(plan, outcome, &left)),
+    }
+    if let Some(reason) = outcome.and_then(|outcome| outcome.unjournalled.as_ref()) {
+        eprintln!("error: {reason}");
     }
     let exit = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)));
     let missed = left.report.recovery.is_missed() || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
 use super::session::{Session, write_private};
+use crate::model::plan::Plan;
 use crate::plan::{Request, render};
 
 #[derive(Debug, Args)]
@@ -46,15 +47,15 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
     let observation = session.observe(now);
     let plan = session.plan(&observation, &Request::Converge, now)?;
     let printed = match arguments.format {
-        PlanFormat::Text => render::text(&plan, &session.zone, arguments.all),
-        PlanFormat::Json => render::json(&plan),
+        PlanFormat::Text => render::text(&plan, &session.layout(arguments.all)),
+        PlanFormat::Json => json(&plan)?,
         PlanFormat::Markdown => render::markdown(&plan, &session.zone),
         PlanFormat::Mermaid => render::mermaid(&plan),
         PlanFormat::Dot => render::dot(&plan),
     };
     print!("{printed}");
     if let Some(path) = &arguments.out {
-        write_private(path, render::json(&plan).as_bytes())
+        write_private(path, json(&plan)?.as_bytes())
             .map_err(|error| Failure::caused(Exit::Input, &format!("saving the plan to {}", path.display()), &error))?;
         eprintln!("saved as {}; carry it out with `devstack apply {}`", path.display(), path.display());
     }
@@ -66,4 +67,8 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
     } else {
         Exit::Done
     })
+}
+
+fn json(plan: &Plan) -> Result<String, Failure> {
+    render::json(plan).map_err(|error| Failure::caused(Exit::Unexpected, "writing the plan as JSON", &error))
 }

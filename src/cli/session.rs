@@ -1,6 +1,5 @@
 //! What every verb begins with: the file read, the repositories at hand, the history, the time.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +9,9 @@ use jiff::tz::TimeZone;
 
 use super::error::{Exit, Failure};
 use crate::apply::journal::Journal;
-use crate::apply::lease::{self, Holder, Lease, LeaseError, SystemClock};
+use crate::apply::clock::SystemClock;
+use crate::apply::host::Holder;
+use crate::apply::lease::{self, Lease, LeaseError};
 use crate::engines::Workrooms;
 use crate::model::cancel::Cancel;
 use crate::model::history::History;
@@ -18,6 +19,7 @@ use crate::model::ids::RepositoryName;
 use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::plan::Plan;
 use crate::observe::{self, Stores};
+use crate::plan::render::TextOptions;
 use crate::plan::{self, Request};
 use crate::repository::objects::Objects;
 use crate::spec::read::{self, Loaded};
@@ -48,6 +50,11 @@ impl Session {
 
     pub(super) fn rooms(&self) -> Workrooms {
         Workrooms::new(self.state.join("work"))
+    }
+
+    /// How plans are laid out for this reader.
+    pub(super) fn layout(&self, all: bool) -> TextOptions {
+        TextOptions { zone: self.zone.clone(), all }
     }
 
     /// Looks at the world. Leases are part of it.
@@ -87,33 +94,12 @@ impl Session {
                 reachable.push((name.clone(), self.objects(name)?));
             }
         }
-        Lease::acquire(reachable, &Holder::this_process(), &self.loaded.spec.stack, Arc::new(SystemClock), cancel.clone())
+        Lease::acquire(reachable, &Holder::here(), &self.loaded.spec.stack, Arc::new(SystemClock), cancel.clone())
             .map_err(|error| match &error {
                 LeaseError::Locked { .. } => Failure::caused(Exit::Locked, "locked", &error)
                     .hint("wait for it, or if that process is gone for good: `devstack unlock ID`"),
                 _ => Failure::caused(Exit::Unexpected, "taking the lease", &error),
             })
-    }
-
-    /// The ids and generations that a saved plan is compared with.
-    pub(super) fn lineage(observation: &Observation) -> BTreeMap<RepositoryName, plan::saved::RepositoryNow> {
-        observation
-            .repositories
-            .iter()
-            .filter_map(|(name, state)| match state {
-                Observed::Known(RepositoryState::Present(facts)) => Some((
-                    name.clone(),
-                    plan::saved::RepositoryNow {
-                        id: Some(facts.id.clone()),
-                        generation: facts.generation.as_ref().map_or(0, |generation| generation.number),
-                    },
-                )),
-                Observed::Known(RepositoryState::Absent { .. }) => {
-                    Some((name.clone(), plan::saved::RepositoryNow { id: None, generation: 0 }))
-                }
-                Observed::Unknown { .. } => None,
-            })
-            .collect()
     }
 }
 

@@ -1,31 +1,28 @@
 //! `unlock ID`: remove a lease whose holder is gone for good.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::{Exit, Failure};
 use super::session::Session;
-use crate::apply::lease;
-use crate::model::ids::LeaseId;
+use crate::apply::clock::SystemClock;
+use crate::apply::lease::{self, UnlockError};
+use crate::model::ids::{LeaseId, RepositoryName};
+use crate::repository::objects::Objects;
 
 pub(super) fn run(file: &Path, id: &LeaseId) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
-    let mut removed = Vec::new();
-    let mut there = Vec::new();
-    for name in session.stores.names() {
-        let objects = session.objects(name)?;
-        let leases = lease::list(objects.as_ref(), &lease::SystemClock)
-            .map_err(|error| Failure::caused(Exit::Unexpected, &format!("listing the leases in {name}"), &error))?;
-        if leases.iter().any(|lease| lease.id == *id) {
-            lease::unlock(objects.as_ref(), id)
-                .map_err(|error| Failure::caused(Exit::Unexpected, &format!("removing the lease from {name}"), &error))?;
-            removed.push(name.to_string());
-        }
-        there.extend(leases.into_iter().map(|lease| format!("{} of {} in {name}", lease.id, lease.owner)));
+    let repositories: Vec<(RepositoryName, Arc<dyn Objects>)> = session
+        .stores
+        .names()
+        .map(|name| Ok((name.clone(), session.objects(name)?)))
+        .collect::<Result<_, Failure>>()?;
+    let removed = lease::unlock(&repositories, id, &SystemClock).map_err(|error| {
+        let exit = if matches!(error, UnlockError::NoSuchLease { .. }) { Exit::Input } else { Exit::Unexpected };
+        Failure::caused(exit, "unlock", &error)
+    })?;
+    for (repository, lease) in removed {
+        println!("Removed lease {id} of {} from repository {repository}.", lease.owner);
     }
-    if removed.is_empty() {
-        let hint = if there.is_empty() { "no lease is held at all".to_owned() } else { format!("held: {}", there.join("; ")) };
-        return Err(Failure::new(Exit::Input, format!("there is no lease {id}")).hint(hint));
-    }
-    println!("Removed lease {id} from {}.", removed.join(", "));
     Ok(Exit::Done)
 }

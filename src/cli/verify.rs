@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::error::{Exit, Failure};
 use super::session::Session;
-use super::{TextOrJson, status};
+use super::{TextOrJson, apply, status};
 use crate::apply::interrupt;
 use crate::apply::lease::Lease;
 use crate::apply::steps::{ProofOf, prove_run, read_parts};
@@ -65,7 +65,9 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
         .build()
         .map_err(|error| Failure::caused(Exit::Unexpected, "starting", &error))?;
     let cancel = Cancel::new();
-    runtime.block_on(async { interrupt::listen(cancel.clone()) });
+    let _listening = runtime
+        .block_on(async { interrupt::listen(cancel.clone(), |text| eprintln!("{text}")) })
+        .map_err(|error| Failure::caused(Exit::Unexpected, "listening for signals", &error))?;
     let lease = session.lease(&cancel)?;
     let names: Vec<RepositoryName> = session.stores.names().cloned().collect();
     let mut found = Vec::new();
@@ -87,7 +89,7 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
     if let Ok(plan) = session.plan(&observation, &Request::Converge, now) {
         status::remember(&session, &observation, &plan, now)?;
     }
-    lease.release();
+    apply::release(lease)?;
     print(&found, arguments.format);
     Ok(exit(&found, cancel.is_cancelled()))
 }
@@ -131,7 +133,7 @@ fn look(
         here.hurt.extend(facts.runs.iter().map(|run| run.manifest.run.clone()));
     }
     here.hurt.extend(hurt_by_snapshots(&facts, &damages));
-    for unsealed in facts.unsealed.iter().filter(|unsealed| lease.run_in_progress() != Some(&unsealed.run)) {
+    for unsealed in facts.unsealed.iter() {
         here.files.push(format!("run {} has snapshots and no manifest: interrupted, or its manifest is gone", unsealed.run));
         here.hurt.insert(unsealed.run.clone());
     }
