@@ -3,5 +3,6 @@
 
 pub mod model;
 pub mod spec;
+pub mod plan;
 pub mod secrets;
 pub mod repository;
