@@ -20,6 +20,8 @@ def make_site(folder: Path, chance: random.Random, files: int = 12) -> None:
     for number in range(files):
         path = folder / f"part-{number % 3}" / f"page {number}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Anew each time: an earlier one may be read-only.
+        path.unlink(missing_ok=True)
         path.write_bytes(b"" if number == 0 else chance.randbytes(chance.randrange(1, 40_000)))
         path.chmod(chance.choice([0o644, 0o600, 0o755, 0o440]))
         when = 1_600_000_000 + chance.randrange(100_000_000)

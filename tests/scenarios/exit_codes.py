@@ -105,7 +105,6 @@ def a_source_that_disappears_fails_the_run_and_the_others_finish(world: World) -
     stack = small_stack(world)
     stack.devstack("apply", "--yes")
     before = stack.runs()
-    # The next run starts in another second, or it would have the id of the first.
     (stack.folder / "data/shop.db").unlink()
     stack.devstack("backup", expect=7)
     new = [run for name, run in stack.runs().items() if name not in before]
