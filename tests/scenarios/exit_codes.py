@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 
 from content import quickstart_data
 from scenario import World, must, scenario
@@ -136,17 +135,16 @@ def interrupt(stack: Stack, which: signal.Signals) -> tuple[int, str]:
 
     def taking() -> bool:
         must(process.poll() is None, "apply ended before it took anything")
-        return any("take" in str(record) for record in stack.journal_records())
+        return stack.is_taking("bulk")
 
     try:
-        wait_until(taking, "a record of a take in the journal")
+        wait_until(taking, "the journal to say that a take has begun")
         os.kill(process.pid, which)
         said, _ = process.communicate(timeout=120)
-    except (Exception, subprocess.TimeoutExpired):
-        process.kill()
-        said, _ = process.communicate()
-        print(said)
-        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+            print(process.communicate()[0])
     print(said)
     return process.returncode, said
 

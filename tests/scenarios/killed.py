@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -111,9 +112,8 @@ class Life:
 
 def sealed_by_the_journal(stack: Stack) -> set[str]:
     """The runs whose sealing the journal calls done; the resource of a seal is `REPOSITORY/RUN`."""
-    ended = [record for record in stack.journal_records() if record.get("event") == "ended"]
-    seals = [record for record in ended if record.get("verb") == "seal" and "done" in str(record.get("outcome"))]
-    return {str(record["resource"]).split("/")[-1] for record in seals}
+    entries = [entry for entry in stack.journal_entries() if (entry.kind, entry.verb) == ("step_ended", "seal")]
+    return {entry.resource.split("/")[-1] for entry in entries if entry.ended == "done"}
 
 
 def must_list(sealed: set[str], runs: dict[str, Run]) -> None:
@@ -164,11 +164,13 @@ def run_and_kill(stack: Stack, verb: list[str], kill: Kill) -> str:
     if process.returncode != -signal.SIGKILL:
         must(process.returncode == 0, f"{verb} was not killed and ended with {process.returncode}")
         return "too late"
-    records = stack.journal_records()
-    if len(records) <= lines_before:
-        return "before the first record"
-    last = records[-1]
-    return " ".join(str(last[name]) for name in ("event", "verb", "resource") if name in last) or "a record"
+    entries = stack.journal_entries()
+    return without_run(str(entries[-1])) if len(entries) > lines_before else "before the first record"
+
+
+def without_run(place: str) -> str:
+    """The run's id out of a resource: where kills fell is to be counted."""
+    return re.sub(r"\d{8}T\d{6}Z-\S+", "RUN", place)
 
 
 # What a round kills: the apply that makes everything from nothing; a backup; or the apply that forgets what a backup

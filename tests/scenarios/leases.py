@@ -29,7 +29,7 @@ def apply_held_in_the_middle(stack: Stack) -> Iterator[int]:
 
     def taking() -> bool:
         must(process.poll() is None, "apply ended before it took anything")
-        return bool(lease_files(stack)) and any("take" in str(record) for record in stack.journal_records())
+        return bool(lease_files(stack)) and stack.is_taking("bulk")
 
     try:
         wait_until(taking, "an apply that takes, with its lease")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -34,6 +35,27 @@ class Outcome:
             return json.loads(self.out)
         except json.JSONDecodeError as error:
             raise Broken(f"`devstack {' '.join(self.arguments)}` did not print JSON: {error}\n{self.out}") from error
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the journal: the one place that knows how it is written."""
+
+    kind: str
+    verb: str
+    resource: str
+    ended: str
+
+    @classmethod
+    def read(cls, line: bytes) -> Entry:
+        try:
+            [(kind, fields)] = json.loads(line)["entry"].items()
+        except (ValueError, KeyError, AttributeError) as error:
+            raise Broken(f"a whole line of the journal is not a record: {line!r}") from error
+        return cls(kind, fields.get("verb", ""), fields.get("resource", ""), str(fields.get("ended", "")))
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.kind, self.verb, self.resource) if part)
 
 
 class Stack:
@@ -97,25 +119,22 @@ class Stack:
     def runs(self) -> dict[str, Run]:
         return runs_in(self.devstack("backups", "--format", "json").json())
 
-    def journal_records(self) -> list[dict[str, Any]]:
+    def journal_entries(self) -> list[Entry]:
         """The whole lines of the journal; a line that a kill cut short is not one."""
         try:
-            text = self.journal.read_text(errors="replace")
+            lines = self.journal.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
-        records = []
-        for line in text.split("\n")[:-1]:
-            if line.strip():
-                try:
-                    records.append(json.loads(line))
-                except json.JSONDecodeError:
-                    continue
-        return records
+        return [Entry.read(line) for line in lines]
+
+    def is_taking(self, service: str) -> bool:
+        """A take of the service has begun, and has not ended."""
+        resource = f"{service}/backup"
+        kinds = [entry.kind for entry in self.journal_entries() if (entry.verb, entry.resource) == ("take", resource)]
+        return bool(kinds) and kinds[-1] == "step_started"
 
     def copy_to(self, folder: Path) -> Stack:
         """The same stack elsewhere, its repository and cache included."""
-        import shutil
-
         shutil.copytree(self.folder, folder, symlinks=True)
         other = Stack(self.world, folder)
         other.environment = dict(self.environment)
