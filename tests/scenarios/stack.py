@@ -150,15 +150,16 @@ class Run:
 
 
 def runs_in(document: Any) -> dict[str, Run]:
-    """The runs in what `backups --format json` prints: every object with a run's id and `complete`. The one place that
+    """The runs in what `backups --format json` prints: every object with a manifest and `complete`. The one place that
     knows that shape."""
     found: dict[str, Run] = {}
 
     def look(value: Any) -> None:
         if isinstance(value, dict):
-            run = value.get("run")
-            if isinstance(run, str) and isinstance(value.get("complete"), bool):
-                found[run] = Run(run, value["complete"], bool(value.get("verified", False)), value)
+            manifest = value.get("manifest")
+            if isinstance(manifest, dict) and isinstance(value.get("complete"), bool):
+                run = manifest["run"]
+                found[run] = Run(run, value["complete"], value["verified"], value)
             for inner in value.values():
                 look(inner)
         elif isinstance(value, list):
