@@ -11,6 +11,7 @@ pub mod progress;
 pub mod retry;
 pub mod runner;
 mod schedule;
+pub mod steps;
 
 #[cfg(test)]
 mod plans;

@@ -1,0 +1,207 @@
+"""The parts of the test command, and the summary at its end. Called by tests/run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cargo_tests import CargoRun, Name, cargo_test
+
+TOP = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack-tests"
+ORACLES = ["restic", "age", "age-keygen", "gpg", "sqlite3"]
+
+
+@dataclass
+class Part:
+    """What one part did. Checks (format, lint, documentation) are no tests: a failed one counts, a passed one does not."""
+
+    name: str
+    passed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    checks: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    # Each with its reason; the number of them is what "skipped" counts.
+    left_out: dict[str, str] = field(default_factory=dict)
+    # Tests that another part runs. They are left out only if that part was not asked for.
+    deferred: dict[Name, str] = field(default_factory=dict)
+
+    def fail(self, what: str) -> None:
+        self.failed += 1
+        self.failures.append(what)
+
+    def check(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+        heading(f"{self.name}: {name}")
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, env=os.environ | (environment or {}))
+        if done.returncode == 0:
+            self.checks.append(name)
+        else:
+            self.fail(f"{name}: `{' '.join(command)}` ended with {done.returncode}")
+
+    def count(self, run: CargoRun, command: str) -> None:
+        self.passed += run.passed
+        self.failed += run.failed
+        self.failures += [f"{name.test} ({name.target})" for name in run.failed_tests]
+        if run.broke:
+            self.fail(f"`{command}` ended with {run.exit_code} and no test said why")
+
+
+def heading(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def quick(part: Part, _: dict[str, Part]) -> None:
+    """What needs nothing but cargo: format, lint, tests, documentation."""
+    part.check("format", ["cargo", "fmt", "--all", "--check"])
+    part.check("lint", ["cargo", "clippy", "--all-targets", "--", "-D", "warnings"])
+    heading("quick: cargo test")
+    run = cargo_test([])
+    part.count(run, "cargo test")
+    part.deferred = run.ignored_tests
+    if run.passed + run.failed == 0:
+        part.fail("`cargo test` ran no test at all")
+    part.check("documentation", ["cargo", "doc", "--no-deps"], {"RUSTDOCFLAGS": "-D warnings"})
+
+
+def oracles(part: Part, parts: dict[str, Part]) -> None:
+    """What is compared with programs that nobody here wrote: ignored Rust tests, and scenarios with the real binary."""
+    missing = install(part)
+    ignored_rust_tests(part, parts.get("quick"), missing)
+    scenarios(part, missing)
+
+
+def install(part: Part) -> dict[str, str]:
+    """The programs that could not be made available, each with the reason."""
+    heading("oracles: the programs to compare with")
+    done = subprocess.run(
+        [TOP / "tests/tools/install"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    print(done.stdout, end="", flush=True)
+    os.environ["PATH"] = f"{CACHE / 'bin'}:{os.environ['PATH']}"
+    told = {fields[1]: fields for line in done.stdout.splitlines() if len(fields := line.split(maxsplit=2)) == 3}
+    missing: dict[str, str] = {}
+    for program in ORACLES:
+        if program not in told:
+            missing[program] = "the installer ended before it came to it"
+        elif told[program][0] == "missing":
+            missing[program] = told[program][2]
+    # Where nobody reads along, a program that could not be had must not look like a success.
+    if os.environ.get("CI") and missing:
+        for program, reason in missing.items():
+            part.fail(f"{program} is missing ({reason}), and CI is set")
+    return missing
+
+
+def ignored_rust_tests(part: Part, quick_part: Part | None, missing: dict[str, str]) -> None:
+    heading("oracles: cargo test -- --ignored")
+    arguments = ["--ignored", "--exact"]
+    left_out: set[str] = set()
+    if missing:
+        ignored = quick_part.deferred if quick_part else reasons_of_ignored()
+        for name, reason in ignored.items():
+            if wanted := sorted(program for program in missing if program in reason.replace(",", " ").split()):
+                left_out.add(name.test)
+                part.left_out[f"{name.test} ({name.target})"] = f"needs {', '.join(wanted)}"
+    for test in sorted(left_out):
+        arguments += ["--skip", test]
+    part.count(cargo_test(["--", *arguments]), "cargo test -- --ignored")
+    if quick_part:
+        quick_part.deferred = {}
+
+
+def reasons_of_ignored() -> dict[Name, str]:
+    """`--list` gives no reasons, so the ignored tests are asked for by name, which names them without running them."""
+    listed = subprocess.run(
+        ["cargo", "test", "--", "--ignored", "--list", "--format", "terse"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )
+    names = [line.removesuffix(": test") for line in listed.stdout.splitlines() if line.endswith(": test")]
+    return cargo_test(["--", "--exact", *names]).ignored_tests if names else {}
+
+
+def scenarios(part: Part, missing: dict[str, str]) -> None:
+    heading("oracles: scenarios with the real binary")
+    built = subprocess.run(["cargo", "build", "--release", "--bin", "devstack"], stdin=subprocess.DEVNULL)
+    if built.returncode != 0:
+        part.fail("the release binary did not build, so no scenario could run")
+        return
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [
+            sys.executable, str(TOP / "tests/scenarios/run.py"), "--binary", str(target / "release/devstack"),
+            "--report", str(report),
+        ]
+        for program, reason in missing.items():
+            command += ["--missing", f"{program}={reason}"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL)
+        results = json.loads(report.read_text()) if report.exists() else []
+    for result in results:
+        if result["outcome"] == "passed":
+            part.passed += 1
+        elif result["outcome"] == "skipped":
+            part.left_out[f"scenario: {result['scenario']}"] = result["reason"]
+        else:
+            part.fail(f"scenario: {result['scenario']}")
+    if not results or (done.returncode != 0 and all(result["outcome"] != "failed" for result in results)):
+        part.fail(f"the scenario runner ended with {done.returncode} and did not say why")
+
+
+PARTS: dict[str, Callable[[Part, dict[str, Part]], None]] = {"quick": quick, "oracles": oracles}
+
+
+def summarize(parts: list[Part], not_asked_for: list[str]) -> int:
+    """Prints what ran and what did not, and gives the exit code. A run in which no test ran is a failure."""
+    for part in parts:
+        for name, reason in part.deferred.items():
+            part.left_out[f"{name.test} ({name.target})"] = reason or "ignored; `tests/run oracles` runs it"
+    passed = sum(part.passed for part in parts)
+    failed = sum(part.failed for part in parts)
+    skipped = sum(len(part.left_out) for part in parts)
+    heading("Summary")
+    print(f"{'part':<10} {'passed':>7} {'failed':>7} {'skipped':>8} {'seconds':>8}  checks that passed")
+    for part in parts:
+        counts = f"{part.passed:>7} {part.failed:>7} {len(part.left_out):>8} {part.seconds:>8.0f}"
+        print(f"{part.name:<10} {counts}  {', '.join(part.checks) or '-'}")
+    if not_asked_for:
+        print(f"not asked for: {', '.join(not_asked_for)}")
+    for part in parts:
+        for failure in part.failures:
+            print(f"FAILED    {part.name}: {failure}")
+        for what, why in part.left_out.items():
+            print(f"left out  {part.name}: {what}: {why}")
+    if passed + failed == 0:
+        print("no test ran: that is a failure too")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    return 1 if failed or passed == 0 else 0
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--list"]:
+        print("\n".join(PARTS))
+        return 0
+    unknown = [name for name in arguments if name not in PARTS]
+    if unknown:
+        print(f"tests/run: no part is called {unknown[0]}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    os.chdir(TOP)
+    chosen = [name for name in PARTS if not arguments or name in arguments]
+    parts: dict[str, Part] = {}
+    for name in chosen:
+        part = parts[name] = Part(name)
+        started = time.monotonic()
+        PARTS[name](part, parts)
+        part.seconds = time.monotonic() - started
+    return summarize(list(parts.values()), [name for name in PARTS if name not in chosen])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
