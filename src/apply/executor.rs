@@ -16,7 +16,7 @@ use super::schedule::{Malformed, Schedule};
 use crate::model::cancel::Cancel;
 use crate::model::outcome::{ApplyOutcome, Event, FailureKind, StepOutcome};
 use crate::model::plan::Plan;
-use crate::model::run::LONGEST_RUN;
+use crate::model::retention::LONGEST_RUN;
 use crate::model::step::{Action, Approval, Step, StepId};
 use crate::model::units::Span;
 

@@ -245,7 +245,7 @@ fn finish(
     match consent.format {
         TextOrJson::Text => {
             if let Some(outcome) = outcome {
-                print!("{}", outcome::text(outcome, &left, now));
+                print!("{}", outcome::text(outcome, &left));
             }
         }
         TextOrJson::Json => println!("{}", outcome::json(plan, outcome, &left)),

@@ -73,7 +73,7 @@ fn row(session: &Session, repository: &RepositoryName, run: &Run, now: Timestamp
         lines::ago(manifest.started, now),
         manifest.bytes().to_string(),
         manifest.taken().map(|(_, taken)| taken.added).sum::<crate::model::units::ByteSize>().to_string(),
-        printable(&state(run)),
+        printable(&state(run)).into_owned(),
     ]
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use jiff::Timestamp;
 use serde_json::json;
 
 use crate::model::outcome::{ApplyOutcome, StepOutcome};
@@ -11,7 +10,7 @@ use crate::model::step::{Action, StepId};
 use crate::plan::render;
 
 /// For a person: failures, what is held, what was done, what to do now, and what is left.
-pub(super) fn text(outcome: &ApplyOutcome, left: &Plan, now: Timestamp) -> String {
+pub(super) fn text(outcome: &ApplyOutcome, left: &Plan) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "\ndevstack apply   plan {}   took {}\n", outcome.plan.short(), outcome.took);
     let mut rows: Vec<(u8, String)> = outcome.steps.iter().map(|(id, action, came)| row(*id, action, came)).collect();
@@ -29,7 +28,7 @@ pub(super) fn text(outcome: &ApplyOutcome, left: &Plan, now: Timestamp) -> Strin
     if !advice.is_empty() {
         let _ = writeln!(out, "\n{}", advice.join("\n"));
     }
-    let _ = write!(out, "\n{}", render::recovery_and_exposure(left, now));
+    let _ = write!(out, "\n{}", render::standing(left));
     let _ = writeln!(out, "\n{}", summary(outcome, left));
     out
 }
@@ -44,8 +43,9 @@ fn row(id: StepId, action: &Action, came: &StepOutcome) -> (u8, String) {
         StepOutcome::Done(done) => (4, "done", done.summary.clone()),
         StepOutcome::AlreadyDone { reason } => (4, "done", format!("already: {reason}")),
     };
-    let resource = render::printable(&action.resource());
-    (rank, format!("  {word:<8} {id:>4}  {resource:<28} {:<12} {}", action.verb(), render::printable(&text)))
+    let resource = action.resource();
+    let (resource, text) = (render::printable(&resource), render::printable(&text));
+    (rank, format!("  {word:<8} {id:>4}  {resource:<28} {:<12} {text}", action.verb()))
 }
 
 fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {

@@ -216,7 +216,7 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
         .map(|line| {
             vec![
                 line.repository.to_string(),
-                render::printable(&line.state),
+                render::printable(&line.state).into_owned(),
                 format!("{} runs, {} verified", line.runs, line.verified),
                 line.size.map_or("-".to_owned(), |size| size.to_string()),
                 line.all_data_read_since.map_or("not all read yet".to_owned(), |at| format!("all read since {}", lines::time(at, &session.zone))),

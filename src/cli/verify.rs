@@ -127,7 +127,12 @@ fn look(
     }
     let broken = |kind: FileKind| damages.iter().any(|damage| damage.kind == kind);
     let store = session.stores.open_around(name, &damages)?;
-    let facts = store.facts(&session.loaded.spec.stack)?;
+    let (facts, unreadable) = store.facts_around(&session.loaded.spec.stack)?;
+    for record in unreadable {
+        let of = record.run.as_ref().map_or(String::new(), |run| format!(" of run {run}"));
+        here.files.push(format!("the {}{of} cannot be read: {}", record.kind, crate::model::chain(&record.source)));
+        here.hurt.extend(record.run);
+    }
     if broken(FileKind::Index) {
         // The index is what finds every run's data: until it is rebuilt, none of them can be counted on.
         here.hurt.extend(facts.runs.iter().map(|run| run.manifest.run.clone()));

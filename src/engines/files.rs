@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::meta::{meta, with_xattrs};
 use super::files_walk::{BELOW_BASE, ELSEWHERE, Found, Selection};
 use super::{Engine, EngineError, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
-use crate::repository::{ArchiveRequest, Entry, EntryKind, EntryMeta, Listing, Reader, RestoreOptions};
+use crate::repository::{ArchiveRequest, Entry, EntryKind, Listing, Reader, RestoreOptions};
 use crate::spec::file::FilesSource;
 
 pub(super) struct Files {
@@ -58,7 +59,7 @@ fn entry(found: Found) -> io::Result<Entry> {
     } else {
         EntryKind::LocalFile(path.clone())
     };
-    let meta = EntryMeta::of(&metadata).with_xattrs(&path)?;
+    let meta = with_xattrs(meta(&metadata), &path)?;
     Ok(Entry { path: inside, meta, kind })
 }
 

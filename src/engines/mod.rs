@@ -6,6 +6,7 @@
 mod error;
 mod files;
 mod files_walk;
+mod meta;
 mod sqlite;
 mod workroom;
 

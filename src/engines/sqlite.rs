@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::meta::meta;
 use super::{Engine, EngineError, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken};
 use crate::model::cancel::Cancel;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
-use crate::repository::{ArchiveRequest, Entry, EntryKind, EntryMeta, Reader};
+use crate::repository::{ArchiveRequest, Entry, EntryKind, NodeFacts, Reader};
 
 pub(super) struct Sqlite {
     path: PathBuf,
@@ -241,7 +242,7 @@ impl Engine for Sqlite {
         let file = File::open(&copy).map_err(EngineError::io("reading the private copy of", &self.path))?;
         let entry = Entry {
             path: Path::new("/").join(self.name()),
-            meta: EntryMeta::of(&metadata),
+            meta: meta(&metadata),
             kind: EntryKind::Stream(Box::new(BufReader::new(file)) as Box<dyn Read + Send>),
         };
         let archived = request.store.archive(
@@ -303,11 +304,11 @@ impl Engine for Sqlite {
             copy_database(&from, &to, work.cancel).map_err(|error| self.copy_error("restoring into it", error))?;
         } else {
             remove_leftover_journals(&to)?;
-            let meta = reader.metadata(&taken.snapshot, &single_artifact(taken)?.name)?;
+            let meta = facts(reader, taken)?;
             fs::set_permissions(&copy, fs::Permissions::from_mode(meta.mode & 0o7777))
                 .map_err(EngineError::io("setting the mode of", &to))?;
-            if std::os::unix::fs::chown(&copy, Some(meta.uid), Some(meta.gid)).is_err() {
-                notes.push(format!("owner {}:{} could not be set (not running as root)", meta.uid, meta.gid));
+            if std::os::unix::fs::chown(&copy, meta.uid, meta.gid).is_err() {
+                notes.push(format!("the owner of {} could not be set (not running as root)", to.display()));
             }
             fs::rename(&copy, &to).map_err(EngineError::io("putting in place", &to))?;
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(EngineError::io("writing", folder))?;
@@ -336,6 +337,18 @@ fn remove_leftover_journals(database: &Path) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// Mode and owner that the database file had.
+fn facts(reader: &Reader, taken: &Taken) -> Result<NodeFacts, EngineError> {
+    let name = Path::new(&single_artifact(taken)?.name).to_owned();
+    for entry in reader.entries(&taken.snapshot)? {
+        let (path, facts) = entry?;
+        if path == name {
+            return Ok(facts);
+        }
+    }
+    Err(EngineError::Damaged { findings: vec![format!("the snapshot does not hold {}", name.display())] })
 }
 
 fn unknown(reason: String) -> Observed<SourceState> {

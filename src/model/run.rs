@@ -11,10 +11,6 @@ use super::units::{ByteSize, Span};
 /// The format of the records that devstack keeps in a repository; a reader refuses a newer one.
 pub const RECORD_FORMAT: u32 = 1;
 
-/// No step may run longer than a day. A prune's grace must be longer than this, or it could delete what a slow take has
-/// written and not yet named; a first take of several TiB over a slow line still fits in.
-pub const LONGEST_RUN: Span = Span::from_hours(24);
-
 /// What one run of one policy took into one repository. Stored there as `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::ids::{RepositoryName, RunId};
 use crate::model::outcome::FailureKind;
-use crate::repository::{DeclaredKey, KeyMaterial, RepositoryError, Site, Store, StoreOptions};
+use crate::repository::{Damage, DeclaredKey, KeyMaterial, RepositoryError, Site, Store, StoreOptions};
 use crate::secrets::{self, SecretError};
 use crate::spec::file::{Key, Repository, Spec};
 use crate::spec::paths;
@@ -87,6 +87,17 @@ impl Stores {
         let store = Store::open(&site, &self.usable_keys(name)?)
             .map_err(|source| StoreError::Repository { repository: name.clone(), source })?;
         Ok(Arc::clone(place.insert(Arc::new(store))))
+    }
+
+    /// The repository as far as it is whole, opened beside the damage for verification alone.
+    pub fn open_around(&self, name: &RepositoryName, damages: &[Damage]) -> Result<Arc<Store>, StoreError> {
+        if damages.is_empty() {
+            return self.open(name);
+        }
+        let site = self.site(name)?.around(damages);
+        Store::open(&site, &self.usable_keys(name)?)
+            .map(Arc::new)
+            .map_err(|source| StoreError::Repository { repository: name.clone(), source })
     }
 
     /// Makes the repository with its declared key number `key`.

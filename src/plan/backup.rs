@@ -115,7 +115,7 @@ impl<'a> Planner<'a> {
         let had_data = before.map(Taken::bytes).filter(|bytes| bytes.0 > 0);
         let service = take.service.clone();
         let seen = match state {
-            Some(SourceState::HasData { bytes }) => Some(bytes),
+            Some(SourceState::HasData { bytes }) => bytes,
             Some(SourceState::Gone | SourceState::Empty) => Some(ByteSize::default()),
             None => None,
         };

@@ -84,7 +84,8 @@ impl<'a> Planner<'a> {
             None => Err(unknown("it was not looked at".to_owned())),
             Some(Observed::Unknown { reason }) => Err(unknown(reason.clone())),
             Some(Observed::Known(SourceState::HasData { bytes })) => {
-                let reason = format!("overwrites {bytes} of live data");
+                let size = bytes.map_or_else(|| "the".to_owned(), |bytes| format!("{bytes} of"));
+                let reason = format!("overwrites {size} live data");
                 Ok(step.effect(Effect::OverwritesData).held(token, reason))
             }
             // Nothing is there now; something may be by the time it runs, so in place asks all the same.

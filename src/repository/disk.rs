@@ -2,10 +2,12 @@
 //! error while listing and goes on with a shorter list: to a prune, snapshots that could not be listed are snapshots that
 //! are gone. This one fails instead. It also syncs the folder after each rename and checks small files against their names.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
@@ -23,6 +25,8 @@ pub(super) struct Disk {
     shown_key: Option<Id>,
     /// Written under the id of the next key, before that key.
     sidecar: Option<Sidecar>,
+    /// Damaged files, by their ids: not listed, so that what is whole can be read around them.
+    hidden: Arc<BTreeSet<String>>,
 }
 
 /// The encrypted copy of a key's password.
@@ -42,7 +46,11 @@ pub(super) struct DamagedFile {
 
 impl Disk {
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), shown_key: None, sidecar: None }
+        Self { root: root.to_owned(), shown_key: None, sidecar: None, hidden: Arc::default() }
+    }
+
+    pub fn hiding(self, hidden: Arc<BTreeSet<String>>) -> Self {
+        Self { hidden, ..self }
     }
 
     pub fn showing_key(self, id: Id) -> Self {
@@ -85,6 +93,9 @@ impl Disk {
         }
         if kind == FileType::Key && self.shown_key.is_some() {
             files.retain(|(id, _)| Some(*id) == self.shown_key);
+        }
+        if !self.hidden.is_empty() {
+            files.retain(|(id, _)| !self.hidden.contains(&*id.to_hex()));
         }
         Ok(files)
     }

@@ -17,6 +17,16 @@ impl Store {
     /// Reads all records of the stack. One that cannot be read, or is of a newer format, is an error: leaving it out could
     /// make a forgotten floor or an unused plan of it. The leases are left empty.
     pub fn facts(&self, stack: &StackName) -> Result<RepositoryFacts, RepositoryError> {
+        match self.facts_around(stack)? {
+            (facts, unreadable) if unreadable.is_empty() => Ok(facts),
+            (_, mut unreadable) => Err(unreadable.swap_remove(0).source),
+        }
+    }
+
+    /// What can still be read where something is damaged, and what can't. For verification only: to a planner, a record
+    /// that is left out could be a floor that is forgotten.
+    pub fn facts_around(&self, stack: &StackName) -> Result<(RepositoryFacts, Vec<UnreadableRecord>), RepositoryError> {
+        let mut unreadable = Vec::new();
         let failed = |error| RepositoryError::store("read the snapshots", self.site.path(), error);
         let mut all = self.repository.get_all_snapshots().map_err(failed)?;
         all.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
@@ -29,13 +39,20 @@ impl Store {
         for file in all.iter().filter(|file| file.tags.contains("devstack") && file.tags.contains(&own)) {
             match tag(file, "record:") {
                 Some(kind) => {
-                    gathered.add(SnapshotId::new(hex(&file.id)), reader.record(file, kind)?, &present, &mut facts)
+                    let snapshot = SnapshotId::new(hex(&file.id));
+                    match reader.record(file, kind) {
+                        Ok(record) => gathered.add(snapshot, record, &present, &mut facts),
+                        Err(source) => {
+                            let run = tag(file, "run:").map(RunId::new);
+                            unreadable.push(UnreadableRecord { snapshot, kind: kind.to_owned(), run, source });
+                        }
+                    }
                 }
                 None => gathered.data.push(file),
             }
         }
         gathered.finish(&mut facts);
-        Ok(facts)
+        Ok((facts, unreadable))
     }
 
     /// What can be said without reading records.
@@ -76,6 +93,16 @@ impl Store {
         }
         Ok(marked)
     }
+}
+
+/// A record that is there and can't be read.
+#[derive(Debug)]
+pub struct UnreadableRecord {
+    pub snapshot: SnapshotId,
+    pub kind: String,
+    /// The run that it speaks of, by its tag.
+    pub run: Option<RunId>,
+    pub source: RepositoryError,
 }
 
 /// Records on their way into the facts; snapshots come oldest first.

@@ -4,6 +4,7 @@ mod age_key;
 mod archive;
 mod audit;
 mod chunks;
+mod copy;
 mod damage;
 mod disk;
 mod error;
@@ -24,8 +25,10 @@ mod store;
 mod structure;
 mod watched;
 
+pub use copy::Copied;
 pub use archive::{ArchiveRequest, Archived, Entry, EntryKind, EntryMeta, StreamAccount, Tags, Xattr};
 pub use damage::{Damage, FileKind, What};
+pub use facts::UnreadableRecord;
 pub use error::{Cause, RepositoryError};
 pub use keys::{DeclaredKey, KeyMaterial};
 pub use listing::Listing;

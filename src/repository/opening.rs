@@ -23,7 +23,7 @@ pub(super) fn repository(disk: Disk) -> Result<Repository<()>, Box<rustic_core::
 
 /// Opens with a key that is known already: no derivation.
 pub(super) fn reopen(site: &Site, master: &MasterKey) -> Result<Repository<OpenStatus>, RepositoryError> {
-    repository(Disk::new(site.path()))
+    repository(site.disk())
         .and_then(|repository| repository.open(&Credentials::Masterkey(master.clone())))
         .map_err(|error| RepositoryError::store("open", site.path(), error))
 }
@@ -108,7 +108,7 @@ fn password(site: &Site, key: &DeclaredKey, candidate: &ObservedKey) -> Result<S
 
 fn attempt(site: &Site, password: &Secret, id: &KeyId) -> Result<Attempt, RepositoryError> {
     let shown: Id = id.as_str().parse().map_err(|error| RepositoryError::store("open", site.path(), error))?;
-    let disk = Disk::new(site.path()).showing_key(shown);
+    let disk = site.disk().showing_key(shown);
     let opened = repository(disk).and_then(|repository| repository.open(&Credentials::password(password.expose())));
     match opened {
         Ok(repository) => Ok(Attempt::Opened(Box::new(repository))),

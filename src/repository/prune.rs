@@ -31,6 +31,7 @@ impl Store {
     /// Must be alone in the repository: the lease sees to that among devstacks, the locks of restic are looked at here.
     pub fn prune(&self, grace: Span) -> Result<Pruned, RepositoryError> {
         let failed = |error| RepositoryError::store("prune", self.site.path(), error);
+        assert!(self.site.is_whole(), "a prune that does not see a file takes it for gone");
         let locks = self.site.restic_locks()?;
         if locks > 0 {
             return Err(RepositoryError::ResticLocked { site: self.site.path().to_owned(), count: locks });

@@ -1,12 +1,15 @@
 //! The folder of a repository, and what can be said of it without a key.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::disk::UNFINISHED;
+use super::damage::Damage;
+use super::disk::{Disk, UNFINISHED};
 use super::error::RepositoryError;
 use super::objects::{LocalObjects, Objects};
 use crate::model::ids::KeyId;
@@ -20,6 +23,8 @@ pub(super) const KEY_HOST: &str = "devstack";
 #[derive(Debug, Clone)]
 pub struct Site {
     path: PathBuf,
+    /// Ids of damaged files that are to be read around.
+    hidden: Arc<BTreeSet<String>>,
 }
 
 /// Both are seen, never inferred from a failure to look.
@@ -43,7 +48,22 @@ struct KeyHead {
 
 impl Site {
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, hidden: Arc::default() }
+    }
+
+    /// The same place without the damaged files, so that verification can go on with what is whole. For reading and for
+    /// writing evidence; never for a prune, to which what is hidden would be gone.
+    pub fn around(&self, damages: &[Damage]) -> Self {
+        let hidden = damages.iter().map(|damage| damage.name.clone()).collect();
+        Self { path: self.path.clone(), hidden: Arc::new(hidden) }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.hidden.is_empty()
+    }
+
+    pub(super) fn disk(&self) -> Disk {
+        Disk::new(&self.path).hiding(Arc::clone(&self.hidden))
     }
 
     pub fn path(&self) -> &Path {
@@ -135,7 +155,7 @@ impl Site {
         for entry in fs::read_dir(&folder).map_err(|source| self.io("list", &folder, source))? {
             let entry = entry.map_err(|source| self.io("list", &folder, source))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.parse::<rustic_core::Id>().is_err() {
+            if name.parse::<rustic_core::Id>().is_err() || self.hidden.contains(&name) {
                 continue;
             }
             let head = self.key_head(&name)?;

@@ -75,7 +75,7 @@ impl Store {
         let config = options.config()?;
         let (password, sidecar) = key.make()?;
         Self::sweep_unfinished(site)?;
-        let disk = Disk::new(site.path()).with_sidecar(sidecar);
+        let disk = site.disk().with_sidecar(sidecar);
         let credentials = Credentials::password(password.expose());
         let created = opening::repository(disk)
             .and_then(|repository| repository.init(&credentials, &key_options(&key.label), &config))
@@ -94,7 +94,7 @@ impl Store {
     /// A key file of a killed creation belongs to no repository: left there, its label would lead to a wrong key. Only
     /// called where `look` saw that there is no data.
     fn sweep_unfinished(site: &Site) -> Result<(), RepositoryError> {
-        let disk = Disk::new(site.path());
+        let disk = site.disk();
         let swept = |error| RepositoryError::store("clear an unfinished creation", site.path(), error);
         if !site.path().join("keys").is_dir() {
             return Ok(());
@@ -135,7 +135,7 @@ impl Store {
         password: &str,
         sidecar: Option<Sidecar>,
     ) -> Result<KeyId, RepositoryError> {
-        let disk = Disk::new(self.site.path()).with_sidecar(sidecar);
+        let disk = self.site.disk().with_sidecar(sidecar);
         opening::repository(disk)
             .and_then(|repository| repository.open(&Credentials::Masterkey(self.master.clone())))
             .and_then(|repository| repository.add_key(password, &key_options(label)))
@@ -179,7 +179,7 @@ impl Store {
     }
 
     pub(super) fn disk(&self) -> Disk {
-        Disk::new(self.site.path())
+        self.site.disk()
     }
 
     /// The whole index, loaded again only when the repository's index files are others.

@@ -8,7 +8,6 @@ use rustic_core::repofile::{IndexFile, NodeType, PackId};
 use rustic_core::{DataId, FileType, TreeId};
 
 use super::chunks;
-use super::disk::Disk;
 use super::error::RepositoryError;
 use super::reader::Reader;
 use super::store::hex;
@@ -105,7 +104,7 @@ impl Reader {
     /// The packs of the index that are not on disk in the size that the index says.
     fn faulty_packs(&self) -> Result<HashMap<PackId, String>, RepositoryError> {
         let failed = |error| RepositoryError::store("read the index", self.site.path(), error);
-        let disk = Disk::new(self.site.path());
+        let disk = self.site.disk();
         let mut faulty = HashMap::new();
         for file in self.repository.stream_files::<IndexFile>().map_err(failed)? {
             let (_, file) = file.map_err(failed)?;

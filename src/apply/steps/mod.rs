@@ -39,7 +39,7 @@ impl StepRunner for World {
             Action::ReadData { repository, parts } => read_data::read_data(self, repository, parts, context),
             Action::AcceptShrink { repository, run, service, .. } => run::accept_shrink(self, repository, run, service),
             Action::Forget { repository, runs, keep, .. } => removal::forget(self, repository, runs, keep, context),
-            Action::Prune { repository } => removal::prune(self, repository, context),
+            Action::Prune { repository } => removal::prune(self, repository),
             Action::Restore(restore) => restore::restore(self, restore, context),
         }
     }

@@ -3,6 +3,7 @@
 use super::world::{World, repository_error, store_error};
 use crate::apply::runner::StepError;
 use crate::model::observation::{Observed, SourceState};
+use crate::model::ids::ServiceName;
 use crate::model::outcome::FailureKind;
 use crate::model::step::{Precondition, Step};
 use crate::repository::Presence;
@@ -72,6 +73,23 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
                 }
             }
             Ok(None)
+        }
+        Precondition::ShrinksAccepted { repository, policy } => {
+            let facts = world.facts(repository)?;
+            let suspect = facts.runs.iter().filter(|run| run.manifest.policy == *policy).find_map(|run| {
+                let unaccepted = |service: &&ServiceName| {
+                    !facts.accepted_shrinks.contains(&(run.manifest.run.clone(), (*service).clone()))
+                };
+                let shrunk = run.manifest.taken().filter(|(_, taken)| taken.suspect.is_some());
+                shrunk.map(|(service, _)| service).find(unaccepted).map(|service| (run.manifest.run.clone(), service.clone()))
+            });
+            match suspect {
+                None => Ok(None),
+                Some((run, service)) => Err(StepError::new(
+                    FailureKind::NeedsReplan,
+                    format!("{service} shrank in run {run}, so older runs are kept; look at it, then `devstack apply --approve accept:{service}`"),
+                )),
+            }
         }
         Precondition::Exclusive { repository } => {
             let site = world.stores.site(repository).map_err(store_error)?;

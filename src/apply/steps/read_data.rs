@@ -35,6 +35,10 @@ pub(super) fn read_data(
     Ok(Done { bytes, summary, damage, ..Done::default() })
 }
 
+fn packs_of(parts: &[u8]) -> Vec<FileKind> {
+    parts.iter().map(|part| FileKind::Pack(*part)).collect()
+}
+
 /// Hashes every pack whose id begins with one of `parts`, and finds the runs that a damaged one hurts.
 pub fn read_parts(
     site: &Site,
@@ -50,7 +54,7 @@ pub fn read_parts(
         total.fetch_max(bytes.0, std::sync::atomic::Ordering::Relaxed);
         progress(bytes);
     };
-    let damages = site.hash_files(&[FileKind::Pack(parts.to_vec())], &counted, cancel)?;
+    let damages = site.hash_files(&packs_of(parts), &counted, cancel)?;
     let packs: Vec<String> = damages.iter().map(|damage| damage.name.clone()).collect();
     let hurt = hurt_runs(store, facts, &packs)?;
     let verdict = if damages.is_empty() {

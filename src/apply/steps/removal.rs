@@ -11,7 +11,7 @@ impl World {
     /// No other stack works in the repository while the guard lives.
     pub(super) fn exclusive(&self, repository: &RepositoryName) -> Result<ExclusiveGuard, StepError> {
         match &self.lease {
-            Some(lease) => lease.exclusive(repository).map_err(|error| StepError::caused(FailureKind::Transient, error)),
+            Some(lease) => lease.exclusive(repository).map_err(|error| StepError::new(FailureKind::Transient, error)),
             None => Err(StepError::new(
                 FailureKind::Permanent,
                 format!("repository {repository} is to be cleaned without a lease; this is a fault in devstack"),
@@ -48,9 +48,8 @@ pub(super) fn forget(
         }
         let Some(held) = facts.runs.iter().find(|known| known.manifest.run == *run) else { continue };
         world.check_lease(repository)?;
-        // The manifest first: from then on the run is no longer one, whatever interrupts the rest.
-        let mut snapshots = store.records_of(&world.spec.stack, run).map_err(repository_error)?;
-        snapshots.extend(held.manifest.taken().map(|(_, taken)| taken.snapshot.clone()));
+        // The manifest comes first: from then on the run is no longer one, whatever interrupts the rest.
+        let snapshots = store.snapshots_of(&world.spec.stack, run).map_err(repository_error)?;
         store.forget(&snapshots).map_err(repository_error)?;
         world.forget_facts(repository);
         freed = freed + held.manifest.taken().map(|(_, taken)| taken.added).sum();
@@ -59,11 +58,10 @@ pub(super) fn forget(
     Ok(Done { summary: format!("{forgotten} runs; a prune frees up to {freed}"), ..Done::default() })
 }
 
-pub(super) fn prune(world: &World, repository: &RepositoryName, context: &StepContext<'_>) -> Result<Done, StepError> {
+pub(super) fn prune(world: &World, repository: &RepositoryName) -> Result<Done, StepError> {
     let _alone = world.exclusive(repository)?;
     world.check_lease(repository)?;
-    let progress = |bytes| context.progress(bytes);
-    let pruned = world.store(repository)?.prune(PRUNE_GRACE, &progress).map_err(repository_error)?;
+    let pruned = world.store(repository)?.prune(PRUNE_GRACE).map_err(repository_error)?;
     world.forget_facts(repository);
     Ok(Done {
         summary: format!("{} marked, {} freed", pruned.marked, pruned.freed),

@@ -103,7 +103,7 @@ impl World {
     /// A process that was suspended for longer than its lease must not write on as if nothing had happened.
     pub(super) fn check_lease(&self, repository: &RepositoryName) -> Result<(), StepError> {
         match &self.lease {
-            Some(lease) => lease.check(repository).map_err(|error| StepError::caused(FailureKind::Locked, error)),
+            Some(lease) => lease.check(repository).map_err(|error| StepError::new(FailureKind::Locked, error)),
             None => Err(StepError::new(
                 FailureKind::Permanent,
                 format!("repository {repository} is written to without a lease; this is a fault in devstack"),
@@ -151,13 +151,13 @@ pub(super) fn now() -> Timestamp {
 }
 
 pub(super) fn store_error(error: StoreError) -> StepError {
-    StepError::caused(error.kind(), error)
+    StepError::new(error.kind(), error)
 }
 
 pub(super) fn repository_error(error: RepositoryError) -> StepError {
-    StepError::caused(error.kind(), error)
+    StepError::new(error.kind(), error)
 }
 
 pub(super) fn engine_error(error: EngineError) -> StepError {
-    StepError::caused(error.kind(), error)
+    StepError::new(error.kind(), error)
 }

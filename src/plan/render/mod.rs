@@ -15,4 +15,4 @@ pub use json::json;
 pub use markdown::{LONGEST_COMMENT, markdown, marker};
 pub use mermaid::mermaid;
 pub use summary::summary;
-pub use text::{TextOptions, text};
+pub use text::{TextOptions, standing, text};

@@ -46,10 +46,19 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     let report = &plan.report;
     block(&mut out, [note_lines("unknown", &report.unknown), note_lines("waiting", &report.waiting)].concat());
     block(&mut out, [note_lines("undeclared", &report.undeclared), note_lines("drift", &report.drift)].concat());
-    block(&mut out, [recovery(&report.recovery), exposure(plan)].concat());
+    block(&mut out, standing_lines(plan));
     out.push(String::new());
     out.push(summary(plan));
     out.join("\n") + "\n"
+}
+
+/// Where the stack stands: how fast it would come back, and how much would be lost.
+pub fn standing(plan: &Plan) -> String {
+    standing_lines(plan).join("\n") + "\n"
+}
+
+fn standing_lines(plan: &Plan) -> Vec<String> {
+    [recovery(&plan.report.recovery), exposure(plan)].concat()
 }
 
 fn head(plan: &Plan, zone: &TimeZone) -> String {
