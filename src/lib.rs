@@ -5,3 +5,4 @@ pub mod model;
 pub mod spec;
 pub mod secrets;
 pub mod repository;
+pub mod cli;

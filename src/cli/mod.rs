@@ -1,0 +1,3 @@
+//! One file per verb, and all that prints.
+
+pub mod init;
