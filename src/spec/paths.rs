@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use globset::{GlobBuilder, GlobMatcher};
+
 /// `given` as the file means it: `~` is `home`, what is relative lies in `base`, `.` and `..` are worked out. Without a
 /// home folder `~` stays as it is, in `base`.
 pub fn resolve(base: &Path, home: Option<&Path>, given: &Path) -> PathBuf {
@@ -25,6 +27,21 @@ pub fn resolve(base: &Path, home: Option<&Path>, given: &Path) -> PathBuf {
         }
     }
     resolved
+}
+
+/// Compiles a glob of the file: `*` and `?` stay within one part of a path, `**` spans parts.
+pub fn glob(pattern: &str) -> Result<GlobMatcher, globset::Error> {
+    GlobBuilder::new(pattern).literal_separator(true).build().map(|glob| glob.compile_matcher())
+}
+
+/// Whether a path of a files source is a glob.
+pub fn has_wildcard(text: &str) -> bool {
+    text.contains(['*', '?', '[', '{'])
+}
+
+/// The folder that a glob starts from; a path without a wildcard as a whole.
+pub fn before_wildcard(path: &Path) -> PathBuf {
+    path.components().take_while(|part| !has_wildcard(&part.as_os_str().to_string_lossy())).collect()
 }
 
 #[cfg(test)]

@@ -79,6 +79,11 @@ pub fn time_zone(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled().get(name).ok()
 }
 
+/// Every name that [`time_zone`] knows.
+pub fn zone_names() -> Vec<String> {
+    TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect()
+}
+
 /// The parser's reason without the name of the error's kind, which tells an operator nothing.
 fn plain(error: &croner::errors::CronError) -> String {
     use croner::errors::CronError;
