@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down; `lib.rs` lists them the other way round.
-const ROOMS: [&str; 9] =
-    ["cli", "apply", "plan", "observe", "engines", "repository", "secrets", "spec", "model"];
+const ROOMS: [&str; 9] = ["cli", "apply", "plan", "observe", "engines", "repository", "secrets", "spec", "model"];
 
 /// `plan` knows the file, the model, and nothing that does input or output.
 const PLAN_KNOWS: [&str; 3] = ["plan", "spec", "model"];
@@ -25,7 +24,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 
 /// The rooms that a source file names with `crate::ROOM`.
 fn named(text: &str) -> Vec<&'static str> {
-    ROOMS.into_iter().filter(|room| text.contains(&format!("crate::{room}::")) || text.contains(&format!("crate::{room};"))).collect()
+    ROOMS
+        .into_iter()
+        .filter(|room| text.contains(&format!("crate::{room}::")) || text.contains(&format!("crate::{room};")))
+        .collect()
 }
 
 fn each(check: impl Fn(&str, &Path, &str)) {

@@ -29,7 +29,8 @@ fn every_wrong_file_is_refused_in_words_that_help() {
     for path in files {
         let rejected = spec::load(&path).map(|_| ()).expect_err(&path.display().to_string());
         let rendered = rejected.render(Look::Plain);
-        let everything = format!("{rendered}{rejected:?}{}", rejected.render(Look::Terminal { width: 80, color: true }));
+        let everything =
+            format!("{rendered}{rejected:?}{}", rejected.render(Look::Terminal { width: 80, color: true }));
         assert!(!everything.to_lowercase().contains(SECRET), "{}: the secret is shown:\n{rendered}", path.display());
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         settings.bind(|| insta::assert_snapshot!(name, rendered));
@@ -99,10 +100,12 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let deep_block = (0..5_000).map(|depth| format!("{}a:\n", " ".repeat(depth.min(180)))).collect::<String>();
     let deeper = (0..400).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>();
     let unknown = (0..60_000).map(|n| format!("key{n}: 1\n")).collect::<String>();
-    let policies = (0..9_000).map(|n| format!("  p{n}: {{ services: all, to: [l], schedule: {{ cron: \"{} * * * *\" }} }}\n", n % 60));
+    let policies = (0..9_000)
+        .map(|n| format!("  p{n}: {{ services: all, to: [l], schedule: {{ cron: \"{} * * * *\" }} }}\n", n % 60));
     let policies = RIGHT.split("backup:").next().unwrap().to_owned() + "backup:\n" + &policies.collect::<String>();
     let never = policies.replace("* * * *", "3 30 2 *");
-    let services = (0..12_000).map(|n| format!("  s{n}: {{ source: {{ sqlite: {{ path: s{n} }} }}, after: [s{}] }}\n", (n + 1) % 12_000));
+    let services = (0..12_000)
+        .map(|n| format!("  s{n}: {{ source: {{ sqlite: {{ path: s{n} }} }}, after: [s{}] }}\n", (n + 1) % 12_000));
     let chain = RIGHT.split("services:").next().unwrap().to_owned() + "services:\n" + &services.collect::<String>();
     let anchors = (0..20_000).map(|n| format!("- &x{n} a\n")).collect::<String>();
     vec![

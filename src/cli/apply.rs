@@ -197,7 +197,8 @@ fn refuse_stale(
     now: Timestamp,
     max_age: Span,
 ) -> Result<(), Failure> {
-    let used: Vec<PlanId> = observation.repositories
+    let used: Vec<PlanId> = observation
+        .repositories
         .values()
         .filter_map(|state| match state {
             Observed::Known(RepositoryState::Present(facts)) => Some(facts.used_plans.iter().cloned()),
@@ -254,6 +255,7 @@ fn finish(
         eprintln!("error: {reason}");
     }
     let exit = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)));
-    let missed = left.report.recovery.is_missed() || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));
+    let missed =
+        left.report.recovery.is_missed() || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));
     Ok(if exit == Exit::Done && strict && missed { Exit::Verification } else { exit })
 }

@@ -1,5 +1,6 @@
 //! `devstack init`: looks around in a folder and writes a starter file that works as it stands.
 
+use super::error::{Exit, Failure};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,9 @@ pub fn look_around(folder: &Path) -> io::Result<Surroundings> {
     std::fs::read_dir(folder)?;
     let mut found = Surroundings::default();
     let entries = walkdir::WalkDir::new(folder).max_depth(DEEPEST).sort_by_file_name().into_iter();
-    let skipped = |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().to_str().is_some_and(|name| SKIPPED.contains(&name));
+    let skipped = |entry: &walkdir::DirEntry| {
+        entry.depth() > 0 && entry.file_name().to_str().is_some_and(|name| SKIPPED.contains(&name))
+    };
     for (count, entry) in entries.filter_entry(|entry| !skipped(entry)).enumerate() {
         if count == MOST_ENTRIES {
             found.cut_short = true;
@@ -200,6 +203,37 @@ fn quoted(path: &str) -> String {
     }
 }
 
+/// Writes the starter file, or prints it; never over a file that is there.
+pub(super) fn run(file: &Path, stdout: bool) -> Result<Exit, Failure> {
+    let absolute =
+        std::path::absolute(file).map_err(|error| Failure::caused(Exit::Input, "the file's place", &error))?;
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    let facts = look_around(folder)
+        .map_err(|error| Failure::caused(Exit::Input, &format!("looking around in {}", folder.display()), &error))?;
+    let text = starter(folder, &facts);
+    if stdout {
+        print!("{text}");
+        return Ok(Exit::Done);
+    }
+    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).open(file).map_err(|error| {
+        Failure::caused(Exit::Input, &format!("writing {}", file.display()), &error)
+            .hint("a file that is there is never overwritten; print a new one with `devstack init --stdout`")
+    })?;
+    std::io::Write::write_all(&mut out, text.as_bytes())
+        .map_err(|error| Failure::caused(Exit::Unexpected, &format!("writing {}", file.display()), &error))?;
+    println!(
+        "Wrote {}: {} databases and {} configuration paths found.",
+        file.display(),
+        facts.databases.len(),
+        facts.configuration.len()
+    );
+    for unread in &facts.unread {
+        println!("  not looked into: {unread}");
+    }
+    println!("Read it, then: devstack check, devstack plan, devstack apply.");
+    Ok(Exit::Done)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,7 +241,8 @@ mod tests {
 
     fn accepted(folder: &Path, facts: &Surroundings) -> spec::Loaded {
         let text = starter(folder, facts);
-        let loaded = spec::parse("devstack.yaml", text.as_bytes(), folder).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let loaded =
+            spec::parse("devstack.yaml", text.as_bytes(), folder).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(loaded.warnings, [], "{text}");
         loaded
     }
@@ -229,7 +264,8 @@ mod tests {
         write(".env", b"A=1");
         write("configs/nginx.conf", b"");
         let facts = look_around(folder.path()).unwrap();
-        let names = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        let names =
+            |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
         assert_eq!(names(&facts.databases), ["data/2024.db", "data/shop", "other/shop.sqlite"]);
         assert_eq!(names(&facts.configuration), [".env", "configs", "docker-compose.prod.yml"]);
         let spec = accepted(folder.path(), &facts).spec;
@@ -248,7 +284,8 @@ mod tests {
 
     #[test]
     fn a_name_that_yaml_would_misread_still_gives_a_file_that_is_right() {
-        let odd = ["a b.db", "x: y.db", "#1.db", "ünï.db", "-dash.db", "'quote\".db", "123", "all.db", "configuration.db"];
+        let odd =
+            ["a b.db", "x: y.db", "#1.db", "ünï.db", "-dash.db", "'quote\".db", "123", "all.db", "configuration.db"];
         let facts = Surroundings {
             databases: odd.iter().map(PathBuf::from).collect(),
             unread: vec!["odd\nname: denied".to_owned()],

@@ -37,7 +37,9 @@ pub(super) fn parse_time(text: &str, zone: &TimeZone, now: Timestamp) -> Result<
     }
     match text.parse::<Span>() {
         Ok(span) => Ok(span.before(now)),
-        Err(_) => Err(format!("{text:?} is not a time: write 2026-11-23T14:54:00Z, \"2026-11-23 14:54\", 2026-11-23, or 3h for three hours ago")),
+        Err(_) => Err(format!(
+            "{text:?} is not a time: write 2026-11-23T14:54:00Z, \"2026-11-23 14:54\", 2026-11-23, or 3h for three hours ago"
+        )),
     }
 }
 

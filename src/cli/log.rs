@@ -10,8 +10,8 @@ use crate::plan::render::printable;
 
 pub(super) fn run(file: &Path, count: usize, format: TextOrJson) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
-    let contents =
-        Journal::read(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
+    let contents = Journal::read(&session.state)
+        .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
     let records = &contents.records;
     if records.is_empty() && format == TextOrJson::Text {
         println!("Nothing yet: no apply has run here.");
@@ -19,7 +19,9 @@ pub(super) fn run(file: &Path, count: usize, format: TextOrJson) -> Result<Exit,
     for record in records.iter().skip(records.len().saturating_sub(count)) {
         match format {
             TextOrJson::Json => println!("{}", serde_json::json!(record)),
-            TextOrJson::Text => println!("{}  {}", lines::time(record.at, &session.zone), printable(&sentence(&record.entry))),
+            TextOrJson::Text => {
+                println!("{}  {}", lines::time(record.at, &session.zone), printable(&sentence(&record.entry)))
+            }
         }
     }
     Ok(Exit::Done)
@@ -27,7 +29,9 @@ pub(super) fn run(file: &Path, count: usize, format: TextOrJson) -> Result<Exit,
 
 fn sentence(entry: &Entry) -> String {
     match entry {
-        Entry::ApplyStarted { plan, steps, pid, .. } => format!("apply of plan {}: {steps} steps, pid {pid}", plan.short()),
+        Entry::ApplyStarted { plan, steps, pid, .. } => {
+            format!("apply of plan {}: {steps} steps, pid {pid}", plan.short())
+        }
         Entry::StepStarted { step, verb, resource, .. } => format!("  {step} {verb} {resource} started"),
         Entry::StepEnded { step, verb, resource, ended, took, detail, .. } => {
             let word = match ended {

@@ -59,7 +59,8 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
             .map_err(|error| Failure::caused(Exit::Input, &format!("saving the plan to {}", path.display()), &error))?;
         eprintln!("saved as {}; carry it out with `devstack apply {}`", path.display(), path.display());
     }
-    let missed = plan.report.recovery.is_missed() || plan.report.exposure.iter().any(|exposure| exposure.is_missed(now));
+    let missed =
+        plan.report.recovery.is_missed() || plan.report.exposure.iter().any(|exposure| exposure.is_missed(now));
     Ok(if arguments.strict && missed {
         Exit::Verification
     } else if arguments.detailed_exitcode && !plan.is_empty() {

@@ -43,13 +43,10 @@ pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Fai
         (None, Some(at)) => Selection::At(at),
         (None, None) => Selection::Newest,
     };
-    let target = if arguments.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside { folder: folder(arguments)? } };
-    let request = Request::Restore {
-        service: arguments.service.clone(),
-        selection,
-        target,
-        from: arguments.from.clone(),
-    };
+    let target =
+        if arguments.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside { folder: folder(arguments)? } };
+    let request =
+        Request::Restore { service: arguments.service.clone(), selection, target, from: arguments.from.clone() };
     // A restore beside touches nothing that is there, so asking for it is enough.
     let consent = Consent { yes: arguments.consent.yes || !arguments.in_place, ..arguments.consent.clone() };
     apply::carry_out(&session, &request, None, Span::ZERO, &consent, false)
@@ -61,5 +58,6 @@ fn folder(arguments: &RestoreArguments) -> Result<PathBuf, Failure> {
         let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         PathBuf::from("restored").join(format!("{}-{stamp}", arguments.service))
     });
-    std::path::absolute(&given).map_err(|error| Failure::caused(Exit::Input, &format!("the folder {}", given.display()), &error))
+    std::path::absolute(&given)
+        .map_err(|error| Failure::caused(Exit::Input, &format!("the folder {}", given.display()), &error))
 }

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::error::{Exit, Failure};
-use crate::apply::journal::Journal;
 use crate::apply::clock::SystemClock;
 use crate::apply::host::Holder;
+use crate::apply::journal::Journal;
 use crate::apply::lease::{self, Lease, LeaseError};
 use crate::engines::Workrooms;
 use crate::model::cancel::Cancel;
@@ -22,6 +22,7 @@ use crate::observe::{self, Stores};
 use crate::plan::render::TextOptions;
 use crate::plan::{self, Request};
 use crate::repository::objects::Objects;
+use crate::spec::diagnostic::Look;
 use crate::spec::read::{self, Loaded};
 
 pub(super) struct Session {
@@ -38,7 +39,7 @@ impl Session {
     pub(super) fn open(file: &Path) -> Result<Self, Failure> {
         let loaded = load(file)?;
         for warning in &loaded.warnings {
-            eprintln!("warning: {}", warning.line());
+            eprintln!("warning: {}: {}", warning.place, warning.message);
         }
         let home = home();
         let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref()));
@@ -65,7 +66,8 @@ impl Session {
         for (name, state) in &mut observation.repositories {
             let Observed::Known(RepositoryState::Present(facts)) = state else { continue };
             let leases = self.objects(name).and_then(|objects| {
-                lease::list(objects.as_ref(), &SystemClock).map_err(|error| Failure::caused(Exit::Unexpected, "leases", &error))
+                lease::list(objects.as_ref(), &SystemClock)
+                    .map_err(|error| Failure::caused(Exit::Unexpected, "leases", &error))
             });
             match leases {
                 Ok(leases) => facts.leases = leases,
@@ -105,7 +107,17 @@ impl Session {
 
 /// The file, or its diagnostics as a failure.
 pub(super) fn load(file: &Path) -> Result<Loaded, Failure> {
-    read::load(file).map_err(|rejected| Failure::rendered(Exit::Input, rejected.render(super::lines::is_terminal())))
+    read::load(file).map_err(|rejected| Failure::rendered(Exit::Input, rejected.render(look())))
+}
+
+/// How diagnostics are drawn for whoever reads standard error.
+pub(super) fn look() -> Look {
+    use std::io::IsTerminal;
+    if std::io::stderr().is_terminal() {
+        Look::Terminal { width: 110, color: std::env::var_os("NO_COLOR").is_none() }
+    } else {
+        Look::Plain
+    }
 }
 
 pub(super) fn home() -> Option<PathBuf> {

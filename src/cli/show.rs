@@ -39,15 +39,23 @@ fn details(session: &Session, run: &Run, now: Timestamp) -> String {
     let mut lines = vec![
         format!("  policy    {}", manifest.policy),
         format!("  started   {} ({})", lines::time(manifest.started, &session.zone), lines::ago(manifest.started, now)),
-        format!("  slot      {}", manifest.slot.map_or("none: taken by hand".to_owned(), |slot| lines::time(slot, &session.zone))),
-        format!("  parent    {}", manifest.parent.as_ref().map_or("none: the first of its chain".to_owned(), ToString::to_string)),
+        format!(
+            "  slot      {}",
+            manifest.slot.map_or("none: taken by hand".to_owned(), |slot| lines::time(slot, &session.zone))
+        ),
+        format!(
+            "  parent    {}",
+            manifest.parent.as_ref().map_or("none: the first of its chain".to_owned(), ToString::to_string)
+        ),
         format!("  chain     goes back to {}", manifest.base),
         format!("  devstack  {}   file {}", manifest.devstack_version, manifest.spec_digest.short()),
     ];
     for level in Level::PROOF {
         let word = match run.latest(level) {
             None => "never looked at".to_owned(),
-            Some((at, Verdict::Passed)) => format!("passed {} ({})", lines::time(at, &session.zone), lines::ago(at, now)),
+            Some((at, Verdict::Passed)) => {
+                format!("passed {} ({})", lines::time(at, &session.zone), lines::ago(at, now))
+            }
             Some((at, Verdict::Failed(findings))) => {
                 format!("FAILED {}: {}", lines::time(at, &session.zone), findings.join("; "))
             }
@@ -69,7 +77,12 @@ fn details(session: &Session, run: &Run, now: Timestamp) -> String {
                     taken.took
                 ));
                 for artifact in &taken.artifacts {
-                    lines.push(format!("    {}   {}   sha256 {}", printable(&artifact.name), artifact.bytes, artifact.sha256));
+                    lines.push(format!(
+                        "    {}   {}   sha256 {}",
+                        printable(&artifact.name),
+                        artifact.bytes,
+                        artifact.sha256
+                    ));
                     let counts: Vec<String> = artifact
                         .counts
                         .iter()

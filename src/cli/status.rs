@@ -87,7 +87,12 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
 }
 
 /// Keeps what was just seen, so that `status` answers at once.
-pub(super) fn remember(session: &Session, observation: &Observation, plan: &Plan, now: Timestamp) -> Result<(), Failure> {
+pub(super) fn remember(
+    session: &Session,
+    observation: &Observation,
+    plan: &Plan,
+    now: Timestamp,
+) -> Result<(), Failure> {
     save(session, &summarise(session, observation, plan, now))
 }
 
@@ -96,8 +101,10 @@ fn cache(session: &Session) -> PathBuf {
 }
 
 fn save(session: &Session, remembered: &Remembered) -> Result<(), Failure> {
-    let bytes = serde_json::to_vec(remembered).map_err(|error| Failure::caused(Exit::Unexpected, "keeping the status", &error))?;
-    write_private(&cache(session), &bytes).map_err(|error| Failure::caused(Exit::Unexpected, "keeping the status", &error))
+    let bytes = serde_json::to_vec(remembered)
+        .map_err(|error| Failure::caused(Exit::Unexpected, "keeping the status", &error))?;
+    write_private(&cache(session), &bytes)
+        .map_err(|error| Failure::caused(Exit::Unexpected, "keeping the status", &error))
 }
 
 /// What does not parse, or belongs to another state of the file, is as good as not there.
@@ -138,7 +145,11 @@ fn levels(observation: &Observation, exposure: &Exposure) -> Vec<(Level, Option<
         .collect()
 }
 
-fn find<'a>(observation: &'a Observation, repository: &RepositoryName, run: &crate::model::ids::RunId) -> Option<&'a Run> {
+fn find<'a>(
+    observation: &'a Observation,
+    repository: &RepositoryName,
+    run: &crate::model::ids::RunId,
+) -> Option<&'a Run> {
     match observation.repositories.get(repository)? {
         Observed::Known(RepositoryState::Present(facts)) => facts.runs.iter().find(|known| known.manifest.run == *run),
         Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
@@ -173,9 +184,17 @@ fn repository_line(name: &RepositoryName, state: &Observed<RepositoryState>) -> 
 /// Runs that a proof or a reading found damaged, and that nothing later cleared.
 fn damaged(facts: &RepositoryFacts) -> Vec<String> {
     let hurt_by_packs = |run: &Run| {
-        facts.data_reads.last().is_some_and(|read| read.verdict != Verdict::Passed && read.hurt.contains(&run.manifest.run))
+        facts
+            .data_reads
+            .last()
+            .is_some_and(|read| read.verdict != Verdict::Passed && read.hurt.contains(&run.manifest.run))
     };
-    facts.runs.iter().filter(|run| run.is_damaged() || hurt_by_packs(run)).map(|run| run.manifest.run.to_string()).collect()
+    facts
+        .runs
+        .iter()
+        .filter(|run| run.is_damaged() || hurt_by_packs(run))
+        .map(|run| run.manifest.run.to_string())
+        .collect()
 }
 
 fn all_data_read_since(facts: &RepositoryFacts) -> Option<Timestamp> {
@@ -187,10 +206,14 @@ fn all_data_read_since(facts: &RepositoryFacts) -> Option<Timestamp> {
 }
 
 fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
-    let mut out = format!("devstack status   stack {}   seen {}\n\n", session.loaded.spec.stack, lines::ago(seen.seen, now));
+    let mut out =
+        format!("devstack status   stack {}   seen {}\n\n", session.loaded.spec.stack, lines::ago(seen.seen, now));
     for repository in &seen.repositories {
         for run in &repository.damaged {
-            out.push_str(&format!("  DAMAGED  run {run} in {}; `devstack show {run}` says what\n", repository.repository));
+            out.push_str(&format!(
+                "  DAMAGED  run {run} in {}; `devstack show {run}` says what\n",
+                repository.repository
+            ));
         }
     }
     for exposure in seen.report.exposure.iter().filter(|exposure| exposure.is_missed(now)) {
@@ -207,8 +230,12 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
     if nobody_runs_it(seen, now) {
         out.push_str("  IDLE     nothing has run this schedule: no apply was seen since the last slot\n");
     }
-    let rows: Vec<Vec<String>> = seen.report.exposure.iter().map(|exposure| row(session, seen, exposure, now)).collect();
-    out.push_str(&tables::table(&["service", "last good run", "age", "rpo", "proven", "next run", "recovery", "rto"], &rows));
+    let rows: Vec<Vec<String>> =
+        seen.report.exposure.iter().map(|exposure| row(session, seen, exposure, now)).collect();
+    out.push_str(&tables::table(
+        &["service", "last good run", "age", "rpo", "proven", "next run", "recovery", "rto"],
+        &rows,
+    ));
     out.push('\n');
     let rows: Vec<Vec<String>> = seen
         .repositories
@@ -219,7 +246,9 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
                 render::printable(&line.state).into_owned(),
                 format!("{} runs, {} verified", line.runs, line.verified),
                 line.size.map_or("-".to_owned(), |size| size.to_string()),
-                line.all_data_read_since.map_or("not all read yet".to_owned(), |at| format!("all read since {}", lines::time(at, &session.zone))),
+                line.all_data_read_since.map_or("not all read yet".to_owned(), |at| {
+                    format!("all read since {}", lines::time(at, &session.zone))
+                }),
             ]
         })
         .collect();
@@ -237,16 +266,23 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
 /// A slot has passed since the last apply that this machine knows of.
 fn nobody_runs_it(seen: &Remembered, now: Timestamp) -> bool {
     let last = seen.last_apply;
-    seen.report.exposure.iter().filter_map(|exposure| exposure.next).any(|next| next <= now && last.is_none_or(|at| at < next))
+    seen.report
+        .exposure
+        .iter()
+        .filter_map(|exposure| exposure.next)
+        .any(|next| next <= now && last.is_none_or(|at| at < next))
 }
 
 fn row(session: &Session, seen: &Remembered, exposure: &Exposure, now: Timestamp) -> Vec<String> {
     let forecast = seen.report.recovery.services.iter().find(|forecast| forecast.service == exposure.service);
-    let proven = seen.services.iter().find(|proof| proof.service == exposure.service).map_or("never".to_owned(), |proof| {
-        let passed: Option<Vec<Timestamp>> =
-            proof.levels.iter().map(|(_, at, passed)| at.filter(|_| *passed)).collect();
-        passed.and_then(|times| times.into_iter().min()).map_or("never".to_owned(), |at| lines::time(at, &session.zone))
-    });
+    let proven =
+        seen.services.iter().find(|proof| proof.service == exposure.service).map_or("never".to_owned(), |proof| {
+            let passed: Option<Vec<Timestamp>> =
+                proof.levels.iter().map(|(_, at, passed)| at.filter(|_| *passed)).collect();
+            passed
+                .and_then(|times| times.into_iter().min())
+                .map_or("never".to_owned(), |at| lines::time(at, &session.zone))
+        });
     let span = |span: Option<Span>| span.map_or("-".to_owned(), |span| span.to_string());
     let predicted = match forecast.map(|forecast| (forecast.predicted, forecast.basis)) {
         Some((Some(time), Basis::Restored)) => format!("~{time}"),

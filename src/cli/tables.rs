@@ -31,6 +31,9 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = vec![vec!["shop".into(), "9 min".into()], vec!["a-longer-name".into(), "1 d".into()]];
-        assert_eq!(table(&["service", "age"], &rows), "  service        age\n  shop           9 min\n  a-longer-name  1 d\n");
+        assert_eq!(
+            table(&["service", "age"], &rows),
+            "  service        age\n  shop           9 min\n  a-longer-name  1 d\n"
+        );
     }
 }

@@ -82,7 +82,8 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
         found.iter().all(|(_, here)| here.unfinished.is_none() && !here.runs.iter().any(|(looked, _)| looked == *run))
     });
     if let Some(run) = unknown_run {
-        return Err(Failure::new(Exit::Input, format!("no repository holds a run {run}")).hint("`devstack backups` lists the runs"));
+        return Err(Failure::new(Exit::Input, format!("no repository holds a run {run}"))
+            .hint("`devstack backups` lists the runs"));
     }
     let now = Timestamp::now();
     let observation = session.observe(now);
@@ -96,7 +97,8 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
 
 /// 3 before 6 before 7 before 8, as everywhere.
 fn exit(found: &[(RepositoryName, Found)], interrupted: bool) -> Exit {
-    let unfinished = |wanted: Exit| found.iter().any(|(_, here)| here.unfinished.as_ref().is_some_and(|f| f.exit() == wanted));
+    let unfinished =
+        |wanted: Exit| found.iter().any(|(_, here)| here.unfinished.as_ref().is_some_and(|f| f.exit() == wanted));
     let damaged = found.iter().any(|(_, here)| !here.is_clean()) || unfinished(Exit::Verification);
     for exit in [Exit::Input, Exit::Locked, Exit::Stale] {
         if unfinished(exit) {
@@ -123,7 +125,10 @@ fn look(
     let damages = site.hash_files(&[FileKind::Key, FileKind::Snapshot, FileKind::Index], &|_| {}, cancel)?;
     here.files.extend(damages.iter().map(ToString::to_string));
     if site.look()? == Presence::Absent {
-        return Err(Failure::new(Exit::Partly, format!("repository {name} is not made yet; there is nothing to verify")));
+        return Err(Failure::new(
+            Exit::Partly,
+            format!("repository {name} is not made yet; there is nothing to verify"),
+        ));
     }
     let broken = |kind: FileKind| damages.iter().any(|damage| damage.kind == kind);
     let store = session.stores.open_around(name, &damages)?;
@@ -139,7 +144,8 @@ fn look(
     }
     here.hurt.extend(hurt_by_snapshots(&facts, &damages));
     for unsealed in facts.unsealed.iter() {
-        here.files.push(format!("run {} has snapshots and no manifest: interrupted, or its manifest is gone", unsealed.run));
+        here.files
+            .push(format!("run {} has snapshots and no manifest: interrupted, or its manifest is gone", unsealed.run));
         here.hurt.insert(unsealed.run.clone());
     }
     if arguments.data {
@@ -172,7 +178,9 @@ fn chosen<'a>(facts: &'a RepositoryFacts, arguments: &VerifyArguments) -> Vec<&'
     let policies: BTreeSet<_> = facts.runs.iter().map(|run| &run.manifest.policy).collect();
     policies
         .into_iter()
-        .filter_map(|policy| facts.runs.iter().rev().find(|run| run.manifest.policy == *policy && run.manifest.is_complete()))
+        .filter_map(|policy| {
+            facts.runs.iter().rev().find(|run| run.manifest.policy == *policy && run.manifest.is_complete())
+        })
         .collect()
 }
 
@@ -187,7 +195,8 @@ fn prove(
 ) -> Result<(), Failure> {
     let id = run.manifest.run.clone();
     if !run.manifest.is_complete() {
-        let missing: Vec<String> = run.manifest.missing().map(|(service, reason)| format!("{service}: {reason}")).collect();
+        let missing: Vec<String> =
+            run.manifest.missing().map(|(service, reason)| format!("{service}: {reason}")).collect();
         here.runs.push((id, vec![format!("incomplete, and never verified: {}", missing.join("; "))]));
         return Ok(());
     }
@@ -196,7 +205,8 @@ fn prove(
     let of = ProofOf { spec, base: &session.loaded.base, home: session.home.as_deref(), rooms: &rooms };
     let proof = prove_run(&of, store, run, cancel, &|_| {})
         .map_err(|error| Failure::caused(Exit::of(error.kind()), &format!("proving run {id} in {name}"), &error))?;
-    let findings: Vec<String> = proof.findings().map(|(level, finding)| format!("{}: {finding}", level.as_str())).collect();
+    let findings: Vec<String> =
+        proof.findings().map(|(level, finding)| format!("{}: {finding}", level.as_str())).collect();
     if !findings.is_empty() {
         here.hurt.insert(id.clone());
     }
@@ -226,7 +236,13 @@ fn read_data(
 
 /// Evidence into the repository it speaks of. Where the repository is too damaged to be written to, what was found is
 /// still told.
-fn write(session: &Session, lease: &Lease, name: &RepositoryName, store: &Arc<Store>, record: &Record) -> Result<(), Failure> {
+fn write(
+    session: &Session,
+    lease: &Lease,
+    name: &RepositoryName,
+    store: &Arc<Store>,
+    record: &Record,
+) -> Result<(), Failure> {
     lease.check(name).map_err(|error| Failure::caused(Exit::Locked, "the lease is lost", &error))?;
     store.write_record(&session.loaded.spec.stack, record, &[]).map(|_| ()).map_err(Failure::from)
 }
@@ -268,7 +284,9 @@ fn print(found: &[(RepositoryName, Found)], format: TextOrJson) {
         println!("  {name}: {good} of {} runs verified, {} damaged files.", here.runs.len(), here.files.len());
     }
     if found.iter().any(|(_, here)| !here.is_clean()) {
-        println!("\nVerification FAILED. Keep the repository as it is, take a fresh run with `devstack backup --full`,");
+        println!(
+            "\nVerification FAILED. Keep the repository as it is, take a fresh run with `devstack backup --full`,"
+        );
         println!("and for damaged files see docs/damage.md.");
     }
 }

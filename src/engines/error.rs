@@ -41,7 +41,9 @@ pub enum EngineError {
     NotEmpty { path: PathBuf },
     #[error("the backup does not pass its own check, so nothing was touched: {}", findings.join("; "))]
     Damaged { findings: Vec<String> },
-    #[error("snapshot {snapshot} holds {artifacts} artifacts where one was expected; was its manifest written by a newer devstack?")]
+    #[error(
+        "snapshot {snapshot} holds {artifacts} artifacts where one was expected; was its manifest written by a newer devstack?"
+    )]
     Manifest { snapshot: SnapshotId, artifacts: usize },
     #[error("interrupted")]
     Interrupted,

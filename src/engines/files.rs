@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::meta::{meta, with_xattrs};
 use super::files_walk::{BELOW_BASE, ELSEWHERE, Found, Selection};
+use super::meta::{meta, with_xattrs};
 use super::{Engine, EngineError, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
@@ -101,12 +101,7 @@ impl Engine for Files {
             }
         });
         let archived = request.store.archive(
-            ArchiveRequest {
-                tags: request.tags,
-                at: request.at,
-                parent: request.parent,
-                entries: Box::new(entries),
-            },
+            ArchiveRequest { tags: request.tags, at: request.at, parent: request.parent, entries: Box::new(entries) },
             work.cancel,
             work.progress,
         )?;
@@ -169,10 +164,9 @@ impl Engine for Files {
                 fs::create_dir_all(folder).map_err(EngineError::io("making", folder))?;
                 (folder.clone(), vec![(None, folder.clone())])
             }
-            RestoreTarget::InPlace => (
-                self.base.clone(),
-                vec![(Some(BELOW_BASE), self.base.clone()), (Some(ELSEWHERE), PathBuf::from("/"))],
-            ),
+            RestoreTarget::InPlace => {
+                (self.base.clone(), vec![(Some(BELOW_BASE), self.base.clone()), (Some(ELSEWHERE), PathBuf::from("/"))])
+            }
         };
         let mut bytes = ByteSize(0);
         let mut without_owner = 0;

@@ -65,7 +65,10 @@ impl Selection {
     }
 
     /// Everything below the roots that is not excluded, with the folders that lead to each root.
-    pub(super) fn walk(&self, roots: Vec<PathBuf>) -> Result<impl Iterator<Item = io::Result<Found>> + use<>, EngineError> {
+    pub(super) fn walk(
+        &self,
+        roots: Vec<PathBuf>,
+    ) -> Result<impl Iterator<Item = io::Result<Found>> + use<>, EngineError> {
         let excluded = self.excluded()?;
         let base = self.base.clone();
         let mut led_to = PathBuf::from("/");
@@ -210,7 +213,9 @@ mod tests {
 
     fn tree() -> tempfile::TempDir {
         let base = tempfile::tempdir().unwrap();
-        for file in ["site/index.html", "site/img/logo.svg", "site/debug.log", "conf/a.yml", "conf/b.yml", "conf/c.txt", ".env"] {
+        for file in
+            ["site/index.html", "site/img/logo.svg", "site/debug.log", "conf/a.yml", "conf/b.yml", "conf/c.txt", ".env"]
+        {
             let path = base.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, file).unwrap();
@@ -223,7 +228,15 @@ mod tests {
         let base = tree();
         assert_eq!(
             listed(base.path(), &["site", ".env"], &[]),
-            ["/stack", "/stack/.env", "/stack/site", "/stack/site/debug.log", "/stack/site/img", "/stack/site/img/logo.svg", "/stack/site/index.html"]
+            [
+                "/stack",
+                "/stack/.env",
+                "/stack/site",
+                "/stack/site/debug.log",
+                "/stack/site/img",
+                "/stack/site/img/logo.svg",
+                "/stack/site/index.html"
+            ]
         );
     }
 
@@ -232,7 +245,15 @@ mod tests {
         let base = tree();
         assert_eq!(
             listed(base.path(), &["conf/*.yml", "site/**/*.svg"], &[]),
-            ["/stack", "/stack/conf", "/stack/conf/a.yml", "/stack/conf/b.yml", "/stack/site", "/stack/site/img", "/stack/site/img/logo.svg"]
+            [
+                "/stack",
+                "/stack/conf",
+                "/stack/conf/a.yml",
+                "/stack/conf/b.yml",
+                "/stack/site",
+                "/stack/site/img",
+                "/stack/site/img/logo.svg"
+            ]
         );
     }
 

@@ -141,7 +141,9 @@ fn count_findings(artifact: &Artifact, now: &BTreeMap<String, crate::model::run:
     for (name, expected) in artifact.counts.iter().filter(|(_, count)| count.exact) {
         match now.get(name) {
             Some(count) if count.value == expected.value => {}
-            Some(count) => findings.push(format!("{name}: {} when taken, {} in the backup", expected.value, count.value)),
+            Some(count) => {
+                findings.push(format!("{name}: {} when taken, {} in the backup", expected.value, count.value))
+            }
             None => findings.push(format!("{name}: {} when taken, missing in the backup", expected.value)),
         }
     }

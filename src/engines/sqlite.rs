@@ -76,8 +76,7 @@ impl Sqlite {
             .mode(0o600)
             .open(to)
             .map_err(EngineError::io("writing", to))?;
-        let account =
-            reader.read_stream(&taken.snapshot, &artifact.name, &mut file, work.cancel, work.progress)?;
+        let account = reader.read_stream(&taken.snapshot, &artifact.name, &mut file, work.cancel, work.progress)?;
         file.sync_all().map_err(EngineError::io("writing", to))?;
         let mut proven = Proven { read: account.bytes, ..Proven::default() };
         if account.bytes != artifact.bytes {
@@ -87,7 +86,9 @@ impl Sqlite {
             ));
         }
         if account.sha256 != artifact.sha256 {
-            proven.artifacts.push(format!("{}: the bytes read back have another SHA-256 than the manifest", artifact.name));
+            proven
+                .artifacts
+                .push(format!("{}: the bytes read back have another SHA-256 than the manifest", artifact.name));
         }
         match look_into(to) {
             Ok(look) => {
@@ -193,8 +194,9 @@ fn count(database: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
         .collect::<Result<_, _>>()?;
     let mut counts = vec![("tables".to_owned(), tables.len() as u64)];
     for table in tables {
-        let rows: i64 = database
-            .query_row(&format!("SELECT count(*) FROM \"{}\"", table.replace('"', "\"\"")), [], |row| row.get(0))?;
+        let rows: i64 =
+            database
+                .query_row(&format!("SELECT count(*) FROM \"{}\"", table.replace('"', "\"\"")), [], |row| row.get(0))?;
         counts.push((format!("rows {table}"), u64::try_from(rows).unwrap_or(0)));
     }
     Ok(counts)
@@ -213,7 +215,8 @@ impl Engine for Sqlite {
         let tables = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|database| {
             // An observation does not wait long: a database under an exclusive lock has data, or it would not be locked.
             database.busy_timeout(Duration::from_millis(500))?;
-            database.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get::<_, i64>(0))
+            database
+                .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get::<_, i64>(0))
         });
         match tables {
             Ok(0) => Observed::Known(SourceState::Empty),
@@ -234,7 +237,8 @@ impl Engine for Sqlite {
         let room = work.rooms.enter().map_err(EngineError::io("making a private folder for", &self.path))?;
         let copy = room.file("copy.db").map_err(EngineError::io("making a private copy of", &self.path))?;
         self.back_up_to(&copy, work.cancel)?;
-        let counts = open_at_rest(&copy).and_then(|database| count(&database)).map_err(self.error("counting its rows"))?;
+        let counts =
+            open_at_rest(&copy).and_then(|database| count(&database)).map_err(self.error("counting its rows"))?;
         if counts.first().is_none_or(|(_, tables)| *tables == 0) {
             return Err(EngineError::Empty { path: self.path.clone() });
         }
@@ -246,7 +250,12 @@ impl Engine for Sqlite {
             kind: EntryKind::Stream(Box::new(BufReader::new(file)) as Box<dyn Read + Send>),
         };
         let archived = request.store.archive(
-            ArchiveRequest { tags: request.tags, at: request.at, parent: None, entries: Box::new(std::iter::once(entry)) },
+            ArchiveRequest {
+                tags: request.tags,
+                at: request.at,
+                parent: None,
+                entries: Box::new(std::iter::once(entry)),
+            },
             work.cancel,
             work.progress,
         )?;

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 pub use stores::{StoreError, Stores};
 
 use crate::engines;
-use crate::model::ids::{RepositoryName, StackName};
 use crate::model::history::History;
+use crate::model::ids::{RepositoryName, StackName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::units::Span;
 use crate::repository::Presence;
@@ -21,7 +21,14 @@ use crate::spec::file::{Key, Spec};
 
 /// Looks at every declared service and repository at once. Opening a repository derives a key for some 0.4 s, so they
 /// are opened side by side, and each only once per command: `stores` keeps them.
-pub fn observe(spec: &Spec, base: &Path, home: Option<&Path>, stores: &Stores, history: &History, now: Timestamp) -> Observation {
+pub fn observe(
+    spec: &Spec,
+    base: &Path,
+    home: Option<&Path>,
+    stores: &Stores,
+    history: &History,
+    now: Timestamp,
+) -> Observation {
     let since = Instant::now();
     let (services, repositories) = std::thread::scope(|scope| {
         let services: Vec<_> = spec
@@ -41,13 +48,12 @@ pub fn observe(spec: &Spec, base: &Path, home: Option<&Path>, stores: &Stores, h
     Observation { at: now, took: Span::from(since.elapsed()), services, repositories }
 }
 
-fn joined<K: Ord, T>(
-    looks: Vec<(K, std::thread::ScopedJoinHandle<'_, Observed<T>>)>,
-) -> BTreeMap<K, Observed<T>> {
+fn joined<K: Ord, T>(looks: Vec<(K, std::thread::ScopedJoinHandle<'_, Observed<T>>)>) -> BTreeMap<K, Observed<T>> {
     looks
         .into_iter()
         .map(|(name, look)| {
-            let seen = look.join().unwrap_or_else(|_| Observed::Unknown { reason: "looking at it panicked".to_owned() });
+            let seen =
+                look.join().unwrap_or_else(|_| Observed::Unknown { reason: "looking at it panicked".to_owned() });
             (name, seen)
         })
         .collect()

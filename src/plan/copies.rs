@@ -31,8 +31,7 @@ impl Planner<'_> {
         let (is, created, sealed) = (place.is(to), place.created, place.sealed);
         let source = self.places.known.get(from).and_then(|source| source.is(from));
         let verified = Precondition::Verified { repository: from.clone(), runs: vec![run.clone()] };
-        let action =
-            Action::Copy { run: run.clone(), from: from.clone(), to: to.clone(), policy: policy.clone() };
+        let action = Action::Copy { run: run.clone(), from: from.clone(), to: to.clone(), policy: policy.clone() };
         let estimate = self.estimate_of(&action.sample_key(), bytes);
         let copy = NewStep::new(action)
             .because(format!("not in {to}"))

@@ -57,7 +57,16 @@ pub fn plan(
     let places = Places::read(spec, observation, history);
     let calendar = Calendar::read(spec)?;
     let lineage = places.lineage(spec);
-    let planner = Planner { spec, observation, history, now, calendar, places, draft: Draft::default(), report: Report::default() };
+    let planner = Planner {
+        spec,
+        observation,
+        history,
+        now,
+        calendar,
+        places,
+        draft: Draft::default(),
+        report: Report::default(),
+    };
     let (steps, report) = planner.run(request)?;
     let mut plan = Plan {
         format: PLAN_FORMAT,

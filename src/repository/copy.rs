@@ -48,7 +48,8 @@ impl Store {
             .reopen()?
             .get_all_snapshots()
             .map_err(|error| RepositoryError::store("list the snapshots", self.site.path(), error))?;
-        let same = |known: &&SnapshotFile| known.tree == wanted.tree && known.time == wanted.time && known.tags == wanted.tags;
+        let same =
+            |known: &&SnapshotFile| known.tree == wanted.tree && known.time == wanted.time && known.tags == wanted.tags;
         Ok(all.iter().find(same).map(|known| SnapshotId::new(hex(&known.id))))
     }
 

@@ -25,11 +25,11 @@ mod store;
 mod structure;
 mod watched;
 
-pub use copy::Copied;
 pub use archive::{ArchiveRequest, Archived, Entry, EntryKind, EntryMeta, StreamAccount, Tags, Xattr};
+pub use copy::Copied;
 pub use damage::{Damage, FileKind, What};
-pub use facts::UnreadableRecord;
 pub use error::{Cause, RepositoryError};
+pub use facts::UnreadableRecord;
 pub use keys::{DeclaredKey, KeyMaterial};
 pub use listing::Listing;
 pub use prune::Pruned;

@@ -240,8 +240,14 @@ impl miette::SourceCode for Source<'_> {
         let data = self.text.get(start..end).ok_or(MietteError::OutOfBounds)?.as_bytes();
         let first = if column > 0 || from == to && !self.is_short(from) { from } else { first };
         let lines = data.iter().filter(|byte| **byte == b'\n').count().max(1);
-        let contents =
-            MietteSpanContents::new_named(self.name.to_owned(), data, (start, end - start).into(), first, column, lines);
+        let contents = MietteSpanContents::new_named(
+            self.name.to_owned(),
+            data,
+            (start, end - start).into(),
+            first,
+            column,
+            lines,
+        );
         Ok(Box::new(contents))
     }
 }

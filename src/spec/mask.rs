@@ -111,9 +111,9 @@ fn telling_values(text: &str) -> Vec<Range<usize>> {
         while let Some(colon) = line[from..].find(':').map(|at| from + at) {
             from = colon + 1;
             let key = line[..colon].trim_end().trim_end_matches(['"', '\'']);
-            let key_start = key.rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).map_or(0, |at| {
-                at + key[at..].chars().next().map_or(1, char::len_utf8)
-            });
+            let key_start = key
+                .rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'))
+                .map_or(0, |at| at + key[at..].chars().next().map_or(1, char::len_utf8));
             if !tells_a_secret(&key[key_start..]) {
                 continue;
             }
@@ -159,7 +159,10 @@ fn block_below(text: &str, from: usize, indent: usize) -> Vec<Range<usize>> {
             continue;
         }
         let reference = ["env:", "file:", "prompt:", "generate:"].iter().any(|key| body.starts_with(key));
-        if depth < indent || (depth == indent && indent > 0 && !body.starts_with('-') && body.contains(": ")) || reference {
+        if depth < indent
+            || (depth == indent && indent > 0 && !body.starts_with('-') && body.contains(": "))
+            || reference
+        {
             break;
         }
         if depth == 0 {

@@ -7,7 +7,7 @@ mod mask;
 mod nearest;
 mod node;
 pub mod paths;
-mod read;
+pub mod read;
 pub mod schedule;
 pub mod schema;
 mod services;

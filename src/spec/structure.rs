@@ -57,7 +57,13 @@ impl<'s> Walk<'s> {
             Some("string") => self.text(node, name, place),
             Some("integer") => self.whole_number(node, schema, place),
             Some("boolean") if !matches!(node.kind, Kind::Bool) => {
-                self.wrong(place, node.caret(), "must be true or false", node.describe(), "write true or false, without quotes");
+                self.wrong(
+                    place,
+                    node.caret(),
+                    "must be true or false",
+                    node.describe(),
+                    "write true or false, without quotes",
+                );
             }
             _ => {}
         }
@@ -143,7 +149,13 @@ impl<'s> Walk<'s> {
                 Some(kind) => format!("write it as a mapping: {kind}: {{ … }}"),
                 None => format!("write one of {list} and a colon, and what belongs to it"),
             };
-            return self.wrong(place, node.caret(), &format!("must be a mapping with one of {list}"), node.describe(), help);
+            return self.wrong(
+                place,
+                node.caret(),
+                &format!("must be a mapping with one of {list}"),
+                node.describe(),
+                help,
+            );
         };
         if entries.len() > 1 {
             let help = match of_key {
@@ -160,7 +172,13 @@ impl<'s> Walk<'s> {
             );
         }
         if entries.is_empty() {
-            return self.wrong(place, node.caret(), &format!("must have one of {list}"), "empty", format!("write one of {list}"));
+            return self.wrong(
+                place,
+                node.caret(),
+                &format!("must have one of {list}"),
+                "empty",
+                format!("write one of {list}"),
+            );
         }
         for (key, value) in entries {
             match kinds.get(key.name.as_str()) {
@@ -204,7 +222,8 @@ impl<'s> Walk<'s> {
     }
 
     fn object(&mut self, node: &Node, name: &str, schema: &'s Value, place: &Place, named: &Range<usize>) {
-        let known = || schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().map(String::as_str));
+        let known =
+            || schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().map(String::as_str));
         let list = listing(known());
         let Kind::Map(entries) = &node.kind else {
             if place.to_string().is_empty() {

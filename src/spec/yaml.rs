@@ -120,7 +120,15 @@ fn explain(text: &str, error: &Error) -> Diagnostic {
             (format!("this is not YAML: {reason}"), "the reader stopped here".to_owned(), advice(&reason))
         }
     };
-    Diagnostic { severity: Severity::Error, place: String::new(), message, label, help: Some(help), span, related: None }
+    Diagnostic {
+        severity: Severity::Error,
+        place: String::new(),
+        message,
+        label,
+        help: Some(help),
+        span,
+        related: None,
+    }
 }
 
 /// The reader's own sentence without its `at line 3, column 4`, which the picture says better.

@@ -34,10 +34,7 @@ pub(super) fn create(world: &World, repository: &RepositoryName, key: usize) -> 
     }
     world.next_generation(repository)?;
     let site = world.stores.site(repository).map_err(store_error)?;
-    Ok(Done {
-        summary: format!("{}, id {}", site.path().display(), store.id().short()),
-        ..Done::default()
-    })
+    Ok(Done { summary: format!("{}, id {}", site.path().display(), store.id().short()), ..Done::default() })
 }
 
 pub(super) fn add(world: &World, repository: &RepositoryName, key: usize, label: &str) -> Result<Done, StepError> {

@@ -2,8 +2,8 @@
 
 use super::world::{World, repository_error, store_error};
 use crate::apply::runner::StepError;
-use crate::model::observation::{Observed, SourceState};
 use crate::model::ids::ServiceName;
+use crate::model::observation::{Observed, SourceState};
 use crate::model::outcome::FailureKind;
 use crate::model::step::{Precondition, Step};
 use crate::repository::Presence;
@@ -46,7 +46,9 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
         Precondition::SlotOpen { repository, policy, slot } => {
             let facts = world.facts(repository)?;
             let served = facts.runs.iter().find(|run| {
-                run.is_complete() && run.manifest.policy == *policy && run.manifest.slot.is_some_and(|held| held >= *slot)
+                run.is_complete()
+                    && run.manifest.policy == *policy
+                    && run.manifest.slot.is_some_and(|held| held >= *slot)
             });
             Ok(served.map(|run| format!("run {} has served this slot", run.manifest.run)))
         }
@@ -81,13 +83,18 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
                     !facts.accepted_shrinks.contains(&(run.manifest.run.clone(), (*service).clone()))
                 };
                 let shrunk = run.manifest.taken().filter(|(_, taken)| taken.suspect.is_some());
-                shrunk.map(|(service, _)| service).find(unaccepted).map(|service| (run.manifest.run.clone(), service.clone()))
+                shrunk
+                    .map(|(service, _)| service)
+                    .find(unaccepted)
+                    .map(|service| (run.manifest.run.clone(), service.clone()))
             });
             match suspect {
                 None => Ok(None),
                 Some((run, service)) => Err(StepError::new(
                     FailureKind::NeedsReplan,
-                    format!("{service} shrank in run {run}, so older runs are kept; look at it, then `devstack apply --approve accept:{service}`"),
+                    format!(
+                        "{service} shrank in run {run}, so older runs are kept; look at it, then `devstack apply --approve accept:{service}`"
+                    ),
                 )),
             }
         }

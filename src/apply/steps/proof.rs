@@ -27,12 +27,16 @@ pub(super) fn prove(
     let held = world.run(repository, run)?;
     if !held.manifest.is_complete() {
         // An incomplete run is never verified, so there is nothing that a proof of it could say.
-        return Err(StepError::new(FailureKind::NeedsReplan, format!("run {run} is not complete and cannot be proven")));
+        return Err(StepError::new(
+            FailureKind::NeedsReplan,
+            format!("run {run} is not complete and cannot be proven"),
+        ));
     }
     let progress = |bytes| context.progress(bytes);
     let of = ProofOf { spec: &world.spec, base: &world.base, home: world.home.as_deref(), rooms: &world.rooms };
     let proof = prove_run(&of, &*world.store(repository)?, &held, &context.cancel, &progress).map_err(engine_error)?;
-    let damage: Vec<String> = proof.findings().map(|(level, finding)| format!("{}: {finding}", level.as_str())).collect();
+    let damage: Vec<String> =
+        proof.findings().map(|(level, finding)| format!("{}: {finding}", level.as_str())).collect();
     let (read, took) = (proof.read, proof.took);
     world.record(repository, &Record::Proof(proof), &[])?;
     let summary = match damage.len() {
@@ -81,9 +85,13 @@ pub fn prove_run(
             content.push(format!("{service}: its snapshot is gone"));
             continue;
         }
-        let Some(declared) = of.spec.services.get(service).filter(|declared| declared.source.engine() == taken.engine) else {
+        let Some(declared) = of.spec.services.get(service).filter(|declared| declared.source.engine() == taken.engine)
+        else {
             // Its bytes are hashed all the same; only the engine that parses them is no longer declared.
-            content.push(format!("{service}: no {} service of that name is in the file, so its content was not parsed", taken.engine));
+            content.push(format!(
+                "{service}: no {} service of that name is in the file, so its content was not parsed",
+                taken.engine
+            ));
             continue;
         };
         let engine = engines::for_source(&declared.source, of.base, of.home);
@@ -125,4 +133,3 @@ pub fn prove_run(
         services,
     })
 }
-

@@ -74,7 +74,11 @@ pub fn read_parts(
 }
 
 /// The runs that need one of `packs`.
-pub(crate) fn hurt_runs(store: &Store, facts: &RepositoryFacts, packs: &[String]) -> Result<Vec<RunId>, RepositoryError> {
+pub(crate) fn hurt_runs(
+    store: &Store,
+    facts: &RepositoryFacts,
+    packs: &[String],
+) -> Result<Vec<RunId>, RepositoryError> {
     if packs.is_empty() {
         return Ok(Vec::new());
     }

@@ -44,7 +44,10 @@ pub(super) fn forget(
     let mut freed = crate::model::units::ByteSize(0);
     for run in runs {
         if context.cancel.is_cancelled() {
-            return Err(StepError::new(FailureKind::Permanent, format!("interrupted after {forgotten} of {} runs", runs.len())));
+            return Err(StepError::new(
+                FailureKind::Permanent,
+                format!("interrupted after {forgotten} of {} runs", runs.len()),
+            ));
         }
         let Some(held) = facts.runs.iter().find(|known| known.manifest.run == *run) else { continue };
         world.check_lease(repository)?;

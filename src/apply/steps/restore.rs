@@ -12,7 +12,10 @@ pub(super) fn restore(world: &World, restore: &Restore, context: &StepContext<'_
     let Some(ServiceResult::Taken(taken)) = held.manifest.services.get(&restore.service) else {
         return Err(StepError::new(
             FailureKind::NeedsReplan,
-            format!("run {} does not hold {}; `devstack show {}` lists what it holds", restore.run, restore.service, restore.run),
+            format!(
+                "run {} does not hold {}; `devstack show {}` lists what it holds",
+                restore.run, restore.service, restore.run
+            ),
         ));
     };
     let reader = world.store(&restore.repository)?.reader().map_err(repository_error)?;

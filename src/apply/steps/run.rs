@@ -191,7 +191,10 @@ pub(super) fn copy(
     world.check_lease(to)?;
     let held = world.run(from, run)?;
     if !held.is_complete() {
-        return Err(StepError::new(FailureKind::NeedsReplan, format!("run {run} in {from} is not complete and is not copied")));
+        return Err(StepError::new(
+            FailureKind::NeedsReplan,
+            format!("run {run} in {from} is not complete and is not copied"),
+        ));
     }
     if world.facts(to)?.runs.iter().any(|known| known.manifest.run == *run) {
         return Ok(Done { summary: "there already".to_owned(), ..Done::default() });
@@ -217,7 +220,9 @@ pub(super) fn copy(
     Ok(Done { bytes, added, summary: format!("{bytes}, {added} new"), ..Done::default() })
 }
 
-fn taken_mut<'a>((service, result): (&'a ServiceName, &'a mut ServiceResult)) -> Option<(&'a ServiceName, &'a mut Taken)> {
+fn taken_mut<'a>(
+    (service, result): (&'a ServiceName, &'a mut ServiceResult),
+) -> Option<(&'a ServiceName, &'a mut Taken)> {
     match result {
         ServiceResult::Taken(taken) => Some((service, taken)),
         ServiceResult::Failed { .. } => None,
@@ -233,8 +238,11 @@ pub(super) fn approve_rule(
     let approved = RuleApproved { format: RECORD_FORMAT, policy: policy.clone(), rule, at: world.plan.now };
     world.record(repository, &Record::RuleApproved(approved), &[])?;
     world.next_generation(repository)?;
-    let lines: Vec<String> =
-        rule.fields().iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}"))).collect();
+    let lines: Vec<String> = rule
+        .fields()
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}")))
+        .collect();
     Ok(Done { summary: lines.join(", "), ..Done::default() })
 }
 
@@ -244,8 +252,7 @@ pub(super) fn accept_shrink(
     run: &RunId,
     service: &ServiceName,
 ) -> Result<Done, StepError> {
-    let mark =
-        ShrinkAccepted { format: RECORD_FORMAT, run: run.clone(), service: service.clone(), at: world.plan.now };
+    let mark = ShrinkAccepted { format: RECORD_FORMAT, run: run.clone(), service: service.clone(), at: world.plan.now };
     world.record(repository, &Record::ShrinkAccepted(mark), &[])?;
     Ok(Done { summary: format!("{service} in run {run}"), ..Done::default() })
 }

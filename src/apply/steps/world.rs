@@ -82,9 +82,12 @@ impl World {
     }
 
     pub(super) fn run(&self, repository: &RepositoryName, run: &RunId) -> Result<Run, StepError> {
-        self.facts(repository)?.runs.iter().find(|known| known.manifest.run == *run).cloned().ok_or_else(|| {
-            store_error(StoreError::NoRun { repository: repository.clone(), run: run.clone() })
-        })
+        self.facts(repository)?
+            .runs
+            .iter()
+            .find(|known| known.manifest.run == *run)
+            .cloned()
+            .ok_or_else(|| store_error(StoreError::NoRun { repository: repository.clone(), run: run.clone() }))
     }
 
     /// Writes one record, with the lease still ours.

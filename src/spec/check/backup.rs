@@ -51,7 +51,12 @@ fn services(spec: &Spec, name: &PolicyName, policy: &Policy, place: &Place, find
         findings.error(place, format!("the policy `{name}` backs up nothing"), "no service in it", help);
     }
     for (index, service) in names.iter().enumerate().filter(|(_, service)| !spec.services.contains_key(*service)) {
-        findings.unknown(&place.index(index), "service", service.as_str(), spec.services.keys().map(|name| name.as_str()));
+        findings.unknown(
+            &place.index(index),
+            "service",
+            service.as_str(),
+            spec.services.keys().map(|name| name.as_str()),
+        );
     }
     findings.doubles(place, names);
 }
@@ -77,7 +82,8 @@ fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings<'_>) {
             findings.error(&cron, error.to_string(), "not five fields", help);
         }
         ScheduleError::Cron { .. } => {
-            let help = "minute 0-59, hour 0-23, day of month 1-31, month 1-12, day of week 0-7; for example \"15 2,14 * * *\"";
+            let help =
+                "minute 0-59, hour 0-23, day of month 1-31, month 1-12, day of week 0-7; for example \"15 2,14 * * *\"";
             findings.error(&cron, error.to_string(), "cannot be read", help);
         }
         ScheduleError::Never { .. } => {

@@ -23,7 +23,12 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
     for (name, objective) in &recovery.services {
         let at = place.key("services").key(name.as_str());
         if !spec.services.contains_key(name) {
-            findings.unknown(&at.clone().itself(), "service", name.as_str(), spec.services.keys().map(|name| name.as_str()));
+            findings.unknown(
+                &at.clone().itself(),
+                "service",
+                name.as_str(),
+                spec.services.keys().map(|name| name.as_str()),
+            );
         }
         zero(&at, objective.rpo, objective.rto, findings);
         if objective.rpo.is_none() && objective.rto.is_none() {
@@ -34,7 +39,12 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
             && own > whole
         {
             let message = format!("`{name}` may take {own} to come back, and the whole stack only {whole}");
-            findings.warning(&at.key("rto"), message, "longer than the stack's", "give the stack more time, or the service less");
+            findings.warning(
+                &at.key("rto"),
+                message,
+                "longer than the stack's",
+                "give the stack more time, or the service less",
+            );
         }
     }
     rpo(spec, findings);
@@ -91,8 +101,12 @@ fn rpo(spec: &Spec, findings: &mut Findings<'_>) {
         let label = format!("up to {gap} between two runs");
         let why = if gap == rpo { ", since a run takes time itself" } else { "" };
         let help = match often_enough(schedule, rpo, start) {
-            Some(cron) => format!("two runs must be less than {rpo} apart{why}: write \"{cron}\", or allow a longer `rpo`"),
-            None => format!("two runs must be less than {rpo} apart{why}; no schedule runs so often: allow a longer `rpo`"),
+            Some(cron) => {
+                format!("two runs must be less than {rpo} apart{why}: write \"{cron}\", or allow a longer `rpo`")
+            }
+            None => {
+                format!("two runs must be less than {rpo} apart{why}; no schedule runs so often: allow a longer `rpo`")
+            }
         };
         findings.error(&at, message, &label, help);
         let own = services.first().map(|name| Place::of(["recovery", "services", name, "rpo"]));

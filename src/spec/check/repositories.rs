@@ -12,11 +12,21 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
         let place = Place::of(["repositories", name.as_str()]);
         if repository.path.to_string_lossy().trim().is_empty() {
             let at = place.key("path");
-            findings.error(&at, format!("`{at}` is empty"), "no path", "write the folder of the repository, such as ./backups");
+            findings.error(
+                &at,
+                format!("`{at}` is empty"),
+                "no path",
+                "write the folder of the repository, such as ./backups",
+            );
         }
         if repository.compression.is_some_and(|level| !(1..=19).contains(&level)) {
             let at = place.key("compression");
-            findings.error(&at, format!("`{at}` must be from 1 to 19"), "outside of that", "3 is quick, 19 is small and slow");
+            findings.error(
+                &at,
+                format!("`{at}` must be from 1 to 19"),
+                "outside of that",
+                "3 is quick, 19 is small and slow",
+            );
         }
         keys(spec, name, repository, &place.key("keys"), findings);
         let scheduled = spec.backup.values().any(|policy| policy.to.contains(name));
@@ -82,7 +92,8 @@ fn operable(spec: &Spec, name: &RepositoryName, keys: &[Key], place: &Place, fin
         Key::GpgSymmetric(_) | Key::AgeIdentity(_) => true,
         Key::Gpg(_) | Key::Age(_) => false,
     };
-    let add = "add a key that works by itself, such as `passphrase: { file: ~/.config/devstack/passphrase, generate: true }`";
+    let add =
+        "add a key that works by itself, such as `passphrase: { file: ~/.config/devstack/passphrase, generate: true }`";
     let prompts = |key: &Key| matches!(key, Key::Passphrase(secret) if secret.prompt);
     let gpg = |key: &Key| matches!(key, Key::Gpg(_));
     let policy = spec.backup.iter().find(|(_, policy)| policy.schedule.is_some() && policy.to.contains(name));
