@@ -18,8 +18,10 @@ mod prune;
 mod reader;
 mod records;
 
+mod restore;
 mod site;
 mod source;
+mod sparse;
 mod store;
 mod structure;
 mod watched;
@@ -32,5 +34,6 @@ pub use listing::Listing;
 pub use prune::Pruned;
 pub use reader::{NodeFacts, NodeKind, Reader};
 
+pub use restore::{RestoreOptions, Restored};
 pub use site::{Presence, Site};
 pub use store::{ChunkSizes, Store, StoreOptions};
