@@ -19,8 +19,10 @@ mod prune;
 mod reader;
 mod records;
 
+mod restore;
 mod site;
 mod source;
+mod sparse;
 mod store;
 mod structure;
 mod watched;
@@ -35,5 +37,6 @@ pub use listing::Listing;
 pub use prune::Pruned;
 pub use reader::{NodeFacts, NodeKind, Reader};
 
+pub use restore::{RestoreOptions, Restored};
 pub use site::{Presence, Site};
 pub use store::{ChunkSizes, Store, StoreOptions};

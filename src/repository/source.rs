@@ -283,3 +283,33 @@ impl Accounted {
         error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte at a time, as a slow pipe may.
+    struct Dripping(usize);
+
+    impl Read for Dripping {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.min(1).min(buffer.len());
+            buffer[..count].fill(b'y');
+            self.0 -= count;
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn every_read_but_the_last_fills_the_callers_buffer() {
+        let shared = Arc::new(Shared::new(Timestamp::UNIX_EPOCH, Cancel::new()));
+        let path = PathBuf::from("/s");
+        let row = shared.ledger().list(&path, Kind::Stream, 0).unwrap();
+        let content = Content::Stream(Box::new(Dripping(10_000)));
+        let mut reader = Opening { content, path, row, shared: shared.clone() }.open().unwrap();
+        let mut buffer = [0; 4096];
+        let counts: Vec<_> = (0..4).map(|_| reader.read(&mut buffer).unwrap()).collect();
+        assert_eq!(counts, [4096, 4096, 10_000 - 8192, 0]);
+        assert_eq!(shared.close().streams[&row].bytes, ByteSize(10_000));
+    }
+}
