@@ -65,7 +65,7 @@ fn fill(path: &Path, mib: u64) -> Result<u64, Box<dyn Error>> {
             };
             let name = format!("customer {:08x} of street {}", word() as u32, word() % 900);
             let note: String = (0..8).map(|_| format!("{:012x} lorem ", word() & 0xffff_ffff_ffff)).collect();
-            insert.execute((id, name, note, word() as f64 / 1e15))?;
+            insert.execute((i64::try_from(id)?, name, note, word() as f64 / 1e15))?;
         }
     }
     transaction.commit()?;
@@ -93,7 +93,7 @@ fn take(store: &Store, database: &Path) -> Result<ByteSize, Box<dyn Error>> {
     let file = File::open(database)?;
     let entry = Entry {
         path: "/bench.db".into(),
-        meta: EntryMeta::of(&file.metadata()?),
+        meta: EntryMeta { mode: 0o600, ..EntryMeta::default() },
         kind: EntryKind::Stream(Box::new(file)),
     };
     let tags = Tags {

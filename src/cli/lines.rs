@@ -1,16 +1,10 @@
 //! Small pieces of what is printed: times in the reader's zone, safe text, terminals.
 
-use std::io::IsTerminal;
-
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use crate::model::units::Span;
-
-pub(super) fn is_terminal() -> bool {
-    std::io::stdout().is_terminal()
-}
 
 /// `2026-11-23 14:54:36 +01:00`.
 pub(super) fn time(at: Timestamp, zone: &TimeZone) -> String {

@@ -63,6 +63,18 @@ fn entry(found: Found) -> io::Result<Entry> {
     Ok(Entry { path: inside, meta, kind })
 }
 
+/// The folders at the top of the snapshot: `/stack`, `/host`, or both.
+fn tops(reader: &Reader, taken: &Taken) -> Result<Vec<PathBuf>, EngineError> {
+    let mut tops = Vec::new();
+    for entry in reader.entries(&taken.snapshot)? {
+        let (path, _) = entry?;
+        if path.components().count() == 2 {
+            tops.push(path);
+        }
+    }
+    Ok(tops)
+}
+
 impl Engine for Files {
     /// Gone: the first declared pattern that names something finds nothing. Empty: what they name holds not one file.
     fn observe(&self) -> Observed<SourceState> {
@@ -165,13 +177,16 @@ impl Engine for Files {
                 (folder.clone(), vec![(None, folder.clone())])
             }
             RestoreTarget::InPlace => {
-                (self.base.clone(), vec![(Some(BELOW_BASE), self.base.clone()), (Some(ELSEWHERE), PathBuf::from("/"))])
+                let tops = tops(reader, taken)?;
+                let places = [(BELOW_BASE, self.base.clone()), (ELSEWHERE, PathBuf::from("/"))];
+                let there = places.into_iter().filter(|(top, _)| tops.iter().any(|known| known == Path::new(top)));
+                (self.base.clone(), there.map(|(top, folder)| (Some(top), folder)).collect())
             }
         };
         let mut bytes = ByteSize(0);
         let mut without_owner = 0;
-        for (only, folder) in parts {
-            let options = RestoreOptions { only: only.map(PathBuf::from), ownership: true };
+        for (beneath, folder) in parts {
+            let options = RestoreOptions { beneath: beneath.map(PathBuf::from), ownership: true, only: None };
             let restored = reader.restore_tree(&taken.snapshot, &folder, &options, work.cancel, work.progress)?;
             bytes = bytes + restored.bytes;
             without_owner += restored.skipped_ownership;

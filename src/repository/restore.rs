@@ -32,6 +32,8 @@ use crate::model::units::ByteSize;
 pub struct RestoreOptions {
     /// This entry of the snapshot and what is beneath it, at its own path in the target; its folders' metadata too.
     pub only: Option<PathBuf>,
+    /// Only what is beneath this folder of the snapshot; the target stands for it and keeps its own metadata.
+    pub beneath: Option<PathBuf>,
     /// Give files their owner and group. Without the right to, each that differs is counted as skipped.
     pub ownership: bool,
 }
@@ -60,7 +62,14 @@ impl Reader {
         cancel: &Cancel,
         progress: &dyn Fn(ByteSize),
     ) -> Result<Restored, RepositoryError> {
-        let tree = self.snapshot(snapshot)?.tree;
+        let tree = match &options.beneath {
+            None => self.snapshot(snapshot)?.tree,
+            Some(folder) => {
+                let path = folder.to_string_lossy();
+                let missing = || RepositoryError::NoSuchPath { snapshot: snapshot.clone(), path: path.to_string() };
+                self.node(snapshot, &path)?.subtree.ok_or_else(missing)?
+            }
+        };
         if let Some(only) = &options.only {
             self.node(snapshot, &only.to_string_lossy())?;
         }
