@@ -118,7 +118,7 @@ fn word(outcome: &StepOutcome) -> &'static str {
     match outcome {
         StepOutcome::Done(done) if done.damage.is_empty() => "done",
         StepOutcome::Done(_) => "DAMAGED",
-        StepOutcome::AlreadyDone { .. } => "as declared",
+        StepOutcome::AlreadyDone { .. } => "already",
         StepOutcome::Failed { kind: FailureKind::Damage, .. } => "DAMAGED",
         StepOutcome::Failed { .. } => "FAILED",
         StepOutcome::Held { .. } => "HELD",
@@ -229,7 +229,13 @@ mod tests {
         let receive = plain(&plan(vec![one]), paper.clone());
         events().into_iter().for_each(&receive);
         receive(ended(StepOutcome::Skipped { because: StepId(3) }));
-        insta::assert_snapshot!(paper.text(), @"");
+        let expected = [
+            "start       #1 prove a/run (~412 MiB, ~6.0 s)",
+            "retry       #1 prove a/run: no answer; try 2 in 0.3 s",
+            "done        #1 prove a/run: 12.4 MiB read (1.2 s)",
+            "skipped     #1 prove a/run: because of #3",
+        ];
+        assert_eq!(paper.text().lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -36,3 +36,18 @@ impl Cancel {
         if self.is_cancelled() { Err(std::io::Error::other("interrupted")) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_set_with_its_parent_and_not_the_other_way_round() {
+        let parent = Cancel::new();
+        let (child, sibling) = (parent.child(), parent.child());
+        child.cancel();
+        assert!(child.is_cancelled() && !parent.is_cancelled() && !sibling.is_cancelled());
+        parent.cancel();
+        assert!(sibling.clone().is_cancelled() && sibling.check().is_err());
+    }
+}

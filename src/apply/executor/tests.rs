@@ -107,8 +107,8 @@ impl Meeting {
         let mut here = self.here.lock().unwrap();
         *here += 1;
         self.changed.notify_all();
-        let (_, waited) = self.changed.wait_timeout_while(here, Duration::from_secs(60), |here| *here < count).unwrap();
-        assert!(!waited.timed_out(), "the other step never came");
+        let waited = self.changed.wait_timeout_while(here, Duration::from_secs(60), |here| *here < count);
+        assert!(!waited.unwrap().1.timed_out(), "the other step never came");
     }
 }
 
@@ -547,7 +547,8 @@ proptest! {
             prop_assert_eq!(matches!(outcome, StepOutcome::Skipped { .. }), let_down && !held);
             if let StepOutcome::Skipped { because } = outcome {
                 let root = trial.of(because.0);
-                prop_assert!(matches!(root, StepOutcome::Failed { .. } | StepOutcome::Held { .. }));
+                let is_root = matches!(root, StepOutcome::Failed { .. } | StepOutcome::Held { .. });
+                prop_assert!(is_root, "{root:?}");
             }
         }
         let ran: BTreeSet<u32> = runner.ran().into_iter().collect();
