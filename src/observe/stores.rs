@@ -51,8 +51,11 @@ pub struct Stores {
     declared: BTreeMap<RepositoryName, Repository>,
     base: PathBuf,
     home: Option<PathBuf>,
-    open: Mutex<BTreeMap<RepositoryName, Arc<Mutex<Option<Arc<Store>>>>>>,
+    open: Mutex<BTreeMap<RepositoryName, Arc<Place>>>,
 }
+
+/// Held locked while it is being opened, so that two callers derive the key once.
+type Place = Mutex<Option<Arc<Store>>>;
 
 impl Stores {
     pub fn new(spec: &Spec, base: &Path, home: Option<&Path>) -> Self {
@@ -112,7 +115,7 @@ impl Stores {
         Ok(Arc::clone(place.insert(Arc::new(store))))
     }
 
-    fn place(&self, name: &RepositoryName) -> Arc<Mutex<Option<Arc<Store>>>> {
+    fn place(&self, name: &RepositoryName) -> Arc<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(open.entry(name.clone()).or_default())
     }
