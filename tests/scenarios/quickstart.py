@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from content import find_database, find_tree, must_be_the_same_tree, must_hold_the_same_rows, quickstart_data
-from oracle import AgeKey, GpgKey, Restic
+from oracle import AgeKey, GpgKey, Restic, service_snapshot
 from scenario import TOP, World, must, scenario
 from stack import PASSPHRASE, Stack, write_stack
 
@@ -41,9 +41,9 @@ def must_open_with(password: str, stack: Stack, folder: Path, database: Path, si
     """restic reads every byte with this password, and what it restores equals the sources."""
     restic = Restic(stack.repository, password)
     restic.check(read_data=True)
-    run = the_run(stack)
+    run, snapshots = the_run(stack), restic.snapshots()
     for service in ("shop", "site"):
-        restic.restore(restic.service_snapshot(run, service).id, folder / service)
+        restic.restore(service_snapshot(snapshots, run, service), folder / service)
     must_hold_the_same_rows(find_database(folder / "shop"), database)
     must_be_the_same_tree(find_tree(folder / "site", site.name), site.parent)
 
