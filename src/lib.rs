@@ -5,3 +5,8 @@ pub mod model;
 pub mod spec;
 pub mod secrets;
 pub mod repository;
+pub mod engines;
+pub mod observe;
+pub mod plan;
+pub mod apply;
+pub mod cli;

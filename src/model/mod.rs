@@ -14,3 +14,19 @@ pub mod retention;
 pub mod run;
 pub mod step;
 pub mod units;
+
+/// An error and its causes in one line, joined by colons: the one place where a chain is put into words.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // `transparent` variants and wrapping crates repeat their source's words.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -48,8 +48,8 @@ pub enum SourceState {
     Gone,
     /// There, and holding nothing.
     Empty,
-    /// There, with data; about this many bytes.
-    HasData { bytes: ByteSize },
+    /// There, with data; about this many bytes, where that is cheap to know.
+    HasData { bytes: Option<ByteSize> },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

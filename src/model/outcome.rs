@@ -74,6 +74,9 @@ pub struct ApplyOutcome {
     pub took: Span,
     pub steps: Vec<(StepId, Action, StepOutcome)>,
     pub interrupted: bool,
+    /// Why the journal could not be written, if so: from then on no step was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unjournalled: Option<String>,
 }
 
 impl StepOutcome {

@@ -5,6 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use super::units::Span;
 
+/// The longest that one apply may take: no step outlives it, and a lease that is older belongs to nobody. A first full
+/// backup of a few TiB over a slow link takes most of a day; what takes longer than a day misses every objective anyway.
+pub const LONGEST_RUN: Span = Span::from_hours(24);
+
+/// How long packs that nothing refers to stay marked before a prune deletes them, and how long snapshots without a
+/// complete run stay. Longer than [`LONGEST_RUN`], so that whatever a running apply has written, and has not yet named
+/// in a manifest, is still there when it ends; twice as long, so that clocks of two hosts a day apart do no harm.
+pub const PRUNE_GRACE: Span = Span::from_hours(48);
+
+// The whole safety of the two-phase prune hangs on this order.
+const _: () = assert!(PRUNE_GRACE.as_millis() > LONGEST_RUN.as_millis());
+
+/// Of the verified complete runs of a policy in a repository, this many of the newest stay whatever a rule says: one to
+/// restore from, and one more for the day when that one turns out to be bad.
+pub const NEVER_FORGOTTEN: usize = 2;
+
 /// How many runs of a policy stay. A run stays if any line keeps it. Counts are of runs that are complete and verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -115,6 +115,11 @@ pub enum Precondition {
         repository: RepositoryName,
         runs: Vec<RunId>,
     },
+    /// No run of the policy has a shrunken source that nobody accepted; the runs this plan takes are looked at too.
+    ShrinksAccepted {
+        repository: RepositoryName,
+        policy: PolicyName,
+    },
     /// No lease but ours lives in the repository, and no restic lock.
     Exclusive {
         repository: RepositoryName,

@@ -1,4 +1,18 @@
 //! `devstack.yaml`: its types, its reading with diagnostics, its JSON Schema.
 
+mod check;
+pub mod diagnostic;
 pub mod file;
+mod mask;
+mod nearest;
+mod node;
+pub mod paths;
+pub mod read;
+pub mod schedule;
+pub mod schema;
 mod services;
+mod structure;
+mod yaml;
+
+pub use diagnostic::{Diagnostic, Look, Rejected, Severity};
+pub use read::{Loaded, load, parse, parse_with_home};

@@ -1,0 +1,129 @@
+//! How long planning takes, and how it grows: a file of 1,000 services and one of 10,000, each backed up once before and
+//! due again. `cargo bench --bench plan`. Planning only: no repository is read here.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use devstack::model::evidence::{Level, Proof, Verdict};
+use devstack::model::history::History;
+use devstack::model::ids::{Digest, RepositoryId, RunId, SnapshotId};
+use devstack::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run, SourceState};
+use devstack::model::run::{Artifact, ArtifactKind, Manifest, RECORD_FORMAT, Sealed, ServiceResult, Taken};
+use devstack::model::units::{ByteSize, Span};
+use devstack::plan::{Request, plan};
+use devstack::spec::file::Spec;
+use devstack::spec::read;
+use jiff::Timestamp;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let small = measure(1_000)?;
+    let large = measure(10_000)?;
+    println!("| services | planning |\n|---|---|");
+    println!("| 1,000 | {:.3} s |\n| 10,000 | {:.3} s |", small.as_secs_f64(), large.as_secs_f64());
+    println!("ten times the services: {:.1} times the time", large.as_secs_f64() / small.as_secs_f64());
+    Ok(())
+}
+
+fn measure(services: usize) -> Result<Duration, Box<dyn Error>> {
+    let text = file(services);
+    let loaded = read::parse("bench.yaml", text.as_bytes(), Path::new("/srv"))
+        .map_err(|rejected| format!("{} diagnostics", rejected.diagnostics.len()))?;
+    let now: Timestamp = "2026-11-23T12:00:00Z".parse()?;
+    let observation = observation(&loaded.spec, now)?;
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let since = Instant::now();
+        let made = plan(&loaded.spec, &loaded.digest, &observation, &History::default(), now, &Request::Converge)?;
+        times.push(since.elapsed());
+        assert!(made.steps.len() > services, "every service is due");
+    }
+    times.sort();
+    Ok(times[2])
+}
+
+fn file(services: usize) -> String {
+    let mut text = String::from("version: 1\nstack: bench\nservices:\n");
+    for number in 0..services {
+        let after = if number % 10 == 0 { String::new() } else { format!(", after: [s{}]", number - number % 10) };
+        let _ = writeln!(text, "  s{number}: {{ source: {{ sqlite: {{ path: s{number}.db }} }}{after} }}");
+    }
+    text.push_str(
+        "repositories:\n  local: { path: /srv/backups, keys: [ { passphrase: { env: BENCH } } ] }\n\
+         backup:\n  all:\n    services: all\n    schedule: { cron: \"0 */6 * * *\" }\n    to: [local]\n    retention: { last: 3 }\n\
+         recovery: { rpo: 24h, rto: 30m }\n",
+    );
+    text
+}
+
+fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error>> {
+    let started: Timestamp = "2026-11-22T12:00:00Z".parse()?;
+    let id = RunId::new("20261122T120000Z-all");
+    let digest = Digest::of("bench");
+    let taken = |name: &str| Taken {
+        snapshot: SnapshotId::new(Digest::of(name).as_str()),
+        engine: "sqlite".to_owned(),
+        engine_version: "3".to_owned(),
+        artifacts: vec![Artifact {
+            name: "/s.db".to_owned(),
+            kind: ArtifactKind::Stream,
+            bytes: ByteSize::mib(10),
+            sha256: digest.clone(),
+            counts: Default::default(),
+        }],
+        started,
+        took: Span::from_secs(1),
+        added: ByteSize::mib(1),
+        suspect: None,
+    };
+    let manifest = Manifest {
+        format: RECORD_FORMAT,
+        stack: spec.stack.clone(),
+        run: id.clone(),
+        policy: "all".parse()?,
+        slot: Some(started),
+        started,
+        finished: started,
+        expected: spec.services.keys().cloned().collect(),
+        services: spec.services.keys().map(|name| (name.clone(), ServiceResult::Taken(taken(name.as_str())))).collect(),
+        parent: None,
+        base: id.clone(),
+        spec_digest: digest.clone(),
+        devstack_version: "0".to_owned(),
+        sealed: Sealed::ByItsApply,
+    };
+    let proof = Proof {
+        format: RECORD_FORMAT,
+        run: id,
+        at: started,
+        took: Span::from_secs(1),
+        read: ByteSize::mib(10),
+        levels: Level::PROOF.into_iter().map(|level| (level, Verdict::Passed)).collect(),
+        services: Default::default(),
+    };
+    let facts = RepositoryFacts {
+        id: RepositoryId::new(digest.as_str()),
+        keys: Vec::new(),
+        opened_with: None,
+        runs: vec![Run { manifest, record: SnapshotId::new(digest.as_str()), proofs: vec![proof], lost: Vec::new() }],
+        unsealed: Vec::new(),
+        approved_rules: Default::default(),
+        accepted_shrinks: Vec::new(),
+        used_plans: Vec::new(),
+        generation: None,
+        data_reads: Vec::new(),
+        oldest: Some(started),
+        size: ByteSize::mib(100),
+        marked: None,
+        leases: Vec::new(),
+        restic_locks: 0,
+    };
+    let data = SourceState::HasData { bytes: Some(ByteSize::mib(10)) };
+    Ok(Observation {
+        at: now,
+        took: Span::ZERO,
+        services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
+        repositories: [("local".parse()?, Observed::Known(RepositoryState::Present(Box::new(facts))))].into(),
+    })
+}

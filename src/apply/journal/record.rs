@@ -1,0 +1,221 @@
+//! A line of the journal, and what can be learnt from many of them. A record names the act, the resource and the
+//! sample key, and has the outcome in words: nothing in it is made from a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::SAMPLES;
+use crate::model::history::{History, Sample};
+use crate::model::ids::{PlanId, RepositoryId, RepositoryName, StackName};
+use crate::model::outcome::{FailureKind, StepOutcome};
+use crate::model::step::{Step, StepId};
+use crate::model::units::{ByteSize, Span};
+
+/// The version of a record; a line of another version counts as unreadable.
+pub const JOURNAL_FORMAT: u32 = 1;
+
+/// One apply, so that its records are found among those of another one that writes at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ApplyId(String);
+
+impl ApplyId {
+    /// A new one. It is a name and no secret, so where the system has no random numbers the time and pid will do.
+    pub fn random() -> Self {
+        let fallback = || Timestamp::now().as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 32);
+        Self(format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fallback())))
+    }
+}
+
+impl fmt::Display for ApplyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JournalRecord {
+    pub format: u32,
+    pub at: Timestamp,
+    /// None for what is noted outside of an apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<ApplyId>,
+    pub entry: Entry,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    ApplyStarted {
+        plan: PlanId,
+        stack: StackName,
+        pid: u32,
+        devstack_version: String,
+        steps: usize,
+    },
+    /// On the disk before the step does anything.
+    StepStarted {
+        step: StepId,
+        verb: String,
+        resource: String,
+        sample: String,
+    },
+    StepEnded {
+        step: StepId,
+        verb: String,
+        resource: String,
+        sample: String,
+        ended: Ended,
+        /// With all tries and the waits between them.
+        took: Span,
+        /// The last try alone: what estimates are fitted against.
+        ran: Span,
+        bytes: ByteSize,
+        added: ByteSize,
+        /// The summary of what was done, or the reason of the failure.
+        detail: String,
+    },
+    ApplyEnded {
+        took: Span,
+        counts: Counts,
+        interrupted: bool,
+    },
+    /// A repository was made or opened here.
+    RepositoryKnown {
+        name: RepositoryName,
+        id: RepositoryId,
+    },
+}
+
+/// How a step that was started ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    Done,
+    /// It ran to its end, and what it found is damage.
+    Damaged,
+    AlreadyDone,
+    Failed(FailureKind),
+    Interrupted,
+}
+
+/// How many steps of an apply ended in which way. Held and skipped steps have no records of their own: they never
+/// started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    pub done: usize,
+    pub already_done: usize,
+    pub failed: usize,
+    pub held: usize,
+    pub skipped: usize,
+    pub interrupted: usize,
+}
+
+impl Counts {
+    pub fn of<'a>(outcomes: impl IntoIterator<Item = &'a StepOutcome>) -> Self {
+        let mut counts = Self::default();
+        for outcome in outcomes {
+            *match outcome {
+                StepOutcome::Done(_) => &mut counts.done,
+                StepOutcome::AlreadyDone { .. } => &mut counts.already_done,
+                StepOutcome::Failed { .. } => &mut counts.failed,
+                StepOutcome::Held { .. } => &mut counts.held,
+                StepOutcome::Skipped { .. } => &mut counts.skipped,
+                StepOutcome::Interrupted => &mut counts.interrupted,
+            } += 1;
+        }
+        counts
+    }
+}
+
+impl Entry {
+    pub fn started(step: &Step) -> Self {
+        let action = &step.action;
+        Self::StepStarted {
+            step: step.id,
+            verb: action.verb().to_owned(),
+            resource: action.resource(),
+            sample: action.sample_key(),
+        }
+    }
+
+    /// `detail` is used where the outcome has no words of its own. None for an outcome that a started step cannot have.
+    pub fn ended(step: &Step, outcome: &StepOutcome, took: Span, ran: Span, detail: &str) -> Option<Self> {
+        let (ended, detail) = match outcome {
+            StepOutcome::Done(done) if done.damage.is_empty() => (Ended::Done, done.summary.as_str()),
+            StepOutcome::Done(done) => (Ended::Damaged, done.summary.as_str()),
+            StepOutcome::AlreadyDone { reason } => (Ended::AlreadyDone, reason.as_str()),
+            StepOutcome::Failed { kind, reason } => (Ended::Failed(*kind), reason.as_str()),
+            StepOutcome::Interrupted => (Ended::Interrupted, detail),
+            StepOutcome::Held { .. } | StepOutcome::Skipped { .. } => return None,
+        };
+        let (bytes, added) = match outcome {
+            StepOutcome::Done(done) => (done.bytes, done.added),
+            _ => (ByteSize::default(), ByteSize::default()),
+        };
+        let action = &step.action;
+        Some(Self::StepEnded {
+            step: step.id,
+            verb: action.verb().to_owned(),
+            resource: action.resource(),
+            sample: action.sample_key(),
+            ended,
+            took,
+            ran,
+            bytes,
+            added,
+            detail: detail.to_owned(),
+        })
+    }
+}
+
+impl JournalRecord {
+    pub(super) fn now(apply: Option<ApplyId>, entry: Entry) -> Self {
+        Self { format: JOURNAL_FORMAT, at: Timestamp::now(), apply, entry }
+    }
+
+    /// None for a line that is not a record of this format.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok().filter(|record: &Self| record.format == JOURNAL_FORMAT)
+    }
+
+    /// The key and the measurement, of a step that ran to a good end: only that time tells how long it takes.
+    pub(super) fn sample(&self) -> Option<(&str, Sample)> {
+        match &self.entry {
+            Entry::StepEnded { sample, ended: Ended::Done, bytes, ran, .. } => {
+                Some((sample, Sample { bytes: *bytes, took: *ran }))
+            }
+            Entry::StepEnded { .. }
+            | Entry::ApplyStarted { .. }
+            | Entry::StepStarted { .. }
+            | Entry::ApplyEnded { .. }
+            | Entry::RepositoryKnown { .. } => None,
+        }
+    }
+}
+
+/// The last samples of each key, the last apply, and the repositories that were seen here.
+pub(super) fn history_of(records: &[JournalRecord]) -> History {
+    let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+    let mut history = History::default();
+    for record in records {
+        if let Some((key, sample)) = record.sample() {
+            samples.entry(key.to_owned()).or_default().push(sample);
+        }
+        match &record.entry {
+            Entry::ApplyStarted { .. } => history.last_apply = history.last_apply.max(Some(record.at)),
+            Entry::RepositoryKnown { name, id } => {
+                history.known_repositories.insert(name.clone(), id.clone());
+            }
+            Entry::StepStarted { .. } | Entry::StepEnded { .. } | Entry::ApplyEnded { .. } => {}
+        }
+    }
+    for series in samples.values_mut() {
+        series.drain(..series.len().saturating_sub(SAMPLES));
+    }
+    history.samples = samples;
+    history
+}

@@ -1,0 +1,46 @@
+//! The acts themselves: one file per kind of step. Each does what its step says and decides nothing.
+
+mod keys;
+mod preconditions;
+mod proof;
+mod read_data;
+mod removal;
+mod restore;
+mod run;
+mod world;
+
+pub use proof::{ProofOf, prove_run};
+pub use read_data::read_parts;
+pub use world::World;
+
+use super::runner::{StepContext, StepError, StepRunner};
+use crate::model::outcome::Done;
+use crate::model::step::{Action, Step};
+
+impl StepRunner for World {
+    fn precheck(&self, step: &Step) -> Result<Option<String>, StepError> {
+        preconditions::check(self, step)
+    }
+
+    fn run(&self, step: &Step, context: &StepContext<'_>) -> Result<Done, StepError> {
+        match &step.action {
+            Action::GenerateKey { repository, key } => keys::generate(self, repository, *key),
+            Action::CreateRepository { repository, key } => keys::create(self, repository, *key),
+            Action::AddKey { repository, key, label } => keys::add(self, repository, *key, label),
+            Action::RemoveKey { repository, id, label } => keys::remove(self, repository, id, label),
+            Action::ApproveRule { repository, policy, rule } => run::approve_rule(self, repository, policy, *rule),
+            Action::SealInterrupted { repository, run, policy, snapshots } => {
+                run::seal_interrupted(self, repository, run, policy, snapshots)
+            }
+            Action::Take(take) => run::take(self, take, context),
+            Action::Seal { .. } => run::seal(self, step, context),
+            Action::Copy { run, from, to, policy: _ } => run::copy(self, run, from, to, context),
+            Action::Prove { repository, run } => proof::prove(self, repository, run, context),
+            Action::ReadData { repository, parts } => read_data::read_data(self, repository, parts, context),
+            Action::AcceptShrink { repository, run, service, .. } => run::accept_shrink(self, repository, run, service),
+            Action::Forget { repository, runs, keep, .. } => removal::forget(self, repository, runs, keep, context),
+            Action::Prune { repository } => removal::prune(self, repository),
+            Action::Restore(restore) => restore::restore(self, restore, context),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What must still be true just before a step runs.
+
+use super::world::{World, repository_error, store_error};
+use crate::apply::runner::StepError;
+use crate::model::ids::ServiceName;
+use crate::model::observation::{Observed, SourceState};
+use crate::model::outcome::FailureKind;
+use crate::model::step::{Precondition, Step};
+use crate::repository::Presence;
+
+/// None: run it. Some(reason): it is done already. An error: the world is no longer what the plan was made for.
+pub(super) fn check(world: &World, step: &Step) -> Result<Option<String>, StepError> {
+    for precondition in &step.preconditions {
+        if let Some(done) = holds(world, precondition)? {
+            return Ok(Some(done));
+        }
+    }
+    Ok(None)
+}
+
+fn changed(text: String) -> StepError {
+    StepError::new(FailureKind::NeedsReplan, format!("{text}; run `devstack plan` to see what that changes"))
+}
+
+fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, StepError> {
+    match precondition {
+        Precondition::RepositoryAbsent { repository } => {
+            let site = world.stores.site(repository).map_err(store_error)?;
+            match site.look().map_err(repository_error)? {
+                Presence::Absent => Ok(None),
+                Presence::Present => Err(changed(format!("repository {repository} exists by now"))),
+            }
+        }
+        Precondition::RepositoryIs { repository, id } => {
+            let there = world.store(repository)?.id();
+            if there == *id {
+                Ok(None)
+            } else {
+                Err(changed(format!(
+                    "repository {repository} is {} and the plan was made for {}",
+                    there.short(),
+                    id.short()
+                )))
+            }
+        }
+        Precondition::SlotOpen { repository, policy, slot } => {
+            let facts = world.facts(repository)?;
+            let served = facts.runs.iter().find(|run| {
+                run.is_complete()
+                    && run.manifest.policy == *policy
+                    && run.manifest.slot.is_some_and(|held| held >= *slot)
+            });
+            Ok(served.map(|run| format!("run {} has served this slot", run.manifest.run)))
+        }
+        Precondition::SourceHasData { service } => match world.engine(service)?.observe() {
+            Observed::Known(SourceState::HasData { .. }) => Ok(None),
+            Observed::Known(SourceState::Gone) => Err(StepError::new(
+                FailureKind::Permanent,
+                format!("{service} had data when the plan was made and is gone now; nothing was taken"),
+            )),
+            Observed::Known(SourceState::Empty) => Err(StepError::new(
+                FailureKind::Permanent,
+                format!("{service} had data when the plan was made and is empty now; nothing was taken"),
+            )),
+            // The take itself will say what is wrong with it, in the engine's own words.
+            Observed::Unknown { .. } => Ok(None),
+        },
+        Precondition::Verified { repository, runs } => {
+            let facts = world.facts(repository)?;
+            for wanted in runs {
+                match facts.runs.iter().find(|run| run.manifest.run == *wanted) {
+                    Some(run) if run.is_verified() => {}
+                    Some(_) => return Err(changed(format!("run {wanted} in {repository} is no longer verified"))),
+                    None => return Err(changed(format!("run {wanted} is no longer in {repository}"))),
+                }
+            }
+            Ok(None)
+        }
+        Precondition::ShrinksAccepted { repository, policy } => {
+            let facts = world.facts(repository)?;
+            let suspect = facts.runs.iter().filter(|run| run.manifest.policy == *policy).find_map(|run| {
+                let unaccepted = |service: &&ServiceName| {
+                    !facts.accepted_shrinks.contains(&(run.manifest.run.clone(), (*service).clone()))
+                };
+                let shrunk = run.manifest.taken().filter(|(_, taken)| taken.suspect.is_some());
+                shrunk
+                    .map(|(service, _)| service)
+                    .find(unaccepted)
+                    .map(|service| (run.manifest.run.clone(), service.clone()))
+            });
+            match suspect {
+                None => Ok(None),
+                Some((run, service)) => Err(StepError::new(
+                    FailureKind::NeedsReplan,
+                    format!(
+                        "{service} shrank in run {run}, so older runs are kept; look at it, then `devstack apply --approve accept:{service}`"
+                    ),
+                )),
+            }
+        }
+        Precondition::Exclusive { repository } => {
+            let site = world.stores.site(repository).map_err(store_error)?;
+            match site.restic_locks().map_err(repository_error)? {
+                0 => Ok(None),
+                count => Err(StepError::new(
+                    FailureKind::Transient,
+                    format!(
+                        "{count} restic locks are held in repository {repository}; \
+                         if no restic is running, remove them with `restic unlock`"
+                    ),
+                )),
+            }
+        }
+    }
+}

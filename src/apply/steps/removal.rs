@@ -1,0 +1,74 @@
+//! What takes away: forgetting runs and pruning packs. Each is alone in the repository and reads again before it deletes.
+
+use super::world::{World, repository_error};
+use crate::apply::lease::ExclusiveGuard;
+use crate::apply::runner::{StepContext, StepError};
+use crate::model::ids::{RepositoryName, RunId};
+use crate::model::outcome::{Done, FailureKind};
+use crate::model::retention::PRUNE_GRACE;
+
+impl World {
+    /// No other stack works in the repository while the guard lives.
+    pub(super) fn exclusive(&self, repository: &RepositoryName) -> Result<ExclusiveGuard, StepError> {
+        match &self.lease {
+            Some(lease) => lease.exclusive(repository).map_err(|error| StepError::new(FailureKind::Transient, error)),
+            None => Err(StepError::new(
+                FailureKind::Permanent,
+                format!("repository {repository} is to be cleaned without a lease; this is a fault in devstack"),
+            )),
+        }
+    }
+}
+
+pub(super) fn forget(
+    world: &World,
+    repository: &RepositoryName,
+    runs: &[RunId],
+    keep: &[RunId],
+    context: &StepContext<'_>,
+) -> Result<Done, StepError> {
+    let _alone = world.exclusive(repository)?;
+    world.forget_facts(repository);
+    let facts = world.facts(repository)?;
+    for keeper in keep {
+        // The precondition said so a moment ago; it is asked again with the repository to ourselves.
+        if !facts.runs.iter().any(|run| run.manifest.run == *keeper && run.is_verified()) {
+            return Err(StepError::new(
+                FailureKind::NeedsReplan,
+                format!("run {keeper}, which is to stay, is no longer there and verified; nothing was forgotten"),
+            ));
+        }
+    }
+    let store = world.store(repository)?;
+    let mut forgotten = 0;
+    let mut freed = crate::model::units::ByteSize(0);
+    for run in runs {
+        if context.cancel.is_cancelled() {
+            return Err(StepError::new(
+                FailureKind::Permanent,
+                format!("interrupted after {forgotten} of {} runs", runs.len()),
+            ));
+        }
+        let Some(held) = facts.runs.iter().find(|known| known.manifest.run == *run) else { continue };
+        world.check_lease(repository)?;
+        // The manifest comes first: from then on the run is no longer one, whatever interrupts the rest.
+        let snapshots = store.snapshots_of(&world.spec.stack, run).map_err(repository_error)?;
+        store.forget(&snapshots).map_err(repository_error)?;
+        world.forget_facts(repository);
+        freed = freed + held.manifest.taken().map(|(_, taken)| taken.added).sum();
+        forgotten += 1;
+    }
+    Ok(Done { summary: format!("{forgotten} runs; a prune frees up to {freed}"), ..Done::default() })
+}
+
+pub(super) fn prune(world: &World, repository: &RepositoryName) -> Result<Done, StepError> {
+    let _alone = world.exclusive(repository)?;
+    world.check_lease(repository)?;
+    let pruned = world.store(repository)?.prune(PRUNE_GRACE).map_err(repository_error)?;
+    world.forget_facts(repository);
+    Ok(Done {
+        summary: format!("{} marked, {} freed", pruned.marked, pruned.freed),
+        advice: Vec::new(),
+        ..Done::default()
+    })
+}

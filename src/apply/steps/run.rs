@@ -1,0 +1,258 @@
+//! A run of a policy: taken service by service, then sealed by its manifest, and copied to where else it belongs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::world::{World, engine_error, now, repository_error};
+use crate::apply::runner::{StepContext, StepError};
+use crate::engines::{TakeRequest, Work};
+use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, SnapshotId};
+use crate::model::outcome::{Done, FailureKind, StepOutcome};
+use crate::model::record::{Record, RuleApproved, ShrinkAccepted};
+use crate::model::retention::Rule;
+use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult, Shrink, Taken};
+use crate::model::step::{Action, Step, Take};
+use crate::model::units::ByteSize;
+use crate::repository::Tags;
+
+pub(super) fn take(world: &World, take: &Take, context: &StepContext<'_>) -> Result<Done, StepError> {
+    world.check_lease(&take.repository)?;
+    let store = world.store(&take.repository)?;
+    let tags = Tags {
+        stack: world.spec.stack.clone(),
+        run: take.run.clone(),
+        service: take.service.clone(),
+        policy: take.policy.clone(),
+    };
+    let request = TakeRequest { store: &store, tags, at: now(), parent: take.parent.clone() };
+    let progress = |bytes| context.progress(bytes);
+    let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
+    let mut taken = world.engine(&take.service)?.take(request, &work).map_err(engine_error)?;
+    taken.suspect = shrunk(take.parent_bytes, taken.bytes());
+    world.forget_facts(&take.repository);
+
+    let mut advice = Vec::new();
+    if let Some(Shrink { from, to }) = taken.suspect {
+        advice.push(format!(
+            "{} shrank from {from} to {to}. Older runs are kept until somebody looks: `devstack apply --approve accept:{}`.",
+            take.service, take.service
+        ));
+    }
+    Ok(Done {
+        bytes: taken.bytes(),
+        added: taken.added,
+        summary: format!("{}, {} new", taken.bytes(), taken.added),
+        advice,
+        taken: Some(Box::new(taken)),
+        ..Done::default()
+    })
+}
+
+/// More than half of it is gone.
+fn shrunk(before: Option<ByteSize>, after: ByteSize) -> Option<Shrink> {
+    before.filter(|before| after.0 < before.0 / 2).map(|from| Shrink { from, to: after })
+}
+
+/// Writes the manifest of what the takes came to, failures included: a run that failed is on record as incomplete.
+pub(super) fn seal(world: &World, step: &Step, context: &StepContext<'_>) -> Result<Done, StepError> {
+    let Action::Seal { repository, run, policy, slot, expected, parent, base } = &step.action else {
+        return Err(StepError::new(FailureKind::Permanent, "seal was given another step; this is a fault in devstack"));
+    };
+    let takes = takes_before(world, step, context);
+    if takes.values().all(|outcome| matches!(outcome, StepOutcome::AlreadyDone { .. })) && !takes.is_empty() {
+        return Ok(Done { summary: "another apply has served this slot".to_owned(), ..Done::default() });
+    }
+    if takes.values().all(|outcome| matches!(outcome, StepOutcome::Held { .. })) && !takes.is_empty() {
+        return Ok(Done { summary: "nothing was taken, so there is nothing to seal".to_owned(), ..Done::default() });
+    }
+    let services: BTreeMap<ServiceName, ServiceResult> = expected
+        .iter()
+        .map(|service| {
+            let result = match takes.get(service) {
+                Some(StepOutcome::Done(Done { taken: Some(taken), .. })) => ServiceResult::Taken((**taken).clone()),
+                Some(outcome) => ServiceResult::Failed { reason: reason(outcome) },
+                None => ServiceResult::Failed { reason: "not taken".to_owned() },
+            };
+            (service.clone(), result)
+        })
+        .collect();
+    let started = services
+        .values()
+        .filter_map(|result| match result {
+            ServiceResult::Taken(taken) => Some(taken.started),
+            ServiceResult::Failed { .. } => None,
+        })
+        .min()
+        .unwrap_or(world.plan.now);
+    let manifest = Manifest {
+        format: RECORD_FORMAT,
+        stack: world.spec.stack.clone(),
+        run: run.clone(),
+        policy: policy.clone(),
+        slot: *slot,
+        // Never later than the plan's own time, which the schedule is reckoned from.
+        started: started.min(world.plan.now),
+        finished: now(),
+        expected: expected.clone(),
+        services,
+        parent: parent.clone(),
+        base: base.clone(),
+        spec_digest: world.spec_digest(),
+        devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
+        sealed: Sealed::ByItsApply,
+    };
+    let summary = summary(&manifest);
+    write_manifest(world, repository, manifest)?;
+    Ok(Done { summary, ..Done::default() })
+}
+
+fn write_manifest(world: &World, repository: &RepositoryName, manifest: Manifest) -> Result<(), StepError> {
+    let attachments = [("devstack.yaml", world.spec_text.as_bytes())];
+    world.record(repository, &Record::Manifest(Box::new(manifest)), &attachments)
+}
+
+fn summary(manifest: &Manifest) -> String {
+    let missing: Vec<String> = manifest.missing().map(|(service, _)| service.to_string()).collect();
+    if missing.is_empty() {
+        format!("complete, {}", manifest.bytes())
+    } else {
+        format!("INCOMPLETE, without {}", missing.join(", "))
+    }
+}
+
+fn reason(outcome: &StepOutcome) -> String {
+    match outcome {
+        StepOutcome::Done(_) => "taken without an account of it".to_owned(),
+        StepOutcome::AlreadyDone { reason } | StepOutcome::Failed { reason, .. } => reason.clone(),
+        StepOutcome::Held { token } => format!("held: not approved ({token})"),
+        StepOutcome::Skipped { because } => format!("skipped, because step {because} did not succeed"),
+        StepOutcome::Interrupted => "interrupted".to_owned(),
+    }
+}
+
+/// The outcomes of the takes that the step waits for, by service.
+fn takes_before(world: &World, step: &Step, context: &StepContext<'_>) -> BTreeMap<ServiceName, StepOutcome> {
+    step.waits
+        .iter()
+        .filter_map(|wait| {
+            let Action::Take(take) = &world.plan.step(wait.step)?.action else { return None };
+            Some((take.service.clone(), context.outcome(wait.step)?.clone()))
+        })
+        .collect()
+}
+
+/// The manifest of a run whose own apply never wrote one: incomplete for good, with what was found of it.
+pub(super) fn seal_interrupted(
+    world: &World,
+    repository: &RepositoryName,
+    run: &RunId,
+    policy: &PolicyName,
+    snapshots: &[(SnapshotId, ServiceName, Timestamp)],
+) -> Result<Done, StepError> {
+    let started = snapshots.iter().map(|(_, _, at)| *at).min().unwrap_or(world.plan.now);
+    let reason = "its apply was interrupted before the run was sealed";
+    let services = snapshots
+        .iter()
+        .map(|(snapshot, service, _)| {
+            let reason = format!("{reason}; snapshot {} holds what was taken", snapshot.short());
+            (service.clone(), ServiceResult::Failed { reason })
+        })
+        .collect::<BTreeMap<_, _>>();
+    let expected = services.keys().cloned().collect();
+    let manifest = Manifest {
+        format: RECORD_FORMAT,
+        stack: world.spec.stack.clone(),
+        run: run.clone(),
+        policy: policy.clone(),
+        slot: None,
+        started,
+        finished: now(),
+        expected,
+        services,
+        parent: None,
+        base: run.clone(),
+        spec_digest: world.spec_digest(),
+        devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
+        sealed: Sealed::AfterInterruption,
+    };
+    write_manifest(world, repository, manifest)?;
+    Ok(Done { summary: format!("incomplete, {} snapshots of it found", snapshots.len()), ..Done::default() })
+}
+
+/// Copies a complete run, chunk by chunk, and writes its manifest in the other repository with the ids it has there.
+pub(super) fn copy(
+    world: &World,
+    run: &RunId,
+    from: &RepositoryName,
+    to: &RepositoryName,
+    context: &StepContext<'_>,
+) -> Result<Done, StepError> {
+    world.check_lease(to)?;
+    let held = world.run(from, run)?;
+    if !held.is_complete() {
+        return Err(StepError::new(
+            FailureKind::NeedsReplan,
+            format!("run {run} in {from} is not complete and is not copied"),
+        ));
+    }
+    if world.facts(to)?.runs.iter().any(|known| known.manifest.run == *run) {
+        return Ok(Done { summary: "there already".to_owned(), ..Done::default() });
+    }
+    let (source, target) = (world.store(from)?, world.store(to)?);
+    let mut manifest = held.manifest.clone();
+    let mut added = ByteSize(0);
+    for (_, taken) in manifest.services.iter_mut().filter_map(taken_mut) {
+        let copied = source.copy_to(&target, &taken.snapshot, &context.cancel).map_err(repository_error)?;
+        taken.snapshot = copied.snapshot;
+        taken.added = copied.added;
+        added = added + copied.added;
+    }
+    let bytes = manifest.bytes();
+    let known = world.facts(to)?;
+    manifest.parent = manifest.parent.filter(|parent| known.runs.iter().any(|known| known.manifest.run == *parent));
+    if manifest.parent.is_none() {
+        manifest.base = run.clone();
+    }
+    manifest.finished = now();
+    manifest.sealed = Sealed::ByCopy;
+    write_manifest(world, to, manifest)?;
+    Ok(Done { bytes, added, summary: format!("{bytes}, {added} new"), ..Done::default() })
+}
+
+fn taken_mut<'a>(
+    (service, result): (&'a ServiceName, &'a mut ServiceResult),
+) -> Option<(&'a ServiceName, &'a mut Taken)> {
+    match result {
+        ServiceResult::Taken(taken) => Some((service, taken)),
+        ServiceResult::Failed { .. } => None,
+    }
+}
+
+pub(super) fn approve_rule(
+    world: &World,
+    repository: &RepositoryName,
+    policy: &PolicyName,
+    rule: Rule,
+) -> Result<Done, StepError> {
+    let approved = RuleApproved { format: RECORD_FORMAT, policy: policy.clone(), rule, at: world.plan.now };
+    world.record(repository, &Record::RuleApproved(approved), &[])?;
+    world.next_generation(repository)?;
+    let lines: Vec<String> = rule
+        .fields()
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}")))
+        .collect();
+    Ok(Done { summary: lines.join(", "), ..Done::default() })
+}
+
+pub(super) fn accept_shrink(
+    world: &World,
+    repository: &RepositoryName,
+    run: &RunId,
+    service: &ServiceName,
+) -> Result<Done, StepError> {
+    let mark = ShrinkAccepted { format: RECORD_FORMAT, run: run.clone(), service: service.clone(), at: world.plan.now };
+    world.record(repository, &Record::ShrinkAccepted(mark), &[])?;
+    Ok(Done { summary: format!("{service} in run {run}"), ..Done::default() })
+}

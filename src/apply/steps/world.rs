@@ -1,0 +1,166 @@
+//! What the steps act on: the file's resources, the opened repositories, the lease.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::apply::lease::Lease;
+use crate::apply::runner::StepError;
+use crate::engines::{self, Engine, EngineError, Workrooms};
+use crate::model::ids::{Digest, PlanId, RepositoryName, RunId, ServiceName};
+use crate::model::observation::{RepositoryFacts, Run};
+use crate::model::outcome::FailureKind;
+use crate::model::plan::Plan;
+use crate::model::record::{Generation, PlanUsed, Record};
+use crate::model::run::RECORD_FORMAT;
+use crate::observe::{StoreError, Stores};
+use crate::repository::{RepositoryError, Store};
+use crate::spec::file::Spec;
+
+/// Everything that carrying out a plan may touch.
+pub struct World {
+    pub spec: Spec,
+    /// The text of devstack.yaml, which goes into every run: on an empty host it is needed first.
+    pub spec_text: String,
+    pub base: PathBuf,
+    pub home: Option<PathBuf>,
+    pub stores: Arc<Stores>,
+    pub rooms: Workrooms,
+    /// None for what writes to no repository.
+    pub lease: Option<Lease>,
+    pub plan: Plan,
+    /// A saved plan is used once: its id is recorded in every repository it applies to.
+    pub saved: bool,
+    facts: Mutex<BTreeMap<RepositoryName, Arc<RepositoryFacts>>>,
+}
+
+impl World {
+    #[allow(clippy::too_many_arguments, reason = "made in one place, each part named there")]
+    pub fn new(
+        spec: Spec,
+        spec_text: String,
+        base: PathBuf,
+        home: Option<PathBuf>,
+        stores: Arc<Stores>,
+        rooms: Workrooms,
+        lease: Option<Lease>,
+        plan: Plan,
+        saved: bool,
+    ) -> Self {
+        Self { spec, spec_text, base, home, stores, rooms, lease, plan, saved, facts: Mutex::default() }
+    }
+
+    pub(super) fn store(&self, name: &RepositoryName) -> Result<Arc<Store>, StepError> {
+        self.stores.open(name).map_err(store_error)
+    }
+
+    pub(super) fn engine(&self, service: &ServiceName) -> Result<Box<dyn Engine>, StepError> {
+        match self.spec.services.get(service) {
+            Some(service) => Ok(engines::for_source(&service.source, &self.base, self.home.as_deref())),
+            None => Err(StepError::new(
+                FailureKind::Permanent,
+                format!("service {service} is no longer in the file; declare it again to work with its backups"),
+            )),
+        }
+    }
+
+    /// What the repository holds; read once, and again after anything was written.
+    pub(super) fn facts(&self, name: &RepositoryName) -> Result<Arc<RepositoryFacts>, StepError> {
+        let mut cached = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(facts) = cached.get(name) {
+            return Ok(Arc::clone(facts));
+        }
+        let facts = Arc::new(self.store(name)?.facts(&self.spec.stack).map_err(repository_error)?);
+        cached.insert(name.clone(), Arc::clone(&facts));
+        Ok(facts)
+    }
+
+    pub(super) fn forget_facts(&self, name: &RepositoryName) {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    pub(super) fn run(&self, repository: &RepositoryName, run: &RunId) -> Result<Run, StepError> {
+        self.facts(repository)?
+            .runs
+            .iter()
+            .find(|known| known.manifest.run == *run)
+            .cloned()
+            .ok_or_else(|| store_error(StoreError::NoRun { repository: repository.clone(), run: run.clone() }))
+    }
+
+    /// Writes one record, with the lease still ours.
+    pub(super) fn record(
+        &self,
+        repository: &RepositoryName,
+        record: &Record,
+        attachments: &[(&str, &[u8])],
+    ) -> Result<(), StepError> {
+        self.check_lease(repository)?;
+        self.store(repository)?.write_record(&self.spec.stack, record, attachments).map_err(repository_error)?;
+        self.forget_facts(repository);
+        Ok(())
+    }
+
+    /// A process that was suspended for longer than its lease must not write on as if nothing had happened.
+    pub(super) fn check_lease(&self, repository: &RepositoryName) -> Result<(), StepError> {
+        match &self.lease {
+            Some(lease) => lease.check(repository).map_err(|error| StepError::new(FailureKind::Locked, error)),
+            None => Err(StepError::new(
+                FailureKind::Permanent,
+                format!("repository {repository} is written to without a lease; this is a fault in devstack"),
+            )),
+        }
+    }
+
+    /// Moves the repository's generation on: something declared has changed in it.
+    pub(super) fn next_generation(&self, repository: &RepositoryName) -> Result<(), StepError> {
+        let number = self.facts(repository)?.generation.as_ref().map_or(0, |generation| generation.number) + 1;
+        self.record(
+            repository,
+            &Record::Generation(Generation {
+                format: RECORD_FORMAT,
+                number,
+                spec_digest: self.plan.spec_digest.clone(),
+                plan: self.plan.id.clone(),
+                at: self.plan.now,
+            }),
+            &[],
+        )
+    }
+
+    /// Records that this saved plan is used, in every repository that is there. Before its first step, so that a plan
+    /// that was killed half-way is not applied again but planned anew.
+    pub fn mark_used(&self) -> Result<(), StepError> {
+        for lineage in self.plan.lineage.iter().filter(|lineage| lineage.id.is_some()) {
+            self.mark_used_in(&lineage.repository)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn mark_used_in(&self, repository: &RepositoryName) -> Result<(), StepError> {
+        let plan: PlanId = self.plan.id.clone();
+        self.record(repository, &Record::PlanUsed(PlanUsed { format: RECORD_FORMAT, plan, at: self.plan.now }), &[])
+    }
+
+    pub(super) fn spec_digest(&self) -> Digest {
+        self.plan.spec_digest.clone()
+    }
+}
+
+pub(super) fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+pub(super) fn store_error(error: StoreError) -> StepError {
+    StepError::new(error.kind(), error)
+}
+
+pub(super) fn repository_error(error: RepositoryError) -> StepError {
+    StepError::new(error.kind(), error)
+}
+
+pub(super) fn engine_error(error: EngineError) -> StepError {
+    StepError::new(error.kind(), error)
+}

@@ -1,0 +1,261 @@
+//! `apply`, `backup` and `forget`: make a plan (or read one), ask, carry it out, and say what came of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::error::{Exit, Failure};
+use super::session::Session;
+use super::{Consent, TextOrJson, consent, known_service, outcome, status};
+use crate::apply::executor::{ExecuteOptions, execute};
+use crate::apply::exit::exit_code;
+use crate::apply::interrupt;
+use crate::apply::journal::Journal;
+use crate::apply::lease::Lease;
+use crate::apply::progress::{self, ProgressKind};
+use crate::apply::steps::World;
+use crate::model::cancel::Cancel;
+use crate::model::ids::{PlanId, PolicyName, RepositoryName, RunId, ServiceName};
+use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::outcome::ApplyOutcome;
+use crate::model::plan::Plan;
+use crate::model::units::Span;
+use crate::plan::{ForgetSelection, Request, render, saved};
+
+#[derive(Debug, Args)]
+pub(super) struct ApplyArguments {
+    /// A plan that `plan --out` saved. Without it, a new plan is made.
+    plan: Option<PathBuf>,
+    /// Refuse a saved plan that is older than this.
+    #[arg(long, default_value = "24h", value_parser = super::parse_span, value_name = "TIME")]
+    max_age: Span,
+    /// Exit 8 when an objective is missed or predicted to be missed.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackupArguments {
+    /// Policies or services; all policies if none is given.
+    names: Vec<String>,
+    /// Read everything afresh, comparing with no earlier run.
+    #[arg(long)]
+    full: bool,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForgetArguments {
+    /// The runs to forget, as `devstack backups` lists them.
+    #[arg(required_unless_present_any = ["policy", "service"])]
+    runs: Vec<RunId>,
+    /// Runs of this policy.
+    #[arg(long)]
+    policy: Option<PolicyName>,
+    /// Runs that hold this service, such as one that was taken out of the file.
+    #[arg(long)]
+    service: Option<ServiceName>,
+    /// Only in this repository.
+    #[arg(long)]
+    repository: Option<RepositoryName>,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failure> {
+    let session = Session::open(file)?;
+    let saved = arguments.plan.as_deref().map(read_saved).transpose()?;
+    carry_out(&session, &Request::Converge, saved, arguments.max_age, &arguments.consent, arguments.strict)
+}
+
+pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, Failure> {
+    let session = Session::open(file)?;
+    let (mut policies, mut services) = (Vec::new(), Vec::new());
+    for name in &arguments.names {
+        let policy = PolicyName::new(name);
+        if session.loaded.spec.backup.contains_key(&policy) {
+            policies.push(policy);
+        } else {
+            let service = ServiceName::new(name);
+            known_service(&session, &service)?;
+            services.push(service);
+        }
+    }
+    let request = Request::Backup { policies, services, full: arguments.full };
+    // Asking for a backup is saying yes to it; what is held stays held.
+    let consent = Consent { yes: true, ..arguments.consent.clone() };
+    carry_out(&session, &request, None, Span::ZERO, &consent, false)
+}
+
+pub(super) fn forget(file: &Path, arguments: &ForgetArguments) -> Result<Exit, Failure> {
+    let session = Session::open(file)?;
+    let request = Request::Forget(ForgetSelection {
+        repository: arguments.repository.clone(),
+        policy: arguments.policy.clone(),
+        service: arguments.service.clone(),
+        runs: arguments.runs.clone(),
+    });
+    carry_out(&session, &request, None, Span::ZERO, &arguments.consent, false)
+}
+
+fn read_saved(path: &Path) -> Result<Plan, Failure> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::caused(Exit::Input, &format!("reading the plan {}", path.display()), &error))?;
+    saved::read(&bytes).map_err(|error| {
+        Failure::caused(Exit::Input, &format!("{} is not a plan that can be applied", path.display()), &error)
+            .hint("make a new one: `devstack plan --out FILE`")
+    })
+}
+
+/// From request, or saved plan, to exit code.
+pub(super) fn carry_out(
+    session: &Session,
+    request: &Request,
+    saved: Option<Plan>,
+    max_age: Span,
+    consent: &Consent,
+    strict: bool,
+) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::caused(Exit::Unexpected, "starting", &error))?;
+    let cancel = Cancel::new();
+    let _listening = runtime
+        .block_on(async { interrupt::listen(cancel.clone(), |text| eprintln!("{text}")) })
+        .map_err(|error| Failure::caused(Exit::Unexpected, "listening for signals", &error))?;
+
+    let lease = session.lease(&cancel)?;
+    session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
+    let now = Timestamp::now();
+    let observation = session.observe(now);
+    let is_saved = saved.is_some();
+    let plan = match saved {
+        Some(plan) => {
+            refuse_stale(session, &plan, &observation, now, max_age)?;
+            plan
+        }
+        None => session.plan(&observation, request, now)?,
+    };
+    if consent.format == TextOrJson::Text {
+        print!("{}", render::text(&plan, &session.layout(false)));
+    }
+    if plan.is_empty() {
+        release(lease)?;
+        return finish(session, &observation, &plan, None, consent, strict);
+    }
+    let approvals = consent::ask(&plan, consent, is_saved)?;
+    let world = World::new(
+        session.loaded.spec.clone(),
+        session.loaded.text.clone(),
+        session.loaded.base.clone(),
+        session.home.clone(),
+        Arc::clone(&session.stores),
+        session.rooms(),
+        Some(lease),
+        plan.clone(),
+        is_saved,
+    );
+    if is_saved {
+        world.mark_used()?;
+    }
+    let journal = Journal::open(&session.state)
+        .map_err(|error| Failure::caused(Exit::Unexpected, "opening the journal in .devstack", &error))?;
+    note_repositories(&journal, &observation)?;
+    let kind = match consent.format {
+        TextOrJson::Json => ProgressKind::Json,
+        TextOrJson::Text => ProgressKind::for_people(),
+    };
+    let events = progress::receiver(kind, &plan);
+    let options = ExecuteOptions { parallel: usize::from(consent.parallel), ..ExecuteOptions::default() };
+    let world = Arc::new(world);
+    let runner: Arc<dyn crate::apply::runner::StepRunner> = Arc::clone(&world) as _;
+    let outcome = runtime.block_on(execute(&plan, &approvals, runner, &journal, options, cancel, events));
+
+    // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
+    let after = session.observe(Timestamp::now());
+    note_repositories(&journal, &after)?;
+    drop(world);
+    finish(session, &after, &plan, Some(&outcome), consent, strict)
+}
+
+/// A lease that could not be taken away is said so: the next apply would wait for it.
+pub(super) fn release(lease: Lease) -> Result<(), Failure> {
+    lease.release().map_err(|error| Failure::caused(Exit::Unexpected, "releasing the lease", &error))
+}
+
+fn refuse_stale(
+    session: &Session,
+    plan: &Plan,
+    observation: &Observation,
+    now: Timestamp,
+    max_age: Span,
+) -> Result<(), Failure> {
+    let used: Vec<PlanId> = observation
+        .repositories
+        .values()
+        .filter_map(|state| match state {
+            Observed::Known(RepositoryState::Present(facts)) => Some(facts.used_plans.iter().cloned()),
+            Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
+        })
+        .flatten()
+        .collect();
+    // What a plan made now would be made against.
+    let lineage = session.plan(observation, &Request::Converge, now)?.lineage;
+    let context = saved::SavedContext {
+        spec_digest: &session.loaded.digest,
+        stack: &session.loaded.spec.stack,
+        lineage: &lineage,
+        used_plans: &used,
+        now,
+        max_age,
+        devstack_version: env!("CARGO_PKG_VERSION"),
+    };
+    saved::refuse(plan, &context).map_err(|stale| Failure::caused(Exit::Stale, "the saved plan is stale", &stale))
+}
+
+fn note_repositories(journal: &Journal, observation: &Observation) -> Result<(), Failure> {
+    for (name, state) in &observation.repositories {
+        if let Observed::Known(RepositoryState::Present(facts)) = state {
+            journal
+                .note_repository(name, &facts.id)
+                .map_err(|error| Failure::caused(Exit::Unexpected, "writing the journal", &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says what came of it, remembers the state for `status`, and gives the exit code.
+fn finish(
+    session: &Session,
+    observation: &Observation,
+    plan: &Plan,
+    outcome: Option<&ApplyOutcome>,
+    consent: &Consent,
+    strict: bool,
+) -> Result<Exit, Failure> {
+    let now = observation.at;
+    let left = session.plan(observation, &Request::Converge, now)?;
+    status::remember(session, observation, &left, now)?;
+    match consent.format {
+        TextOrJson::Text => {
+            if let Some(outcome) = outcome {
+                print!("{}", outcome::text(outcome, &left));
+            }
+        }
+        TextOrJson::Json => println!("{}", outcome::json(plan, outcome, &left)),
+    }
+    if let Some(reason) = outcome.and_then(|outcome| outcome.unjournalled.as_ref()) {
+        eprintln!("error: {reason}");
+    }
+    let exit = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)));
+    let missed =
+        left.report.recovery.is_missed() || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));
+    Ok(if exit == Exit::Done && strict && missed { Exit::Verification } else { exit })
+}

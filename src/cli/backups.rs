@@ -1,0 +1,121 @@
+//! `backups`: the runs in the repositories.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::error::{Exit, Failure};
+use super::session::Session;
+use super::{TextOrJson, lines, tables};
+use crate::model::ids::RepositoryName;
+use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
+use crate::plan::render::printable;
+
+pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
+    let session = Session::open(file)?;
+    let now = Timestamp::now();
+    let observation = session.observe(now);
+    let mut unknown = false;
+    match format {
+        TextOrJson::Json => {
+            let runs: Vec<_> = present(&observation)
+                .flat_map(|(name, facts)| facts.runs.iter().map(move |run| described(name, run)))
+                .collect();
+            let unreachable: Vec<_> = unreachable(&observation).collect();
+            unknown = !unreachable.is_empty();
+            println!(
+                "{}",
+                json!({ "format": 1, "runs": runs, "unknown": unreachable.iter().map(|(name, reason)| json!({"repository": name, "reason": reason})).collect::<Vec<_>>() })
+            );
+        }
+        TextOrJson::Text => {
+            for (name, reason) in unreachable(&observation) {
+                unknown = true;
+                println!("  UNKNOWN  repository {name}: {}", printable(reason));
+            }
+            let mut rows: Vec<(Timestamp, Vec<String>)> = present(&observation)
+                .flat_map(|(name, facts)| facts.runs.iter().map(move |run| (name, run)))
+                .map(|(name, run)| (run.manifest.started, row(&session, name, run, now)))
+                .collect();
+            rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+            if rows.is_empty() {
+                println!("No runs yet. `devstack apply` takes the first.");
+            } else {
+                let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
+                print!("{}", tables::table(&["run", "repository", "started", "age", "size", "new", "state"], &rows));
+            }
+        }
+    }
+    Ok(if unknown { Exit::Partly } else { Exit::Done })
+}
+
+fn present(observation: &Observation) -> impl Iterator<Item = (&RepositoryName, &RepositoryFacts)> {
+    observation.repositories.iter().filter_map(|(name, state)| match state {
+        Observed::Known(RepositoryState::Present(facts)) => Some((name, facts.as_ref())),
+        Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
+    })
+}
+
+fn unreachable(observation: &Observation) -> impl Iterator<Item = (&RepositoryName, &str)> {
+    observation.repositories.iter().filter_map(|(name, state)| match state {
+        Observed::Unknown { reason } => Some((name, reason.as_str())),
+        Observed::Known(_) => None,
+    })
+}
+
+fn row(session: &Session, repository: &RepositoryName, run: &Run, now: Timestamp) -> Vec<String> {
+    let manifest = &run.manifest;
+    vec![
+        manifest.run.to_string(),
+        repository.to_string(),
+        lines::time(manifest.started, &session.zone),
+        lines::ago(manifest.started, now),
+        manifest.bytes().to_string(),
+        manifest.taken().map(|(_, taken)| taken.added).sum::<crate::model::units::ByteSize>().to_string(),
+        printable(&state(run)).into_owned(),
+    ]
+}
+
+/// In one phrase: what the run is good for.
+pub(super) fn state(run: &Run) -> String {
+    let suspect: Vec<&str> = run
+        .manifest
+        .taken()
+        .filter(|(_, taken)| taken.suspect.is_some())
+        .map(|(service, _)| service.as_str())
+        .collect();
+    let suspect = if suspect.is_empty() { String::new() } else { format!(", SUSPECT: {} shrank", suspect.join(", ")) };
+    if run.is_damaged() {
+        return format!("DAMAGED{suspect}");
+    }
+    if !run.is_complete() {
+        let missing: Vec<&str> = run.manifest.missing().map(|(service, _)| service.as_str()).collect();
+        return format!("INCOMPLETE: without {}{suspect}", missing.join(", "));
+    }
+    if run.is_verified() { format!("verified{suspect}") } else { format!("complete, not proven{suspect}") }
+}
+
+/// A run with what is known of it, for programs.
+pub(super) fn described(repository: &RepositoryName, run: &Run) -> serde_json::Value {
+    json!({
+        "repository": repository,
+        "complete": run.is_complete(),
+        "verified": run.is_verified(),
+        "damaged": run.is_damaged(),
+        "manifest": run.manifest,
+        "record": run.record,
+        "lost": run.lost,
+        "proofs": run.proofs,
+    })
+}
+
+/// Every copy of one run, by repository.
+pub(super) fn copies<'a>(
+    observation: &'a Observation,
+    run: &'a crate::model::ids::RunId,
+) -> impl Iterator<Item = (&'a RepositoryName, &'a Run)> {
+    present(observation).flat_map(move |(name, facts)| {
+        facts.runs.iter().filter(move |known| known.manifest.run == *run).map(move |known| (name, known))
+    })
+}

@@ -1,0 +1,76 @@
+//! Who says yes, to what. `--yes` never covers what overwrites or deletes data.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use super::Consent;
+use super::error::{Exit, Failure};
+use crate::apply::executor::Approvals;
+use crate::model::plan::Plan;
+use crate::model::step::Approval;
+
+/// What a person, or the command line in their place, approves of this plan. `reviewed`: it came out of a saved file,
+/// which somebody has read; that is their word for every step in it.
+pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Approvals, Failure> {
+    let mut tokens: BTreeSet<String> = consent.approve.iter().cloned().collect();
+    refuse_unknown(plan, &tokens)?;
+    if reviewed {
+        return Ok(Approvals { tokens, everything: true });
+    }
+    if consent.yes {
+        return Ok(Approvals { tokens, everything: false });
+    }
+    if !io::stdin().is_terminal() || consent.format == super::TextOrJson::Json {
+        return Err(Failure::new(Exit::NotApproved, "nothing was done: nobody is here to be asked")
+            .hint("add --yes, or review a plan first: `devstack plan --out FILE`, then `devstack apply FILE`"));
+    }
+    if !answered("Carry out these steps? Only 'yes' is taken as yes: ", "yes")? {
+        return Err(Failure::new(Exit::NotApproved, "nothing was done"));
+    }
+    for step in plan.held() {
+        let Approval::Needed { token, reason } = &step.approval else { continue };
+        if tokens.contains(token) {
+            continue;
+        }
+        let question = format!(
+            "Step {} {}: {reason}.\n  To approve it write {token}; anything else leaves it held: ",
+            step.id,
+            step.effect.as_str()
+        );
+        if answered(&question, token)? {
+            tokens.insert(token.clone());
+        }
+    }
+    Ok(Approvals { tokens, everything: false })
+}
+
+/// A word that approves nothing is a slip of the pen, and the step that was meant would stay held unnoticed.
+fn refuse_unknown(plan: &Plan, tokens: &BTreeSet<String>) -> Result<(), Failure> {
+    let held: BTreeSet<&str> = plan
+        .held()
+        .filter_map(|step| match &step.approval {
+            Approval::Needed { token, .. } => Some(token.as_str()),
+            Approval::NotNeeded | Approval::ByRule => None,
+        })
+        .collect();
+    match tokens.iter().find(|token| !held.contains(token.as_str())) {
+        None => Ok(()),
+        Some(unknown) if held.is_empty() => {
+            Err(Failure::new(Exit::Input, format!("--approve {unknown}: no step of this plan waits for approval")))
+        }
+        Some(unknown) => {
+            let words: Vec<&str> = held.into_iter().collect();
+            Err(Failure::new(Exit::Input, format!("--approve {unknown}: no step waits for that word"))
+                .hint(format!("held steps wait for: {}", words.join(", "))))
+        }
+    }
+}
+
+fn answered(question: &str, wanted: &str) -> Result<bool, Failure> {
+    let failed = |error: io::Error| Failure::caused(Exit::Unexpected, "asking", &error);
+    let mut out = io::stderr();
+    write!(out, "{question}").and_then(|()| out.flush()).map_err(failed)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    Ok(answer.trim() == wanted)
+}

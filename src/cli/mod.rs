@@ -1,0 +1,183 @@
+//! One file per verb, and all that prints. The arguments come in here and an exit code goes out.
+
+mod apply;
+mod backups;
+mod check;
+mod consent;
+mod error;
+pub mod init;
+mod lines;
+mod log;
+mod outcome;
+mod plan;
+mod restore;
+mod session;
+mod show;
+mod status;
+mod tables;
+mod unlock;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+pub use error::{Exit, Failure};
+
+use crate::model::ids::{LeaseId, RunId, ServiceName};
+use crate::model::units::Span;
+
+/// Keeps a Docker stack recoverable: declare it in devstack.yaml, review `plan`, run `apply`.
+#[derive(Debug, Parser)]
+#[command(name = "devstack", version, disable_help_subcommand = true, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// The file that declares the stack.
+    #[arg(short, long, global = true, default_value = "devstack.yaml", value_name = "FILE")]
+    file: PathBuf,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, or nothing to do · 1 unexpected · 2 changes are pending (plan --detailed-exitcode) · 3 the file, the
+arguments or a key are wrong · 4 a held step was not approved, or a guard refused · 5 the saved plan is stale · 6 another
+apply holds the lease · 7 a source failed, partly applied, or interrupted · 8 verification failed, or an objective is
+missed under --strict";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Look around in this folder and write a commented starter devstack.yaml.
+    Init {
+        /// Print it instead of writing it.
+        #[arg(long)]
+        stdout: bool,
+    },
+    /// Check the file, without looking at anything else.
+    Check {
+        #[arg(long, value_enum, default_value_t)]
+        format: TextOrJson,
+    },
+    /// Print the JSON Schema of the file.
+    Schema,
+    /// Show what differs from the file, and the steps that would change it. Changes nothing, takes no lock.
+    Plan(plan::PlanArguments),
+    /// Make it so: plan, ask, carry out, prove.
+    Apply(apply::ApplyArguments),
+    /// Take a run now, due or not.
+    Backup(apply::BackupArguments),
+    /// List the runs in the repositories.
+    Backups {
+        #[arg(long, value_enum, default_value_t)]
+        format: TextOrJson,
+    },
+    /// Show a run: what it holds, what has been proven of it, when.
+    Show {
+        run: RunId,
+        #[arg(long, value_enum, default_value_t)]
+        format: TextOrJson,
+    },
+    /// Prove backups: hash the repository's files, read runs back, compare with their manifests.
+    Verify(verify::VerifyArguments),
+    /// Restore a service: beside by default, over the live data only with approval.
+    Restore(restore::RestoreArguments),
+    /// Forget runs for good.
+    Forget(apply::ForgetArguments),
+    /// Per service: the last good run against the RPO, what is proven, the predicted recovery against the RTO.
+    Status(status::StatusArguments),
+    /// What earlier applies did.
+    Log {
+        /// At most this many of the newest entries.
+        #[arg(short = 'n', long, default_value_t = 50)]
+        lines: usize,
+        #[arg(long, value_enum, default_value_t)]
+        format: TextOrJson,
+    },
+    /// Remove a lease that nobody holds any more, by its id.
+    Unlock { lease: LeaseId },
+    /// Print completions for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextOrJson {
+    #[default]
+    Text,
+    Json,
+}
+
+/// How steps are approved, for every verb that carries a plan out.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Consent {
+    /// Do not ask. Covers what is safe or restarts something; not what overwrites or deletes data.
+    #[arg(short, long)]
+    yes: bool,
+    /// Approve one held step by the word that the plan shows, such as `forget:local`. May be repeated.
+    #[arg(long, value_name = "KIND:RESOURCE")]
+    approve: Vec<String>,
+    /// How many steps run at once.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    parallel: u8,
+    #[arg(long, value_enum, default_value_t)]
+    format: TextOrJson,
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    lines::parse_time(text, &jiff::tz::TimeZone::system(), Timestamp::now())
+}
+
+fn parse_span(text: &str) -> Result<Span, String> {
+    text.parse::<Span>().map_err(|error| error.to_string())
+}
+
+/// Runs what the arguments ask for. The only place that turns errors into words and exit codes is [`Failure::report`].
+pub fn main() -> std::process::ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers; everything else is a wrong argument.
+            let exit = if error.use_stderr() { Exit::Input } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    match run(arguments) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report().into(),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let file = arguments.file;
+    match arguments.verb {
+        Verb::Init { stdout } => init::run(&file, stdout),
+        Verb::Check { format } => check::run(&file, format),
+        Verb::Schema => check::schema(),
+        Verb::Plan(arguments) => plan::run(&file, &arguments),
+        Verb::Apply(arguments) => apply::run(&file, &arguments),
+        Verb::Backup(arguments) => apply::backup(&file, &arguments),
+        Verb::Backups { format } => backups::run(&file, format),
+        Verb::Show { run, format } => show::run(&file, &run, format),
+        Verb::Verify(arguments) => verify::run(&file, &arguments),
+        Verb::Restore(arguments) => restore::run(&file, &arguments),
+        Verb::Forget(arguments) => apply::forget(&file, &arguments),
+        Verb::Status(arguments) => status::run(&file, &arguments),
+        Verb::Log { lines, format } => log::run(&file, lines, format),
+        Verb::Unlock { lease } => unlock::run(&file, &lease),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "devstack", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// A service by name, as an argument.
+fn known_service(session: &session::Session, name: &ServiceName) -> Result<(), Failure> {
+    if session.loaded.spec.services.contains_key(name) {
+        return Ok(());
+    }
+    let names: Vec<&str> = session.loaded.spec.services.keys().map(ServiceName::as_str).collect();
+    Err(Failure::new(Exit::Input, format!("there is no service {name} in {}", session.loaded.path.display()))
+        .hint(format!("its services are: {}", names.join(", "))))
+}

@@ -1,0 +1,75 @@
+//! `plan`: what differs, and the steps. Changes nothing and takes no lock.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::error::{Exit, Failure};
+use super::session::{Session, write_private};
+use crate::model::plan::Plan;
+use crate::plan::{Request, render};
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    #[arg(long, value_enum, default_value_t)]
+    format: PlanFormat,
+    /// Save the plan for `devstack apply FILE`. It holds no secrets.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Exit 2 when there are steps.
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// Exit 8 when an objective is missed or predicted to be missed.
+    #[arg(long)]
+    strict: bool,
+    /// List what is unchanged too, and every step by itself.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum PlanFormat {
+    #[default]
+    Text,
+    Json,
+    /// For a pull request.
+    Markdown,
+    /// The graph alone.
+    Mermaid,
+    /// The graph alone.
+    Dot,
+}
+
+pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failure> {
+    let session = Session::open(file)?;
+    let now = Timestamp::now();
+    let observation = session.observe(now);
+    let plan = session.plan(&observation, &Request::Converge, now)?;
+    let printed = match arguments.format {
+        PlanFormat::Text => render::text(&plan, &session.layout(arguments.all)),
+        PlanFormat::Json => json(&plan)?,
+        PlanFormat::Markdown => render::markdown(&plan, &session.zone),
+        PlanFormat::Mermaid => render::mermaid(&plan),
+        PlanFormat::Dot => render::dot(&plan),
+    };
+    print!("{printed}");
+    if let Some(path) = &arguments.out {
+        write_private(path, json(&plan)?.as_bytes())
+            .map_err(|error| Failure::caused(Exit::Input, &format!("saving the plan to {}", path.display()), &error))?;
+        eprintln!("saved as {}; carry it out with `devstack apply {}`", path.display(), path.display());
+    }
+    let missed =
+        plan.report.recovery.is_missed() || plan.report.exposure.iter().any(|exposure| exposure.is_missed(now));
+    Ok(if arguments.strict && missed {
+        Exit::Verification
+    } else if arguments.detailed_exitcode && !plan.is_empty() {
+        Exit::Changes
+    } else {
+        Exit::Done
+    })
+}
+
+fn json(plan: &Plan) -> Result<String, Failure> {
+    render::json(plan).map_err(|error| Failure::caused(Exit::Unexpected, "writing the plan as JSON", &error))
+}

@@ -1,0 +1,139 @@
+//! What every verb begins with: the file read, the repositories at hand, the history, the time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::error::{Exit, Failure};
+use crate::apply::clock::SystemClock;
+use crate::apply::host::Holder;
+use crate::apply::journal::Journal;
+use crate::apply::lease::{self, Lease, LeaseError};
+use crate::engines::Workrooms;
+use crate::model::cancel::Cancel;
+use crate::model::history::History;
+use crate::model::ids::RepositoryName;
+use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::plan::Plan;
+use crate::observe::{self, Stores};
+use crate::plan::render::TextOptions;
+use crate::plan::{self, Request};
+use crate::repository::objects::Objects;
+use crate::spec::diagnostic::Look;
+use crate::spec::read::{self, Loaded};
+
+pub(super) struct Session {
+    pub(super) loaded: Loaded,
+    pub(super) home: Option<PathBuf>,
+    pub(super) stores: Arc<Stores>,
+    pub(super) history: History,
+    /// `.devstack/` beside the file: a cache, whose loss loses no backup.
+    pub(super) state: PathBuf,
+    pub(super) zone: TimeZone,
+}
+
+impl Session {
+    pub(super) fn open(file: &Path) -> Result<Self, Failure> {
+        let loaded = load(file)?;
+        for warning in &loaded.warnings {
+            eprintln!("warning: {}: {}", warning.place, warning.message);
+        }
+        let home = home();
+        let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref()));
+        let state = loaded.base.join(".devstack");
+        let history = Journal::history(&state)
+            .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
+        Ok(Self { loaded, home, stores, history, state, zone: TimeZone::system() })
+    }
+
+    pub(super) fn rooms(&self) -> Workrooms {
+        Workrooms::new(self.state.join("work"))
+    }
+
+    /// How plans are laid out for this reader.
+    pub(super) fn layout(&self, all: bool) -> TextOptions {
+        TextOptions { zone: self.zone.clone(), all }
+    }
+
+    /// Looks at the world. Leases are part of it.
+    pub(super) fn observe(&self, now: Timestamp) -> Observation {
+        let spec = &self.loaded.spec;
+        let mut observation =
+            observe::observe(spec, &self.loaded.base, self.home.as_deref(), &self.stores, &self.history, now);
+        for (name, state) in &mut observation.repositories {
+            let Observed::Known(RepositoryState::Present(facts)) = state else { continue };
+            let leases = self.objects(name).and_then(|objects| {
+                lease::list(objects.as_ref(), &SystemClock)
+                    .map_err(|error| Failure::caused(Exit::Unexpected, "leases", &error))
+            });
+            match leases {
+                Ok(leases) => facts.leases = leases,
+                Err(failure) => *state = Observed::Unknown { reason: failure.text().to_owned() },
+            }
+        }
+        observation
+    }
+
+    pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {
+        plan::plan(&self.loaded.spec, &self.loaded.digest, observation, &self.history, now, request)
+            .map_err(|error| Failure::caused(Exit::Input, "planning", &error))
+    }
+
+    pub(super) fn objects(&self, name: &RepositoryName) -> Result<Arc<dyn Objects>, Failure> {
+        Ok(Arc::new(self.stores.site(name)?.objects()))
+    }
+
+    /// The stack's lease in every declared repository that can be reached. Taken before the look that the plan rests
+    /// on, so that nothing moves between the two.
+    pub(super) fn lease(&self, cancel: &Cancel) -> Result<Lease, Failure> {
+        let mut reachable = Vec::new();
+        for name in self.stores.names() {
+            // One that cannot be looked at is Unknown to the plan, which then has no step for it.
+            if self.stores.site(name)?.look().is_ok() {
+                reachable.push((name.clone(), self.objects(name)?));
+            }
+        }
+        Lease::acquire(reachable, &Holder::here(), &self.loaded.spec.stack, Arc::new(SystemClock), cancel.clone())
+            .map_err(|error| match &error {
+                LeaseError::Locked { .. } => Failure::caused(Exit::Locked, "locked", &error)
+                    .hint("wait for it, or if that process is gone for good: `devstack unlock ID`"),
+                _ => Failure::caused(Exit::Unexpected, "taking the lease", &error),
+            })
+    }
+}
+
+/// The file, or its diagnostics as a failure.
+pub(super) fn load(file: &Path) -> Result<Loaded, Failure> {
+    read::load(file).map_err(|rejected| Failure::rendered(Exit::Input, rejected.render(look())))
+}
+
+/// How diagnostics are drawn for whoever reads standard error.
+pub(super) fn look() -> Look {
+    use std::io::IsTerminal;
+    if std::io::stderr().is_terminal() {
+        Look::Terminal { width: 110, color: std::env::var_os("NO_COLOR").is_none() }
+    } else {
+        Look::Plain
+    }
+}
+
+pub(super) fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}
+
+/// Writes a private file as a whole: a reader sees the old one or the new one.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let staged = path.with_extension("staged");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&staged, path)
+}

@@ -1,0 +1,292 @@
+//! `verify`: hash the repository's own files first, then read runs back. Evidence is written, whatever it says.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::error::{Exit, Failure};
+use super::session::Session;
+use super::{TextOrJson, apply, status};
+use crate::apply::interrupt;
+use crate::apply::lease::Lease;
+use crate::apply::steps::{ProofOf, prove_run, read_parts};
+use crate::model::cancel::Cancel;
+use crate::model::evidence::{DATA_PARTS, Verdict};
+use crate::model::ids::{RepositoryName, RunId};
+use crate::model::observation::{RepositoryFacts, Run};
+use crate::model::record::Record;
+use crate::plan::Request;
+use crate::plan::render::printable;
+use crate::repository::{Damage, FileKind, Presence, Site, Store};
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArguments {
+    /// This run; the newest complete one of each policy if none is given.
+    #[arg(conflicts_with = "all")]
+    run: Option<RunId>,
+    /// Every run.
+    #[arg(long)]
+    all: bool,
+    /// Read and hash every byte of the repositories as well.
+    #[arg(long)]
+    data: bool,
+    #[arg(long, value_enum, default_value_t)]
+    format: TextOrJson,
+}
+
+/// What was found in one repository.
+#[derive(Debug, Default)]
+struct Found {
+    /// Damaged files, by their own hashes.
+    files: Vec<String>,
+    /// Runs that were looked at, each with its findings.
+    runs: Vec<(RunId, Vec<String>)>,
+    /// Runs hurt by damaged files, looked at or not.
+    hurt: BTreeSet<RunId>,
+    /// What hindered the look itself.
+    unfinished: Option<Failure>,
+}
+
+impl Found {
+    fn is_clean(&self) -> bool {
+        self.files.is_empty() && self.hurt.is_empty() && self.runs.iter().all(|(_, findings)| findings.is_empty())
+    }
+}
+
+pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Failure> {
+    let session = Session::open(file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::caused(Exit::Unexpected, "starting", &error))?;
+    let cancel = Cancel::new();
+    let _listening = runtime
+        .block_on(async { interrupt::listen(cancel.clone(), |text| eprintln!("{text}")) })
+        .map_err(|error| Failure::caused(Exit::Unexpected, "listening for signals", &error))?;
+    let lease = session.lease(&cancel)?;
+    let names: Vec<RepositoryName> = session.stores.names().cloned().collect();
+    let mut found = Vec::new();
+    for name in names {
+        let mut here = Found::default();
+        if let Err(failure) = look(&session, &lease, &name, arguments, &cancel, &mut here) {
+            here.unfinished = Some(failure);
+        }
+        found.push((name, here));
+    }
+    let unknown_run = arguments.run.as_ref().filter(|run| {
+        found.iter().all(|(_, here)| here.unfinished.is_none() && !here.runs.iter().any(|(looked, _)| looked == *run))
+    });
+    if let Some(run) = unknown_run {
+        return Err(Failure::new(Exit::Input, format!("no repository holds a run {run}"))
+            .hint("`devstack backups` lists the runs"));
+    }
+    let now = Timestamp::now();
+    let observation = session.observe(now);
+    if let Ok(plan) = session.plan(&observation, &Request::Converge, now) {
+        status::remember(&session, &observation, &plan, now)?;
+    }
+    apply::release(lease)?;
+    print(&found, arguments.format);
+    Ok(exit(&found, cancel.is_cancelled()))
+}
+
+/// 3 before 6 before 7 before 8, as everywhere.
+fn exit(found: &[(RepositoryName, Found)], interrupted: bool) -> Exit {
+    let unfinished =
+        |wanted: Exit| found.iter().any(|(_, here)| here.unfinished.as_ref().is_some_and(|f| f.exit() == wanted));
+    let damaged = found.iter().any(|(_, here)| !here.is_clean()) || unfinished(Exit::Verification);
+    for exit in [Exit::Input, Exit::Locked, Exit::Stale] {
+        if unfinished(exit) {
+            // A file that is damaged is the reason why a key does not open it; damage is then what is to be told.
+            return if exit == Exit::Input && damaged { Exit::Verification } else { exit };
+        }
+    }
+    if interrupted || unfinished(Exit::Partly) || unfinished(Exit::Unexpected) {
+        return if damaged && !interrupted { Exit::Verification } else { Exit::Partly };
+    }
+    if damaged { Exit::Verification } else { Exit::Done }
+}
+
+fn look(
+    session: &Session,
+    lease: &Lease,
+    name: &RepositoryName,
+    arguments: &VerifyArguments,
+    cancel: &Cancel,
+    here: &mut Found,
+) -> Result<(), Failure> {
+    let site = session.stores.site(name)?;
+    // Before anything is opened: what is damaged is told as damage, not as a wrong password.
+    let damages = site.hash_files(&[FileKind::Key, FileKind::Snapshot, FileKind::Index], &|_| {}, cancel)?;
+    here.files.extend(damages.iter().map(ToString::to_string));
+    if site.look()? == Presence::Absent {
+        return Err(Failure::new(
+            Exit::Partly,
+            format!("repository {name} is not made yet; there is nothing to verify"),
+        ));
+    }
+    let broken = |kind: FileKind| damages.iter().any(|damage| damage.kind == kind);
+    let store = session.stores.open_around(name, &damages)?;
+    let (facts, unreadable) = store.facts_around(&session.loaded.spec.stack)?;
+    for record in unreadable {
+        let of = record.run.as_ref().map_or(String::new(), |run| format!(" of run {run}"));
+        here.files.push(format!("the {}{of} cannot be read: {}", record.kind, crate::model::chain(&record.source)));
+        here.hurt.extend(record.run);
+    }
+    if broken(FileKind::Index) {
+        // The index is what finds every run's data: until it is rebuilt, none of them can be counted on.
+        here.hurt.extend(facts.runs.iter().map(|run| run.manifest.run.clone()));
+    }
+    here.hurt.extend(hurt_by_snapshots(&facts, &damages));
+    for unsealed in facts.unsealed.iter() {
+        here.files
+            .push(format!("run {} has snapshots and no manifest: interrupted, or its manifest is gone", unsealed.run));
+        here.hurt.insert(unsealed.run.clone());
+    }
+    if arguments.data {
+        read_data(session, lease, name, &site, &store, &facts, cancel, here)?;
+    }
+    for run in chosen(&facts, arguments) {
+        prove(session, lease, name, &store, run, cancel, here)?;
+    }
+    Ok(())
+}
+
+/// A damaged snapshot file hurts the run whose manifest names it.
+fn hurt_by_snapshots(facts: &RepositoryFacts, damages: &[Damage]) -> Vec<RunId> {
+    let damaged: BTreeSet<&str> =
+        damages.iter().filter(|damage| damage.kind == FileKind::Snapshot).map(|damage| damage.name.as_str()).collect();
+    let names = |run: &&Run| {
+        damaged.contains(run.record.as_str())
+            || run.manifest.taken().any(|(_, taken)| damaged.contains(taken.snapshot.as_str()))
+    };
+    facts.runs.iter().filter(names).map(|run| run.manifest.run.clone()).collect()
+}
+
+fn chosen<'a>(facts: &'a RepositoryFacts, arguments: &VerifyArguments) -> Vec<&'a Run> {
+    if let Some(wanted) = &arguments.run {
+        return facts.runs.iter().filter(|run| run.manifest.run == *wanted).collect();
+    }
+    if arguments.all {
+        return facts.runs.iter().collect();
+    }
+    let policies: BTreeSet<_> = facts.runs.iter().map(|run| &run.manifest.policy).collect();
+    policies
+        .into_iter()
+        .filter_map(|policy| {
+            facts.runs.iter().rev().find(|run| run.manifest.policy == *policy && run.manifest.is_complete())
+        })
+        .collect()
+}
+
+fn prove(
+    session: &Session,
+    lease: &Lease,
+    name: &RepositoryName,
+    store: &Arc<Store>,
+    run: &Run,
+    cancel: &Cancel,
+    here: &mut Found,
+) -> Result<(), Failure> {
+    let id = run.manifest.run.clone();
+    if !run.manifest.is_complete() {
+        let missing: Vec<String> =
+            run.manifest.missing().map(|(service, reason)| format!("{service}: {reason}")).collect();
+        here.runs.push((id, vec![format!("incomplete, and never verified: {}", missing.join("; "))]));
+        return Ok(());
+    }
+    let spec = &session.loaded.spec;
+    let rooms = session.rooms();
+    let of = ProofOf { spec, base: &session.loaded.base, home: session.home.as_deref(), rooms: &rooms };
+    let proof = prove_run(&of, store, run, cancel, &|_| {})
+        .map_err(|error| Failure::caused(Exit::of(error.kind()), &format!("proving run {id} in {name}"), &error))?;
+    let findings: Vec<String> =
+        proof.findings().map(|(level, finding)| format!("{}: {finding}", level.as_str())).collect();
+    if !findings.is_empty() {
+        here.hurt.insert(id.clone());
+    }
+    here.runs.push((id, findings));
+    write(session, lease, name, store, &Record::Proof(proof))
+}
+
+#[allow(clippy::too_many_arguments, reason = "one look at one repository, each part named")]
+fn read_data(
+    session: &Session,
+    lease: &Lease,
+    name: &RepositoryName,
+    site: &Site,
+    store: &Arc<Store>,
+    facts: &RepositoryFacts,
+    cancel: &Cancel,
+    here: &mut Found,
+) -> Result<(), Failure> {
+    let parts: Vec<u8> = (0..DATA_PARTS).filter_map(|part| u8::try_from(part).ok()).collect();
+    let read = read_parts(site, store, facts, &parts, cancel, &|_| {})?;
+    if let Verdict::Failed(findings) = &read.verdict {
+        here.files.extend(findings.iter().cloned());
+    }
+    here.hurt.extend(read.hurt.iter().cloned());
+    write(session, lease, name, store, &Record::DataRead(read))
+}
+
+/// Evidence into the repository it speaks of. Where the repository is too damaged to be written to, what was found is
+/// still told.
+fn write(
+    session: &Session,
+    lease: &Lease,
+    name: &RepositoryName,
+    store: &Arc<Store>,
+    record: &Record,
+) -> Result<(), Failure> {
+    lease.check(name).map_err(|error| Failure::caused(Exit::Locked, "the lease is lost", &error))?;
+    store.write_record(&session.loaded.spec.stack, record, &[]).map(|_| ()).map_err(Failure::from)
+}
+
+fn print(found: &[(RepositoryName, Found)], format: TextOrJson) {
+    if format == TextOrJson::Json {
+        let repositories: Vec<_> = found
+            .iter()
+            .map(|(name, here)| {
+                json!({
+                    "repository": name,
+                    "clean": here.is_clean() && here.unfinished.is_none(),
+                    "damaged_files": here.files,
+                    "hurt_runs": here.hurt,
+                    "runs": here.runs.iter().map(|(run, findings)| json!({ "run": run, "findings": findings })).collect::<Vec<_>>(),
+                    "unfinished": here.unfinished.as_ref().map(Failure::text),
+                })
+            })
+            .collect();
+        println!("{}", json!({ "format": 1, "repositories": repositories }));
+        return;
+    }
+    for (name, here) in found {
+        for file in &here.files {
+            println!("  DAMAGED  {name}: {}", printable(file));
+        }
+        for run in &here.hurt {
+            println!("  HURT     {name}: run {run}");
+        }
+        for (run, findings) in &here.runs {
+            for finding in findings {
+                println!("  FAILED   {name}: run {run}: {}", printable(finding));
+            }
+        }
+        if let Some(failure) = &here.unfinished {
+            println!("  STOPPED  {name}: {}", printable(failure.text()));
+        }
+        let good = here.runs.iter().filter(|(_, findings)| findings.is_empty()).count();
+        println!("  {name}: {good} of {} runs verified, {} damaged files.", here.runs.len(), here.files.len());
+    }
+    if found.iter().any(|(_, here)| !here.is_clean()) {
+        println!(
+            "\nVerification FAILED. Keep the repository as it is, take a fresh run with `devstack backup --full`,"
+        );
+        println!("and for damaged files see docs/damage.md.");
+    }
+}

@@ -1,0 +1,200 @@
+//! Files and folders of the host: contents, symlinks, holes, modes, owners, times and extended attributes.
+//!
+//! Consistency: each file as it was when it was read; the tree is not frozen as a whole.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::files_walk::{BELOW_BASE, ELSEWHERE, Found, Selection};
+use super::meta::{meta, with_xattrs};
+use super::{Engine, EngineError, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken};
+use crate::model::observation::{Observed, SourceState};
+use crate::model::run::{Artifact, ArtifactKind, Taken};
+use crate::model::step::RestoreTarget;
+use crate::model::units::ByteSize;
+use crate::repository::{ArchiveRequest, Entry, EntryKind, Listing, Reader, RestoreOptions};
+use crate::spec::file::FilesSource;
+
+pub(super) struct Files {
+    base: PathBuf,
+    selection: Selection,
+    first: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(source: &FilesSource, base: &Path, home: Option<&Path>) -> Self {
+        let patterns: Vec<PathBuf> =
+            source.paths.iter().map(|path| crate::spec::paths::resolve(base, home, Path::new(path))).collect();
+        let first = patterns.first().cloned().unwrap_or_else(|| base.to_owned());
+        Self { base: base.to_owned(), selection: Selection::new(base, patterns, source.exclude.clone()), first }
+    }
+}
+
+/// The name of the one artifact: the whole tree of the snapshot.
+const TREE: &str = "/";
+
+fn counts(listing: &Listing) -> Vec<(String, u64)> {
+    vec![("files".to_owned(), listing.files), ("folders".to_owned(), listing.folders)]
+}
+
+fn entry(found: Found) -> io::Result<Entry> {
+    let Found { path, inside, metadata } = found;
+    let file_type = metadata.file_type();
+    let kind = if file_type.is_dir() {
+        EntryKind::Folder
+    } else if file_type.is_symlink() {
+        EntryKind::Symlink(fs::read_link(&path)?)
+    } else if file_type.is_fifo() {
+        EntryKind::Fifo
+    } else if file_type.is_socket() {
+        EntryKind::Socket
+    } else if file_type.is_char_device() {
+        EntryKind::CharDevice(metadata.rdev())
+    } else if file_type.is_block_device() {
+        EntryKind::BlockDevice(metadata.rdev())
+    } else {
+        EntryKind::LocalFile(path.clone())
+    };
+    let meta = with_xattrs(meta(&metadata), &path)?;
+    Ok(Entry { path: inside, meta, kind })
+}
+
+/// The folders at the top of the snapshot: `/stack`, `/host`, or both.
+fn tops(reader: &Reader, taken: &Taken) -> Result<Vec<PathBuf>, EngineError> {
+    let mut tops = Vec::new();
+    for entry in reader.entries(&taken.snapshot)? {
+        let (path, _) = entry?;
+        if path.components().count() == 2 {
+            tops.push(path);
+        }
+    }
+    Ok(tops)
+}
+
+impl Engine for Files {
+    /// Gone: the first declared pattern that names something finds nothing. Empty: what they name holds not one file.
+    fn observe(&self) -> Observed<SourceState> {
+        let found = self.selection.roots().and_then(|roots| self.selection.walk(roots));
+        let walk = match found {
+            Ok(walk) => walk,
+            Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }) => return Observed::Known(SourceState::Gone),
+            Err(error) => return Observed::Unknown { reason: error.to_string() },
+        };
+        // One file is enough to know that there is data; the rest would cost a walk through all of it at every plan.
+        for found in walk {
+            match found {
+                Ok(found) if !found.metadata.is_dir() => {
+                    return Observed::Known(SourceState::HasData { bytes: None });
+                }
+                Ok(_) => {}
+                Err(error) => return Observed::Unknown { reason: format!("cannot be walked: {error}") },
+            }
+        }
+        Observed::Known(SourceState::Empty)
+    }
+
+    fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {
+        let since = Instant::now();
+        let roots = self.selection.roots()?;
+        let walk = self.selection.walk(roots)?;
+        // The first thing that cannot be listed ends the walk, and afterwards the take: the archive that was made up to
+        // there is not a backup.
+        let failed: Arc<Mutex<Option<io::Error>>> = Arc::default();
+        let seen = Arc::clone(&failed);
+        let entries = walk.map_while(move |found| match found.and_then(entry) {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+                None
+            }
+        });
+        let archived = request.store.archive(
+            ArchiveRequest { tags: request.tags, at: request.at, parent: request.parent, entries: Box::new(entries) },
+            work.cancel,
+            work.progress,
+        )?;
+        let failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(error) = failed {
+            request.store.discard(&archived.snapshot)?;
+            return Err(EngineError::io("listing", &self.first)(error));
+        }
+        if archived.files == 0 {
+            request.store.discard(&archived.snapshot)?;
+            return Err(EngineError::Empty { path: self.first.clone() });
+        }
+        let listing = request.store.reader()?.listing(&archived.snapshot, false, work.cancel, work.progress)?;
+        let artifact = Artifact {
+            name: TREE.to_owned(),
+            kind: ArtifactKind::Tree,
+            bytes: listing.bytes,
+            counts: exact(counts(&listing)),
+            sha256: listing.digest,
+        };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(taken("files", version, archived.snapshot, artifact, archived.added, request.at, since))
+    }
+
+    fn prove(&self, reader: &Reader, taken: &Taken, work: &Work<'_>) -> Result<Proven, EngineError> {
+        let artifact = single_artifact(taken)?;
+        let listing = reader.listing(&taken.snapshot, true, work.cancel, work.progress)?;
+        let mut proven = Proven { read: listing.bytes, ..Proven::default() };
+        if listing.digest != artifact.sha256 {
+            proven.artifacts.push("the tree read back is not the one in the manifest".to_owned());
+        }
+        proven.content = count_findings(artifact, &exact(counts(&listing)));
+        if listing.bytes != artifact.bytes {
+            proven.content.push(format!("{} bytes when taken, {} in the backup", artifact.bytes.0, listing.bytes.0));
+        }
+        Ok(proven)
+    }
+
+    fn restore(
+        &self,
+        reader: &Reader,
+        taken: &Taken,
+        target: &RestoreTarget,
+        work: &Work<'_>,
+    ) -> Result<Restored, EngineError> {
+        // The tree and its digest first, contents as they are read: every chunk is compared with its id on the way.
+        let artifact = single_artifact(taken)?;
+        let listing = reader.listing(&taken.snapshot, false, work.cancel, &|_| {})?;
+        if listing.digest != artifact.sha256 {
+            return Err(EngineError::Damaged {
+                findings: vec!["the tree in the snapshot is not the one in the manifest".to_owned()],
+            });
+        }
+        let (to, parts) = match target {
+            RestoreTarget::Beside { folder } => {
+                let holds_something = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+                if holds_something {
+                    return Err(EngineError::NotEmpty { path: folder.clone() });
+                }
+                fs::create_dir_all(folder).map_err(EngineError::io("making", folder))?;
+                (folder.clone(), vec![(None, folder.clone())])
+            }
+            RestoreTarget::InPlace => {
+                let tops = tops(reader, taken)?;
+                let places = [(BELOW_BASE, self.base.clone()), (ELSEWHERE, PathBuf::from("/"))];
+                let there = places.into_iter().filter(|(top, _)| tops.iter().any(|known| known == Path::new(top)));
+                (self.base.clone(), there.map(|(top, folder)| (Some(top), folder)).collect())
+            }
+        };
+        let mut bytes = ByteSize(0);
+        let mut without_owner = 0;
+        for (beneath, folder) in parts {
+            let options = RestoreOptions { beneath: beneath.map(PathBuf::from), ownership: true, only: None };
+            let restored = reader.restore_tree(&taken.snapshot, &folder, &options, work.cancel, work.progress)?;
+            bytes = bytes + restored.bytes;
+            without_owner += restored.skipped_ownership;
+        }
+        let notes = match without_owner {
+            0 => Vec::new(),
+            count => vec![format!("the owner of {count} files could not be set (not running as root)")],
+        };
+        Ok(Restored { to, bytes, notes })
+    }
+}

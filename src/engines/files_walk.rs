@@ -1,0 +1,300 @@
+//! Which files a `files` source names, in the order in which a snapshot's tree wants them: depth first, folders before
+//! what is in them, siblings by name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use walkdir::WalkDir;
+
+use super::EngineError;
+
+/// In a snapshot, files below the folder of devstack.yaml stand under `/stack/`, by their path from there, so that they
+/// can come back on a machine where that folder is elsewhere; all others under `/host/`, by their full path.
+pub(super) const BELOW_BASE: &str = "/stack";
+pub(super) const ELSEWHERE: &str = "/host";
+
+/// The patterns of one source, ready to be matched.
+pub(super) struct Selection {
+    base: PathBuf,
+    /// Absolute patterns, as the file gives them after resolving.
+    patterns: Vec<PathBuf>,
+    exclude: Vec<String>,
+}
+
+/// One thing found, with where it stands in the snapshot.
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) inside: PathBuf,
+    pub(super) metadata: fs::Metadata,
+}
+
+impl Selection {
+    pub(super) fn new(base: &Path, patterns: Vec<PathBuf>, exclude: Vec<String>) -> Self {
+        Self { base: base.to_owned(), patterns, exclude }
+    }
+
+    /// The existing files and folders that the patterns name, sorted, none inside another.
+    ///
+    /// # Errors
+    /// When a pattern matches nothing: what was declared and is not there must not be left out silently.
+    pub(super) fn roots(&self) -> Result<Vec<PathBuf>, EngineError> {
+        let mut roots = BTreeSet::new();
+        for pattern in &self.patterns {
+            let matched = expand(pattern)?;
+            if matched.is_empty() {
+                return Err(if has_wildcard(pattern) {
+                    EngineError::NoMatch { pattern: pattern.display().to_string() }
+                } else {
+                    EngineError::Gone { path: pattern.clone() }
+                });
+            }
+            roots.extend(matched);
+        }
+        let mut outermost: Vec<PathBuf> = Vec::new();
+        for root in roots {
+            if !outermost.last().is_some_and(|outer| root.starts_with(outer)) {
+                outermost.push(root);
+            }
+        }
+        // By their place in the snapshot, not on the disk: `/stack` comes after `/host` wherever the base lies.
+        outermost.sort_by_key(|root| self.inside(root));
+        Ok(outermost)
+    }
+
+    /// Everything below the roots that is not excluded, with the folders that lead to each root.
+    pub(super) fn walk(
+        &self,
+        roots: Vec<PathBuf>,
+    ) -> Result<impl Iterator<Item = io::Result<Found>> + use<>, EngineError> {
+        let excluded = self.excluded()?;
+        let base = self.base.clone();
+        let mut led_to = PathBuf::from("/");
+        Ok(roots.into_iter().flat_map(move |root| {
+            let ancestors = leading_folders(&base, &root, &mut led_to);
+            let excluded = excluded.clone();
+            let base_of_tree = base.clone();
+            let tree = WalkDir::new(&root)
+                .follow_links(false)
+                .sort_by_file_name()
+                .into_iter()
+                .filter_entry(move |entry| entry.depth() == 0 || !excluded.is_match(entry.path()))
+                .filter_map(move |entry| found(entry, &base_of_tree).transpose());
+            ancestors.into_iter().chain(tree)
+        }))
+    }
+
+    fn inside(&self, path: &Path) -> PathBuf {
+        inside(&self.base, path)
+    }
+
+    /// Each glob is matched against the whole path and against every trailing part of it: `*.log`, `cache/tmp`.
+    fn excluded(&self) -> Result<GlobSet, EngineError> {
+        let mut set = GlobSetBuilder::new();
+        for pattern in &self.exclude {
+            let anywhere = if pattern.starts_with('/') { pattern.clone() } else { format!("**/{pattern}") };
+            set.add(glob(&anywhere)?);
+        }
+        set.build().map_err(|source| EngineError::Pattern { path: self.exclude.join(", "), source })
+    }
+}
+
+/// A file that went away between the listing and the look at it is left out: it is gone, as it would be a moment later.
+fn found(entry: walkdir::Result<walkdir::DirEntry>, base: &Path) -> io::Result<Option<Found>> {
+    let gone = |error: &walkdir::Error| {
+        error.depth() > 0 && error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    match entry.and_then(|entry| entry.metadata().map(|metadata| (entry, metadata))) {
+        Ok((entry, metadata)) => {
+            let path = entry.into_path();
+            Ok(Some(Found { inside: inside(base, &path), path, metadata }))
+        }
+        Err(error) if gone(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn inside(base: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix(base) {
+        Ok(below) if below.as_os_str().is_empty() => PathBuf::from(BELOW_BASE),
+        Ok(below) => Path::new(BELOW_BASE).join(below),
+        Err(_) => {
+            let from_root: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+            Path::new(ELSEWHERE).join(from_root)
+        }
+    }
+}
+
+/// The folders between the snapshot's top and `root` that the last root did not lead through already.
+fn leading_folders(base: &Path, root: &Path, led_to: &mut PathBuf) -> Vec<io::Result<Found>> {
+    let target = inside(base, root);
+    let top = if target.starts_with(BELOW_BASE) { base.to_owned() } else { PathBuf::from("/") };
+    let mut folders = Vec::new();
+    // The path on the disk that stands for `/stack` or `/host`, then one part after the other.
+    let mut on_disk = top;
+    let mut inside_snapshot = PathBuf::from("/");
+    let mut parts = target.components().skip(1).peekable();
+    let mut first = true;
+    while let Some(part) = parts.next() {
+        inside_snapshot.push(part);
+        if !first {
+            on_disk.push(part);
+        }
+        first = false;
+        if parts.peek().is_none() {
+            break; // the root itself: the walk yields it
+        }
+        if !led_to.starts_with(&inside_snapshot) {
+            folders.push(fs::metadata(&on_disk).map(|metadata| Found {
+                path: on_disk.clone(),
+                inside: inside_snapshot.clone(),
+                metadata,
+            }));
+        }
+    }
+    *led_to = target;
+    folders
+}
+
+fn has_wildcard(pattern: &Path) -> bool {
+    pattern.to_string_lossy().contains(['*', '?', '[', '{'])
+}
+
+fn glob(pattern: &str) -> Result<globset::Glob, EngineError> {
+    GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .build()
+        .map_err(|source| EngineError::Pattern { path: pattern.to_owned(), source })
+}
+
+/// The paths that a pattern names; a path without wildcards names itself if it exists.
+fn expand(pattern: &Path) -> Result<Vec<PathBuf>, EngineError> {
+    if !has_wildcard(pattern) {
+        return match fs::symlink_metadata(pattern) {
+            Ok(_) => Ok(vec![pattern.to_owned()]),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(EngineError::io("looking at", pattern)(error)),
+        };
+    }
+    let literal: PathBuf = pattern.components().take_while(|part| !has_wildcard(Path::new(part.as_os_str()))).collect();
+    let depth = if pattern.to_string_lossy().contains("**") {
+        usize::MAX
+    } else {
+        pattern.components().count() - literal.components().count()
+    };
+    let matcher = glob(&pattern.to_string_lossy())?.compile_matcher();
+    let mut matched = Vec::new();
+    for entry in WalkDir::new(&literal).max_depth(depth).follow_links(false) {
+        match entry {
+            Ok(entry) if matcher.is_match(entry.path()) => matched.push(entry.into_path()),
+            Ok(_) => {}
+            Err(error) if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => {}
+            Err(error) => return Err(EngineError::io("looking into", &literal)(error.into())),
+        }
+    }
+    Ok(matched)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(base: &Path, patterns: &[&str], exclude: &[&str]) -> Vec<String> {
+        let selection = Selection::new(
+            base,
+            patterns.iter().map(|pattern| base.join(pattern)).collect(),
+            exclude.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        );
+        let roots = selection.roots().unwrap();
+        selection.walk(roots).unwrap().map(|found| found.unwrap().inside.display().to_string()).collect()
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let base = tempfile::tempdir().unwrap();
+        for file in
+            ["site/index.html", "site/img/logo.svg", "site/debug.log", "conf/a.yml", "conf/b.yml", "conf/c.txt", ".env"]
+        {
+            let path = base.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        base
+    }
+
+    #[test]
+    fn folders_come_before_what_is_in_them_and_siblings_by_name() {
+        let base = tree();
+        assert_eq!(
+            listed(base.path(), &["site", ".env"], &[]),
+            [
+                "/stack",
+                "/stack/.env",
+                "/stack/site",
+                "/stack/site/debug.log",
+                "/stack/site/img",
+                "/stack/site/img/logo.svg",
+                "/stack/site/index.html"
+            ]
+        );
+    }
+
+    #[test]
+    fn globs_name_several_and_share_their_leading_folders() {
+        let base = tree();
+        assert_eq!(
+            listed(base.path(), &["conf/*.yml", "site/**/*.svg"], &[]),
+            [
+                "/stack",
+                "/stack/conf",
+                "/stack/conf/a.yml",
+                "/stack/conf/b.yml",
+                "/stack/site",
+                "/stack/site/img",
+                "/stack/site/img/logo.svg"
+            ]
+        );
+    }
+
+    #[test]
+    fn excludes_match_trailing_parts_and_whole_folders() {
+        let base = tree();
+        assert_eq!(
+            listed(base.path(), &["site"], &["*.log", "img"]),
+            ["/stack", "/stack/site", "/stack/site/index.html"]
+        );
+    }
+
+    #[test]
+    fn a_root_inside_another_is_walked_once() {
+        let base = tree();
+        let all = listed(base.path(), &["site", "site/img"], &[]);
+        assert_eq!(all.iter().filter(|path| path.ends_with("logo.svg")).count(), 1);
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_is_an_error() {
+        let base = tree();
+        let of = |pattern: &str| Selection::new(base.path(), vec![base.path().join(pattern)], vec![]).roots();
+        assert!(matches!(of("conf/*.json"), Err(EngineError::NoMatch { .. })));
+        assert!(matches!(of("nowhere"), Err(EngineError::Gone { .. })));
+    }
+
+    #[test]
+    fn what_lies_outside_the_base_keeps_its_full_path() {
+        let base = tree();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("x"), "x").unwrap();
+        let selection =
+            Selection::new(base.path(), vec![base.path().join(".env"), elsewhere.path().to_owned()], vec![]);
+        let roots = selection.roots().unwrap();
+        let all: Vec<PathBuf> = selection.walk(roots).unwrap().map(|found| found.unwrap().inside).collect();
+        let host = Path::new("/host").join(elsewhere.path().strip_prefix("/").unwrap());
+        assert!(all.contains(&host.join("x")));
+        assert!(all.contains(&PathBuf::from("/stack/.env")));
+        let mut sorted = all.clone();
+        sorted.sort();
+        assert_eq!(all, sorted);
+    }
+}

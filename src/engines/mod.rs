@@ -1,0 +1,151 @@
+//! One file per kind of data: how it is taken out, proven and put back.
+//!
+//! A new engine is one file here, one variant in `spec::file::Source`, one arm in [`for_source`], one page in
+//! `docs/engines/`, one service in the test stack, and nothing else.
+
+mod error;
+mod files;
+mod files_walk;
+mod meta;
+mod sqlite;
+mod workroom;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+pub use error::EngineError;
+pub use workroom::{Workroom, Workrooms};
+
+use crate::model::cancel::Cancel;
+use crate::model::ids::SnapshotId;
+use crate::model::observation::{Observed, SourceState};
+use crate::model::run::{Artifact, Taken};
+use crate::model::step::RestoreTarget;
+use crate::model::units::{ByteSize, Span};
+use crate::repository::{Reader, Store, Tags};
+use crate::spec::file::Source;
+
+/// What a long act needs from whoever started it: a word to stop, somebody to tell how far it is, a private folder.
+pub struct Work<'a> {
+    pub cancel: &'a Cancel,
+    /// Told the plain bytes handled so far.
+    pub progress: &'a (dyn Fn(ByteSize) + Sync),
+    pub rooms: &'a Workrooms,
+}
+
+/// What to take, into where.
+pub struct TakeRequest<'a> {
+    pub store: &'a Store,
+    pub tags: Tags,
+    pub at: Timestamp,
+    /// The service's snapshot in the parent run.
+    pub parent: Option<SnapshotId>,
+}
+
+/// What reading an artifact back has shown. Empty lists mean that the level passed.
+#[must_use = "findings are the only word of damage"]
+#[derive(Debug, Default)]
+pub struct Proven {
+    /// Digests or sizes that differ from the manifest's.
+    pub artifacts: Vec<String>,
+    /// What the engine found in the content itself.
+    pub content: Vec<String>,
+    pub read: ByteSize,
+}
+
+/// What a restore has put back.
+#[must_use]
+#[derive(Debug)]
+pub struct Restored {
+    pub to: PathBuf,
+    pub bytes: ByteSize,
+    /// What the person should know, such as ownership that could not be set.
+    pub notes: Vec<String>,
+}
+
+/// A kind of data.
+pub trait Engine: Send + Sync {
+    /// The state of the source. *Gone* and *empty* are defined by each engine and said only on positive evidence.
+    fn observe(&self) -> Observed<SourceState>;
+
+    /// Takes the data into a snapshot, accounts for every byte of it, and counts what is in it.
+    ///
+    /// # Errors
+    /// Whenever anything of the source is not in the snapshot; no snapshot is then left behind.
+    fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError>;
+
+    /// Reads everything back, compares digests with the manifest's, and checks that the content parses.
+    ///
+    /// # Errors
+    /// Only when the check itself could not run; damage is a finding.
+    fn prove(&self, reader: &Reader, taken: &Taken, work: &Work<'_>) -> Result<Proven, EngineError>;
+
+    /// Puts the data back, checked before anything existing is touched.
+    fn restore(
+        &self,
+        reader: &Reader,
+        taken: &Taken,
+        target: &RestoreTarget,
+        work: &Work<'_>,
+    ) -> Result<Restored, EngineError>;
+}
+
+/// The engine for a source of the file; relative paths are taken from `base`, the folder of devstack.yaml.
+pub fn for_source(source: &Source, base: &Path, home: Option<&Path>) -> Box<dyn Engine> {
+    match source {
+        Source::Sqlite(sqlite) => Box::new(sqlite::Sqlite::new(crate::spec::paths::resolve(base, home, &sqlite.path))),
+        Source::Files(files) => Box::new(files::Files::new(files, base, home)),
+    }
+}
+
+/// The only artifact of an engine that makes exactly one.
+fn single_artifact(taken: &Taken) -> Result<&Artifact, EngineError> {
+    match taken.artifacts.as_slice() {
+        [artifact] => Ok(artifact),
+        others => Err(EngineError::Manifest { snapshot: taken.snapshot.clone(), artifacts: others.len() }),
+    }
+}
+
+/// The parts of [`Taken`] that are the same for every engine.
+fn taken(
+    engine: &'static str,
+    engine_version: String,
+    snapshot: SnapshotId,
+    artifact: Artifact,
+    added: ByteSize,
+    at: Timestamp,
+    since: std::time::Instant,
+) -> Taken {
+    Taken {
+        snapshot,
+        engine: engine.to_owned(),
+        engine_version,
+        artifacts: vec![artifact],
+        started: at,
+        took: Span::from(since.elapsed()),
+        added,
+        suspect: None,
+    }
+}
+
+/// Counts that were made in the artifact itself, so that they may be compared.
+fn exact(counts: impl IntoIterator<Item = (String, u64)>) -> BTreeMap<String, crate::model::run::Count> {
+    counts.into_iter().map(|(name, value)| (name, crate::model::run::Count { value, exact: true })).collect()
+}
+
+/// A finding for every count that the manifest gives as exact and that now differs.
+fn count_findings(artifact: &Artifact, now: &BTreeMap<String, crate::model::run::Count>) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (name, expected) in artifact.counts.iter().filter(|(_, count)| count.exact) {
+        match now.get(name) {
+            Some(count) if count.value == expected.value => {}
+            Some(count) => {
+                findings.push(format!("{name}: {} when taken, {} in the backup", expected.value, count.value))
+            }
+            None => findings.push(format!("{name}: {} when taken, missing in the backup", expected.value)),
+        }
+    }
+    findings
+}

@@ -1,0 +1,102 @@
+//! The world as it is: sources and repositories, each looked at side by side. What can't be seen is Unknown with its
+//! reason and hides nothing else. Looking changes nothing and takes no lock.
+
+mod stores;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+pub use stores::{StoreError, Stores};
+
+use crate::engines;
+use crate::model::history::History;
+use crate::model::ids::{RepositoryName, StackName};
+use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::units::Span;
+use crate::repository::Presence;
+use crate::spec::file::{Key, Spec};
+
+/// Looks at every declared service and repository at once. Opening a repository derives a key for some 0.4 s, so they
+/// are opened side by side, and each only once per command: `stores` keeps them.
+pub fn observe(
+    spec: &Spec,
+    base: &Path,
+    home: Option<&Path>,
+    stores: &Stores,
+    history: &History,
+    now: Timestamp,
+) -> Observation {
+    let since = Instant::now();
+    let (services, repositories) = std::thread::scope(|scope| {
+        let services: Vec<_> = spec
+            .services
+            .iter()
+            .map(|(name, service)| {
+                (name.clone(), scope.spawn(|| engines::for_source(&service.source, base, home).observe()))
+            })
+            .collect();
+        let repositories: Vec<_> = spec
+            .repositories
+            .keys()
+            .map(|name| (name.clone(), scope.spawn(|| repository(spec, stores, history, name))))
+            .collect();
+        (joined(services), joined(repositories))
+    });
+    Observation { at: now, took: Span::from(since.elapsed()), services, repositories }
+}
+
+fn joined<K: Ord, T>(looks: Vec<(K, std::thread::ScopedJoinHandle<'_, Observed<T>>)>) -> BTreeMap<K, Observed<T>> {
+    looks
+        .into_iter()
+        .map(|(name, look)| {
+            let seen =
+                look.join().unwrap_or_else(|_| Observed::Unknown { reason: "looking at it panicked".to_owned() });
+            (name, seen)
+        })
+        .collect()
+}
+
+fn repository(spec: &Spec, stores: &Stores, history: &History, name: &RepositoryName) -> Observed<RepositoryState> {
+    match look_at(spec, &spec.stack, stores, history, name) {
+        Ok(state) => Observed::Known(state),
+        Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+    }
+}
+
+fn look_at(
+    spec: &Spec,
+    stack: &StackName,
+    stores: &Stores,
+    history: &History,
+    name: &RepositoryName,
+) -> Result<RepositoryState, StoreError> {
+    let site = stores.site(name)?;
+    match site.look()? {
+        Presence::Absent => Ok(RepositoryState::Absent {
+            ungenerated_keys: ungenerated(spec, stores, name),
+            known_before: history.known_repositories.get(name).cloned(),
+        }),
+        Presence::Present => {
+            let store = stores.open(name)?;
+            Ok(RepositoryState::Present(Box::new(store.facts(stack)?)))
+        }
+    }
+}
+
+/// The keys that the file lets devstack make, and whose file is not there yet.
+fn ungenerated(spec: &Spec, stores: &Stores, name: &RepositoryName) -> Vec<usize> {
+    let keys = spec.repositories.get(name).map(|repository| repository.keys.as_slice()).unwrap_or_default();
+    keys.iter()
+        .enumerate()
+        .filter(|(_, key)| match key {
+            Key::Passphrase(passphrase) if passphrase.generate => {
+                passphrase.file.as_ref().is_some_and(|file| stores.is_missing(file))
+            }
+            _ => false,
+        })
+        .map(|(index, _)| index)
+        .collect()
+}

@@ -1,0 +1,201 @@
+//! The declared repositories, each opened once per command and shared.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::ids::{RepositoryName, RunId};
+use crate::model::outcome::FailureKind;
+use crate::repository::{Damage, DeclaredKey, KeyMaterial, RepositoryError, Site, Store, StoreOptions};
+use crate::secrets::{self, SecretError};
+use crate::spec::file::{Key, Repository, Spec};
+use crate::spec::paths;
+
+/// Why a repository can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("repository {0} is not in the file")]
+    Undeclared(RepositoryName),
+    #[error("repository {repository}: none of its keys can be used here")]
+    Secret {
+        repository: RepositoryName,
+        #[source]
+        source: SecretError,
+    },
+    #[error("repository {repository}")]
+    Repository {
+        repository: RepositoryName,
+        #[source]
+        source: RepositoryError,
+    },
+    #[error(transparent)]
+    Plain(#[from] RepositoryError),
+    #[error("run {run} is not in repository {repository}; `devstack backups` lists those that are")]
+    NoRun { repository: RepositoryName, run: RunId },
+}
+
+impl StoreError {
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Secret { .. } => FailureKind::Key,
+            Self::Repository { source, .. } | Self::Plain(source) => source.kind(),
+            Self::NoRun { .. } => FailureKind::NeedsReplan,
+            Self::Undeclared(_) => FailureKind::Permanent,
+        }
+    }
+}
+
+/// Where each declared repository lies, and those that are open.
+pub struct Stores {
+    declared: BTreeMap<RepositoryName, Repository>,
+    base: PathBuf,
+    home: Option<PathBuf>,
+    open: Mutex<BTreeMap<RepositoryName, Arc<Place>>>,
+}
+
+/// Held locked while it is being opened, so that two callers derive the key once.
+type Place = Mutex<Option<Arc<Store>>>;
+
+impl Stores {
+    pub fn new(spec: &Spec, base: &Path, home: Option<&Path>) -> Self {
+        Self {
+            declared: spec.repositories.clone(),
+            base: base.to_owned(),
+            home: home.map(Path::to_owned),
+            open: Mutex::default(),
+        }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.declared.keys()
+    }
+
+    fn declared(&self, name: &RepositoryName) -> Result<&Repository, StoreError> {
+        self.declared.get(name).ok_or_else(|| StoreError::Undeclared(name.clone()))
+    }
+
+    pub fn site(&self, name: &RepositoryName) -> Result<Site, StoreError> {
+        Ok(Site::new(paths::resolve(&self.base, self.home.as_deref(), &self.declared(name)?.path)))
+    }
+
+    /// The repository, opened now or before. Two callers at once derive the key once.
+    pub fn open(&self, name: &RepositoryName) -> Result<Arc<Store>, StoreError> {
+        let place = self.place(name);
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = place.as_ref() {
+            return Ok(Arc::clone(store));
+        }
+        let site = self.site(name)?;
+        let store = Store::open(&site, &self.usable_keys(name)?)
+            .map_err(|source| StoreError::Repository { repository: name.clone(), source })?;
+        Ok(Arc::clone(place.insert(Arc::new(store))))
+    }
+
+    /// The repository as far as it is whole, opened beside the damage for verification alone.
+    pub fn open_around(&self, name: &RepositoryName, damages: &[Damage]) -> Result<Arc<Store>, StoreError> {
+        if damages.is_empty() {
+            return self.open(name);
+        }
+        let site = self.site(name)?.around(damages);
+        Store::open(&site, &self.usable_keys(name)?)
+            .map(Arc::new)
+            .map_err(|source| StoreError::Repository { repository: name.clone(), source })
+    }
+
+    /// Makes the repository with its declared key number `key`.
+    pub fn create(&self, name: &RepositoryName, key: usize) -> Result<Arc<Store>, StoreError> {
+        let declared = self.declared_key(name, key)?;
+        let compression = self.declared(name)?.compression.map_or(StoreOptions::default().compression, i32::from);
+        let options = StoreOptions { compression, ..StoreOptions::default() };
+        let place = self.place(name);
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = Store::create(&self.site(name)?, &declared, &options)
+            .map_err(|source| StoreError::Repository { repository: name.clone(), source })?;
+        Ok(Arc::clone(place.insert(Arc::new(store))))
+    }
+
+    fn place(&self, name: &RepositoryName) -> Arc<Place> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(open.entry(name.clone()).or_default())
+    }
+
+    /// The declared key number `index`, with its secret resolved.
+    pub fn declared_key(&self, name: &RepositoryName, index: usize) -> Result<DeclaredKey, StoreError> {
+        let repository = self.declared(name)?;
+        let key = repository.keys.get(index).ok_or_else(|| StoreError::Undeclared(name.clone()))?;
+        self.resolved(key).map_err(|source| StoreError::Secret { repository: name.clone(), source })
+    }
+
+    /// The declared keys whose secrets are at hand, in the file's order. One that is not at hand does not hinder
+    /// another that is.
+    ///
+    /// # Errors
+    /// The first key's reason, when none is at hand.
+    fn usable_keys(&self, name: &RepositoryName) -> Result<Vec<DeclaredKey>, StoreError> {
+        let mut usable = Vec::new();
+        let mut reason = None;
+        let (asked, quiet): (Vec<&Key>, Vec<&Key>) =
+            self.declared(name)?.keys.iter().partition(|key| matches!(key, Key::Passphrase(p) if p.prompt));
+        for key in quiet {
+            match self.resolved(key) {
+                Ok(key) => usable.push(key),
+                Err(error) => reason = reason.or(Some(error)),
+            }
+        }
+        // A person is asked only when nothing else can open it.
+        if !usable.iter().any(|key| can_open(&key.material)) {
+            for key in asked {
+                match self.resolved(key) {
+                    Ok(key) => usable.push(key),
+                    Err(error) => reason = reason.or(Some(error)),
+                }
+            }
+        }
+        match (usable.iter().any(|key| can_open(&key.material)), reason) {
+            (false, Some(source)) => Err(StoreError::Secret { repository: name.clone(), source }),
+            _ => Ok(usable),
+        }
+    }
+
+    fn resolved(&self, key: &Key) -> Result<DeclaredKey, SecretError> {
+        let base = &self.base;
+        let material = match key {
+            Key::Passphrase(passphrase) => KeyMaterial::Passphrase(secrets::resolve_passphrase(passphrase, base)?),
+            Key::Gpg(recipient) => KeyMaterial::Gpg { recipient: recipient.clone() },
+            Key::GpgSymmetric(secret) => KeyMaterial::GpgSymmetric { passphrase: secrets::resolve(secret, base)? },
+            Key::Age(recipient) => KeyMaterial::Age { recipient: recipient.clone() },
+            Key::AgeIdentity(secret) => KeyMaterial::AgeIdentity { identity: secrets::resolve(secret, base)? },
+        };
+        Ok(DeclaredKey { label: key.label(), material })
+    }
+
+    /// Writes a new passphrase where the file says `generate: true`. Returns the path.
+    pub fn generate_key(&self, name: &RepositoryName, index: usize) -> Result<PathBuf, StoreError> {
+        let repository = self.declared(name)?;
+        let Some(Key::Passphrase(passphrase)) = repository.keys.get(index) else {
+            return Err(StoreError::Undeclared(name.clone()));
+        };
+        let Some(file) = &passphrase.file else { return Err(StoreError::Undeclared(name.clone())) };
+        let path = paths::resolve(&self.base, self.home.as_deref(), file);
+        secrets::generate(&path).map_err(|source| StoreError::Secret { repository: name.clone(), source })?;
+        Ok(path)
+    }
+
+    /// Positively not there.
+    pub fn is_missing(&self, file: &Path) -> bool {
+        let path = paths::resolve(&self.base, self.home.as_deref(), file);
+        matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// A recipient alone can encrypt for somebody, and open nothing; gpg may hold the secret key.
+fn can_open(material: &KeyMaterial) -> bool {
+    match material {
+        KeyMaterial::Passphrase(_)
+        | KeyMaterial::Gpg { .. }
+        | KeyMaterial::GpgSymmetric { .. }
+        | KeyMaterial::AgeIdentity { .. } => true,
+        KeyMaterial::Age { .. } => false,
+    }
+}

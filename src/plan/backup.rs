@@ -1,0 +1,206 @@
+//! Runs: every service of a policy is taken, the run is sealed and proven, and copied to the policy's other repositories.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::Planner;
+use super::draft::NewStep;
+use super::due::{Intent, Intents};
+use super::prediction;
+use super::projection::{Projected, lacks_a_verdict};
+use super::retention::Standing;
+use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
+use crate::model::observation::{Observed, SourceState};
+use crate::model::plan::Note;
+use crate::model::run::{ServiceResult, Taken};
+use crate::model::step::{Action, Estimate, Precondition, StepId, Take};
+use crate::model::units::{ByteSize, Span};
+
+impl<'a> Planner<'a> {
+    /// The runs that are to be taken; and for the policies that are not due, the proofs and copies they lack.
+    pub(super) fn back_up(&mut self, intents: &Intents) {
+        let spec = self.spec;
+        let mut taken: BTreeSet<ServiceName> = BTreeSet::new();
+        for (name, policy) in &spec.backup {
+            match intents.get(name) {
+                Some(intent) => {
+                    taken.extend(spec.services_of(policy));
+                    self.take_run(name, intent);
+                }
+                None => {
+                    self.prove_newest(name);
+                    self.copy_newest(name);
+                }
+            }
+        }
+        let mut quiet: BTreeSet<ServiceName> = BTreeSet::new();
+        for (name, policy) in spec.backup.iter().filter(|(name, _)| !intents.contains_key(name)) {
+            let newest =
+                self.runs_in_its_repositories(name).filter(|run| run.is_complete()).map(|run| run.started).max();
+            let Some(newest) = newest else { continue };
+            let text = format!("last run {} old", Span::between(newest, self.now));
+            for service in spec.services_of(policy).into_iter().filter(|service| !taken.contains(service)) {
+                if quiet.insert(service.clone()) {
+                    self.report.unchanged.push(Note::new(format!("{service}/backup"), text.clone()));
+                }
+            }
+        }
+    }
+
+    fn take_run(&mut self, policy: &PolicyName, intent: &Intent) {
+        let declared = &self.spec.backup[policy];
+        let primary = &intent.primary;
+        let run = self.free_run_id(policy);
+        let expected = self.spec.services_of(declared);
+        let Some(place) = self.places.known.get(primary) else { return };
+        let parent = newest_sound(place.runs_of(policy), self.now).and_then(|run| run.seen);
+        let (created, sealed) = (place.created, place.sealed);
+        let is = place.is(primary);
+        let open = intent.slot.map(|slot| Precondition::SlotOpen {
+            repository: primary.clone(),
+            policy: policy.clone(),
+            slot,
+        });
+
+        let mut takes = Vec::with_capacity(expected.len());
+        let mut bytes = ByteSize::default();
+        for service in &expected {
+            let before = parent.and_then(|run| match run.manifest.services.get(service) {
+                Some(ServiceResult::Taken(taken)) => Some(taken),
+                Some(ServiceResult::Failed { .. }) | None => None,
+            });
+            let take = Take {
+                repository: primary.clone(),
+                service: service.clone(),
+                run: run.clone(),
+                policy: policy.clone(),
+                slot: intent.slot,
+                parent: before.filter(|_| !intent.full).map(|before| before.snapshot.clone()),
+                parent_bytes: before.map(Taken::bytes),
+            };
+            let (step, about) = self.take(take, before);
+            let step = step.because(intent.cause.clone()).after(created).after_end_of(sealed);
+            bytes = bytes + about.unwrap_or_default();
+            takes.push(self.draft.add(step.given(is.clone()).given(open.clone())));
+        }
+        let seal = Action::Seal {
+            repository: primary.clone(),
+            run: run.clone(),
+            policy: policy.clone(),
+            slot: intent.slot,
+            expected,
+            parent: parent.filter(|_| !intent.full).map(|parent| parent.manifest.run.clone()),
+            base: parent.filter(|_| !intent.full).map_or_else(|| run.clone(), |parent| parent.manifest.base.clone()),
+        };
+        let seal = NewStep::new(seal).because("the run ends with its manifest").given(is.clone());
+        let seal = self.draft.add(seal.after_end_of(takes.iter().copied()).after(created));
+        let proof = NewStep::new(Action::Prove { repository: primary.clone(), run: run.clone() })
+            .because("every run is proven")
+            .given(is)
+            .estimate(self.estimate_of(&format!("prove/{primary}"), Some(bytes)))
+            .after([seal])
+            .after(takes);
+        let proof = self.draft.add(proof);
+        self.wrote(primary, [seal, proof]);
+        self.adds(primary, policy, &run, intent.slot, proof);
+        for to in declared.to.iter().filter(|to| *to != primary) {
+            self.copy(policy, &run, primary, to, Some(bytes), (self.now, intent.slot, Some(proof)));
+        }
+    }
+
+    /// One service. Where there is nothing and was something, it waits for somebody's word, so that emptiness is never
+    /// backed up as a good run.
+    fn take(&self, take: Take, before: Option<&Taken>) -> (NewStep, Option<ByteSize>) {
+        let state = self.observation.services.get(&take.service).and_then(Observed::known).copied();
+        let had_data = before.map(Taken::bytes).filter(|bytes| bytes.0 > 0);
+        let service = take.service.clone();
+        let seen = match state {
+            Some(SourceState::HasData { bytes }) => bytes,
+            Some(SourceState::Gone | SourceState::Empty) => Some(ByteSize::default()),
+            None => None,
+        };
+        let about = seen.or(had_data);
+        let step = NewStep::new(Action::Take(take)).estimate(self.estimate_of(&format!("take/{service}"), about));
+        let nothing = match state {
+            Some(SourceState::Gone) => Some("is gone"),
+            Some(SourceState::Empty) => Some("is empty"),
+            Some(SourceState::HasData { .. }) | None => None,
+        };
+        let step = match (nothing, had_data) {
+            (Some(how), Some(had)) => {
+                let reason = format!("its source {how}, and held {had} in the last run");
+                step.held(format!("take:{service}"), reason)
+            }
+            // Nothing was ever there to lose: the take fails visibly where it can't be done.
+            (Some(_), None) => step,
+            (None, had) if had.is_some() || state.is_some() => step.given([Precondition::SourceHasData { service }]),
+            (None, _) => step,
+        };
+        (step, about)
+    }
+
+    /// The newest complete run of a policy that is not due, in each repository, gets the proof it has no word of.
+    fn prove_newest(&mut self, policy: &PolicyName) {
+        for name in &self.spec.backup[policy].to {
+            let Some(place) = self.places.known.get(name) else { continue };
+            let Some(newest) = newest_sound(place.runs_of(policy), self.now) else { continue };
+            let Some(seen) = newest.seen.filter(|run| lacks_a_verdict(run)) else { continue };
+            let run = newest.run.clone();
+            let step = NewStep::new(Action::Prove { repository: name.clone(), run: run.clone() })
+                .because("newest complete run, not yet proven")
+                .given(place.is(name))
+                .after_end_of(place.sealed)
+                .estimate(self.estimate_of(&format!("prove/{name}"), Some(seen.manifest.bytes())));
+            let proof = self.draft.add(step);
+            self.wrote(name, [proof]);
+            let place = self.places.known.get_mut(name);
+            if let Some(run) = place.and_then(|place| place.runs.get_mut(policy)?.iter_mut().find(|it| it.run == run)) {
+                run.standing = Standing::Verified;
+                run.pending = Some(proof);
+            }
+        }
+    }
+
+    /// Notes in the projection that `proof` will leave a verified run.
+    pub(super) fn adds(
+        &mut self,
+        to: &RepositoryName,
+        policy: &PolicyName,
+        run: &RunId,
+        slot: Option<Timestamp>,
+        proof: StepId,
+    ) {
+        let now = self.now;
+        if let Some(place) = self.places.known.get_mut(to) {
+            place.add_run(policy, run.clone(), now, Standing::Verified, slot, proof);
+        }
+    }
+
+    /// The id of the run that starts now. Two plans within one second, the first of them interrupted, would give two
+    /// runs one id: the later one takes the next second's.
+    fn free_run_id(&self, policy: &PolicyName) -> RunId {
+        let mut at = self.now;
+        loop {
+            let run = RunId::at(at, policy);
+            if !self.places.used.contains(&run) {
+                return run;
+            }
+            at = Span::from_secs(1).after(at);
+        }
+    }
+
+    pub(super) fn estimate_of(&self, key: &str, bytes: Option<ByteSize>) -> Estimate {
+        let samples = self.history.samples.get(key).map_or(&[][..], Vec::as_slice);
+        let time = prediction::fit(samples).map(|model| model.predict(bytes.unwrap_or_default()));
+        Estimate { time, bytes }
+    }
+}
+
+/// The newest complete run that nothing is known against. One dated in the future is passed over: it would be the newest
+/// for years.
+pub(super) fn newest_sound<'r, 'a>(runs: &'r [Projected<'a>], now: Timestamp) -> Option<&'r Projected<'a>> {
+    let sound =
+        |run: &&Projected| run.started <= now && matches!(run.standing, Standing::Verified | Standing::Unproven);
+    runs.iter().filter(sound).max_by(|a, b| a.age_key().cmp(&b.age_key()))
+}

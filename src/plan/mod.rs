@@ -1,0 +1,138 @@
+//! Pure: what is declared, what was seen, what was measured and a time go in; a plan and a report come out.
+//!
+//! Invariant: nothing in here does input or output, reads a clock or the environment, or draws a random number. The
+//! planner simulates what its own steps will add, so that planning again after a complete apply gives no steps.
+
+mod backup;
+mod copies;
+mod data;
+mod draft;
+mod due;
+mod exposure;
+mod forget;
+pub mod graph;
+mod keys;
+pub mod prediction;
+mod projection;
+mod recovery;
+pub mod render;
+mod repositories;
+pub mod request;
+mod restore;
+pub mod retention;
+pub mod saved;
+mod undeclared;
+
+//mod fixtures;
+//mod properties;
+//mod rules;
+//mod scenarios;
+//mod simulation;
+
+use jiff::Timestamp;
+
+pub use request::{ForgetSelection, PlanError, Request, Selection};
+
+use crate::model::history::History;
+use crate::model::ids::{Digest, PlanId};
+use crate::model::observation::Observation;
+use crate::model::plan::{PLAN_FORMAT, Plan, Report};
+use crate::spec::file::Spec;
+use draft::Draft;
+use due::Calendar;
+use projection::Places;
+
+/// Makes the plan for `request`. `now` is the plan's own time: every age, slot and run id in it is reckoned from there.
+///
+/// Fails only where the request itself can't be met. What could not be seen stands in the report, and nothing that
+/// deletes or overwrites is planned on it.
+pub fn plan(
+    spec: &Spec,
+    digest: &Digest,
+    observation: &Observation,
+    history: &History,
+    now: Timestamp,
+    request: &Request,
+) -> Result<Plan, PlanError> {
+    let places = Places::read(spec, observation, history);
+    let calendar = Calendar::read(spec)?;
+    let lineage = places.lineage(spec);
+    let planner = Planner {
+        spec,
+        observation,
+        history,
+        now,
+        calendar,
+        places,
+        draft: Draft::default(),
+        report: Report::default(),
+    };
+    let (steps, report) = planner.run(request)?;
+    let mut plan = Plan {
+        format: PLAN_FORMAT,
+        id: PlanId::new(""),
+        devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
+        stack: spec.stack.clone(),
+        now,
+        observed_in: observation.took,
+        spec_digest: digest.clone(),
+        lineage,
+        steps,
+        report,
+    };
+    plan.id = id_of(&plan)?;
+    Ok(plan)
+}
+
+/// The digest over all that the plan says, its id left empty.
+pub(crate) fn id_of(plan: &Plan) -> Result<PlanId, PlanError> {
+    let unnamed = Plan { id: PlanId::new(""), ..plan.clone() };
+    // Structs serialize in the order of their fields and maps are ordered: equal plans give equal bytes.
+    let bytes = serde_json::to_vec(&unnamed).map_err(|source| PlanError::Unnameable { source })?;
+    Ok(PlanId::new(Digest::of(bytes).as_str()))
+}
+
+/// One planning: what it looks at, and the plan as far as it has come.
+struct Planner<'a> {
+    spec: &'a Spec,
+    observation: &'a Observation,
+    history: &'a History,
+    now: Timestamp,
+    calendar: Calendar,
+    places: Places<'a>,
+    draft: Draft,
+    report: Report,
+}
+
+impl Planner<'_> {
+    fn run(mut self, request: &Request) -> Result<(Vec<crate::model::step::Step>, Report), PlanError> {
+        self.report_unknown();
+        match request {
+            Request::Converge => {
+                let intents = self.due_runs();
+                self.repositories();
+                self.seal_interrupted(&intents);
+                self.accept_shrinks();
+                self.approve_rules();
+                self.back_up(&intents);
+                self.retain();
+                self.read_data();
+                self.remove_keys();
+            }
+            Request::Backup { policies, services, full } => {
+                let intents = self.asked_runs(policies, services, *full)?;
+                self.create_missing();
+                self.seal_interrupted(&intents);
+                self.back_up(&intents);
+            }
+            Request::Restore { service, selection, target, from } => {
+                self.restore(service, selection, target, from.as_ref())?;
+            }
+            Request::Forget(selection) => self.forget_selected(selection)?,
+        }
+        self.undeclared();
+        self.report.recovery = self.forecast()?;
+        self.report.exposure = self.exposure();
+        Ok((self.draft.into_steps(), self.report))
+    }
+}

@@ -1,0 +1,55 @@
+//! One step in few words.
+
+use crate::model::step::{Action, Approval, RestoreTarget, Step};
+
+/// What the step does, without the resource it does it to.
+pub(super) fn what(action: &Action) -> String {
+    match action {
+        Action::GenerateKey { key, .. } => format!("generate key {}", key + 1),
+        Action::CreateRepository { .. } => "create".to_owned(),
+        Action::AddKey { label, .. } => format!("add {label}"),
+        Action::RemoveKey { label, .. } => format!("remove {label}"),
+        Action::ApproveRule { .. } => "approve rule".to_owned(),
+        Action::SealInterrupted { .. } => "seal as incomplete".to_owned(),
+        Action::Take(take) if take.parent.is_none() && take.parent_bytes.is_some() => "take in full".to_owned(),
+        Action::Take(_) => "take".to_owned(),
+        Action::Seal { .. } => "seal".to_owned(),
+        Action::Copy { from, .. } => format!("copy from {from}"),
+        Action::Prove { .. } => "prove".to_owned(),
+        Action::ReadData { parts, .. } => format!("read {}", count(parts.len(), "part")),
+        Action::AcceptShrink { .. } => "accept shrink".to_owned(),
+        Action::Forget { runs, .. } => format!("forget {}", count(runs.len(), "run")),
+        Action::Prune { .. } => "prune".to_owned(),
+        Action::Restore(restore) => match restore.target {
+            RestoreTarget::Beside { .. } => "restore beside".to_owned(),
+            RestoreTarget::InPlace => "restore in place".to_owned(),
+        },
+    }
+}
+
+pub(super) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// `~412 MiB`; of what is deleted, what comes back.
+pub(super) fn bytes(step: &Step) -> String {
+    match (step.estimate.bytes, &step.action) {
+        (None, _) => String::new(),
+        (Some(bytes), Action::Forget { .. } | Action::Prune { .. }) if bytes.0 > 0 => format!("frees ~{bytes}"),
+        (Some(_), Action::Forget { .. } | Action::Prune { .. }) => String::new(),
+        (Some(bytes), _) => format!("~{bytes}"),
+    }
+}
+
+/// `~6 s`; empty where nothing was ever measured.
+pub(super) fn time(step: &Step) -> String {
+    step.estimate.time.map_or_else(String::new, |time| format!("~{time}"))
+}
+
+/// What would let a held step run.
+pub(super) fn approval(step: &Step) -> Option<String> {
+    match &step.approval {
+        Approval::Needed { token, reason } => Some(format!("{reason}; --approve {token}, or a saved plan")),
+        Approval::NotNeeded | Approval::ByRule => None,
+    }
+}

@@ -1,0 +1,18 @@
+//! Plans as people and programs read them. Pure text: the time zone is the caller's, no colour, no width is looked up.
+
+mod describe;
+mod dot;
+mod escape;
+mod json;
+mod markdown;
+mod mermaid;
+mod summary;
+mod text;
+
+pub use dot::dot;
+pub use escape::printable;
+pub use json::json;
+pub use markdown::{LONGEST_COMMENT, markdown, marker};
+pub use mermaid::mermaid;
+pub use summary::summary;
+pub use text::{TextOptions, standing, text};

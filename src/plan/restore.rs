@@ -1,0 +1,146 @@
+//! One service out of one run: beside the live data, or over it when somebody says so.
+
+use jiff::Timestamp;
+
+use super::Planner;
+use super::draft::NewStep;
+use super::projection::Projected;
+use super::request::{PlanError, Selection};
+use super::retention::Standing;
+use crate::model::ids::{RepositoryName, RunId, ServiceName};
+use crate::model::observation::{Observed, SourceState};
+use crate::model::run::{ServiceResult, Taken};
+use crate::model::step::{Action, Effect, Restore, RestoreTarget};
+use crate::model::units::Span;
+
+/// A run to restore from.
+struct Found<'a> {
+    repository: RepositoryName,
+    run: Projected<'a>,
+    taken: &'a Taken,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn restore(
+        &mut self,
+        service: &ServiceName,
+        selection: &Selection,
+        target: &RestoreTarget,
+        from: Option<&RepositoryName>,
+    ) -> Result<(), PlanError> {
+        if let Some(name) = from {
+            if let Some(reason) = self.places.unknown.get(name) {
+                return Err(PlanError::UnknownRepository { repository: name.clone(), reason: reason.clone() });
+            }
+            if !self.places.known.contains_key(name) {
+                return Err(PlanError::NoSuchRepository { repository: name.clone() });
+            }
+        }
+        if self.places.known.is_empty() {
+            return Err(PlanError::NothingKnown);
+        }
+        let found = match selection {
+            Selection::Newest => self.newest_good(service, None, from)?,
+            Selection::At(at) => self.newest_good(service, Some(*at), from)?,
+            Selection::Run(run) => self.named(service, run, from)?,
+        };
+        let bytes = found.taken.bytes();
+        let action = Action::Restore(Restore {
+            repository: found.repository.clone(),
+            service: service.clone(),
+            run: found.run.run.clone(),
+            snapshot: found.taken.snapshot.clone(),
+            target: target.clone(),
+        });
+        let estimate = self.estimate_of(&action.sample_key(), Some(bytes));
+        let mut step = NewStep::new(action)
+            .because(format!("{} old, from {}", Span::between(found.run.started, self.now), found.repository))
+            .estimate(estimate)
+            .given(self.places.known.get(&found.repository).and_then(|place| place.is(&found.repository)));
+        match found.run.standing {
+            Standing::Verified => {}
+            Standing::Unproven => step = step.because("the run was never verified"),
+            Standing::Damaged => step = step.because("the run's last verification found damage"),
+            Standing::Incomplete => step = step.because("the run is incomplete"),
+        }
+        if found.run.suspect.contains(service) {
+            step = step.because("its source had shrunk by more than half, and nobody has accepted that");
+        }
+        let step = match target {
+            RestoreTarget::Beside { folder } => step.because(format!("into {}", folder.display())),
+            RestoreTarget::InPlace => self.over_live_data(service, step)?,
+        };
+        self.draft.add(step);
+        Ok(())
+    }
+
+    fn over_live_data(&self, service: &ServiceName, step: NewStep) -> Result<NewStep, PlanError> {
+        if !self.spec.services.contains_key(service) {
+            return Err(PlanError::NoPlace { service: service.clone() });
+        }
+        let token = format!("restore:{service}");
+        let unknown = |reason: String| PlanError::UnknownTarget { service: service.clone(), reason };
+        match self.observation.services.get(service) {
+            None => Err(unknown("it was not looked at".to_owned())),
+            Some(Observed::Unknown { reason }) => Err(unknown(reason.clone())),
+            Some(Observed::Known(SourceState::HasData { bytes })) => {
+                let size = bytes.map_or_else(|| "the".to_owned(), |bytes| format!("{bytes} of"));
+                let reason = format!("overwrites {size} live data");
+                Ok(step.effect(Effect::OverwritesData).held(token, reason))
+            }
+            // Nothing is there now; something may be by the time it runs, so in place asks all the same.
+            Some(Observed::Known(SourceState::Gone)) => Ok(step.held(token, "in place; the source is gone")),
+            Some(Observed::Known(SourceState::Empty)) => Ok(step.held(token, "in place; the source is empty")),
+        }
+    }
+
+    /// The newest complete, verified run that nobody has doubts about.
+    fn newest_good(
+        &self,
+        service: &ServiceName,
+        at: Option<Timestamp>,
+        from: Option<&RepositoryName>,
+    ) -> Result<Found<'a>, PlanError> {
+        let until = at.unwrap_or(self.now).min(self.now);
+        let good = self.holding(service, from).filter(|found| {
+            found.run.standing == Standing::Verified && found.run.suspect.is_empty() && found.run.started <= until
+        });
+        good.max_by(|a, b| a.run.age_key().cmp(&b.run.age_key()).then_with(|| b.repository.cmp(&a.repository)))
+            .ok_or_else(|| PlanError::NothingToRestore { service: service.clone(), at, unknown: self.not_looked_at() })
+    }
+
+    /// A run by its id, from the repository where it stands best.
+    fn named(&self, service: &ServiceName, run: &RunId, from: Option<&RepositoryName>) -> Result<Found<'a>, PlanError> {
+        let places = self.places.known.iter().filter(|(name, _)| from.is_none_or(|from| from == *name));
+        let all: Vec<_> =
+            places.flat_map(|(_, place)| place.runs.values().flatten()).filter(|it| it.run == *run).collect();
+        if all.is_empty() {
+            return Err(PlanError::NoSuchRun { run: run.clone(), unknown: self.not_looked_at() });
+        }
+        if all.iter().all(|it| !it.is_complete()) {
+            let missing: Vec<String> = all
+                .iter()
+                .filter_map(|it| it.seen)
+                .flat_map(|it| it.manifest.missing())
+                .map(|(service, reason)| format!("{service}: {reason}"))
+                .take(3)
+                .collect();
+            let reason = if missing.is_empty() { "it was interrupted".to_owned() } else { missing.join("; ") };
+            return Err(PlanError::Incomplete { run: run.clone(), reason });
+        }
+        self.holding(service, from)
+            .filter(|found| found.run.run == *run && found.run.is_complete())
+            .min_by(|a, b| (a.run.standing, &a.repository).cmp(&(b.run.standing, &b.repository)))
+            .ok_or_else(|| PlanError::NotInRun { run: run.clone(), service: service.clone() })
+    }
+
+    fn holding(&self, service: &ServiceName, from: Option<&RepositoryName>) -> impl Iterator<Item = Found<'a>> {
+        let places = self.places.known.iter().filter(move |(name, _)| from.is_none_or(|from| from == *name));
+        places.flat_map(move |(name, place)| {
+            place.runs.values().flatten().filter_map(move |run| match run.seen?.manifest.services.get(service)? {
+                ServiceResult::Taken(taken) => Some(Found { repository: name.clone(), run: run.clone(), taken }),
+                ServiceResult::Failed { .. } => None,
+            })
+        })
+    }
+}

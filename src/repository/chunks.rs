@@ -1,0 +1,118 @@
+//! Reading chunks back: each is compared with the SHA-256 that is its id, and several are read at once.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use bytes::Bytes;
+use rustic_core::repofile::{BlobType, Tree};
+use rustic_core::{DataId, Id, TreeId};
+use sha2::{Digest, Sha256};
+
+use super::error::Cause;
+use super::store::{Indexed, hex};
+use super::watched::workers;
+use crate::model::cancel::Cancel;
+
+/// Why a chunk or tree could not be read back.
+#[derive(Debug)]
+pub(super) struct BlobFault {
+    pub why: String,
+    pub source: Option<Cause>,
+}
+
+fn blob(repository: &Indexed, kind: BlobType, id: &Id) -> Result<Bytes, BlobFault> {
+    let bytes = repository.cat_blob(kind, &hex(id)).map_err(|error| BlobFault {
+        why: format!("its {kind} blob {} cannot be read", short(id)),
+        source: Some(Cause(error)),
+    })?;
+    // The encryption's own check says only that somebody with the key wrote it.
+    if Sha256::digest(&bytes)[..] != hex::decode(hex(id)).unwrap_or_default()[..] {
+        return Err(BlobFault {
+            why: format!("its {kind} blob {} has another hash than its id", short(id)),
+            source: None,
+        });
+    }
+    Ok(bytes)
+}
+
+fn short(id: &Id) -> String {
+    hex(id)[..8].to_owned()
+}
+
+pub(super) fn chunk(repository: &Indexed, id: &DataId) -> Result<Bytes, BlobFault> {
+    blob(repository, BlobType::Data, id)
+}
+
+pub(super) fn tree(repository: &Indexed, id: &TreeId) -> Result<Tree, BlobFault> {
+    let bytes = blob(repository, BlobType::Tree, id)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| BlobFault { why: format!("its tree {} is no tree: {error}", short(id)), source: None })
+}
+
+/// How many chunks each reading thread may be ahead. A chunk is at most 8 MiB by default, so that two threads hold at
+/// most some 50 MiB.
+const AHEAD: usize = 2;
+
+/// Hands the chunks of one file to `sink` in order while the next are being read. Stops when `sink` breaks.
+pub(super) fn in_order<B>(
+    repository: &Indexed,
+    ids: &[DataId],
+    mut sink: impl FnMut(Result<Bytes, BlobFault>) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let threads = workers().min(ids.len());
+    if threads < 2 {
+        return ids.iter().try_for_each(|id| sink(chunk(repository, id)));
+    }
+    thread::scope(|scope| {
+        // Each thread reads every n-th chunk into a queue of its own; taking from the queues in turn gives them in order.
+        let queues: Vec<_> = (0..threads)
+            .map(|first| {
+                let (send, receive) = mpsc::sync_channel(AHEAD);
+                scope.spawn(move || {
+                    for id in ids.iter().skip(first).step_by(threads) {
+                        // Nobody listens any more: the sink has stopped.
+                        if send.send(chunk(repository, id)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                receive
+            })
+            .collect();
+        for turn in 0..ids.len() {
+            let lost = || Err(BlobFault { why: "the thread that read it is gone".to_owned(), source: None });
+            sink(queues[turn % threads].recv().unwrap_or_else(|_| lost()))?;
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// Reads each chunk once, on all cores, and gives those that failed. `read` counts plain bytes.
+pub(super) fn read_all(
+    repository: &Indexed,
+    ids: HashSet<DataId>,
+    read: &AtomicU64,
+    cancel: &Cancel,
+) -> Vec<(DataId, BlobFault)> {
+    let mut ids: Vec<_> = ids.into_iter().collect();
+    // Pack by pack, front to back: as the disk has them. What is not indexed comes first, and fails.
+    ids.sort_by_cached_key(|id| repository.get_index_entry(id).ok().map(|entry| (*entry.pack, entry.location.offset)));
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed))
+            && !cancel.is_cancelled()
+        {
+            match chunk(repository, id) {
+                Ok(bytes) => drop(read.fetch_add(bytes.len() as u64, Ordering::Relaxed)),
+                Err(fault) => failed.lock().unwrap_or_else(|poison| poison.into_inner()).push((*id, fault)),
+            }
+        }
+    };
+    thread::scope(|scope| (0..workers()).for_each(|_| drop(scope.spawn(work))));
+    failed.into_inner().unwrap_or_else(|poison| poison.into_inner())
+}

@@ -1,0 +1,179 @@
+//! What a repository holds of one stack: its records, paired into runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rustic_core::repofile::{IndexFile, SnapshotFile};
+
+use super::error::RepositoryError;
+use super::records::tag;
+use super::store::{Store, hex};
+use crate::model::ids::{PolicyName, RunId, ServiceName, SnapshotId, StackName};
+use crate::model::observation::{Marked, RepositoryFacts, Run, UnsealedRun};
+use crate::model::record::{Record, RuleApproved};
+use crate::model::units::ByteSize;
+
+impl Store {
+    /// Reads all records of the stack. One that cannot be read, or is of a newer format, is an error: leaving it out could
+    /// make a forgotten floor or an unused plan of it. The leases are left empty.
+    pub fn facts(&self, stack: &StackName) -> Result<RepositoryFacts, RepositoryError> {
+        match self.facts_around(stack)? {
+            (facts, unreadable) if unreadable.is_empty() => Ok(facts),
+            (_, mut unreadable) => Err(unreadable.swap_remove(0).source),
+        }
+    }
+
+    /// What can still be read where something is damaged, and what can't. For verification only: to a planner, a record
+    /// that is left out could be a floor that is forgotten.
+    pub fn facts_around(&self, stack: &StackName) -> Result<(RepositoryFacts, Vec<UnreadableRecord>), RepositoryError> {
+        let mut unreadable = Vec::new();
+        let failed = |error| RepositoryError::store("read the snapshots", self.site.path(), error);
+        let mut all = self.repository.get_all_snapshots().map_err(failed)?;
+        all.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
+        let reader = self.reader()?;
+        let present: BTreeSet<_> = all.iter().map(|file| SnapshotId::new(hex(&file.id))).collect();
+        let mut facts = self.bare_facts()?;
+        facts.oldest = all.first().map(|file| file.time.timestamp());
+        let mut gathered = Gathered::default();
+        let own = format!("stack:{stack}");
+        for file in all.iter().filter(|file| file.tags.contains("devstack") && file.tags.contains(&own)) {
+            match tag(file, "record:") {
+                Some(kind) => {
+                    let snapshot = SnapshotId::new(hex(&file.id));
+                    match reader.record(file, kind) {
+                        Ok(record) => gathered.add(snapshot, record, &present, &mut facts),
+                        Err(source) => {
+                            let run = tag(file, "run:").map(RunId::new);
+                            unreadable.push(UnreadableRecord { snapshot, kind: kind.to_owned(), run, source });
+                        }
+                    }
+                }
+                None => gathered.data.push(file),
+            }
+        }
+        gathered.finish(&mut facts);
+        Ok((facts, unreadable))
+    }
+
+    /// What can be said without reading records.
+    fn bare_facts(&self) -> Result<RepositoryFacts, RepositoryError> {
+        Ok(RepositoryFacts {
+            id: self.id(),
+            keys: self.site.keys()?,
+            opened_with: self.opened_with(),
+            runs: Vec::new(),
+            unsealed: Vec::new(),
+            approved_rules: BTreeMap::new(),
+            accepted_shrinks: Vec::new(),
+            used_plans: Vec::new(),
+            generation: None,
+            data_reads: Vec::new(),
+            oldest: None,
+            size: self.site.size()?,
+            marked: self.marked()?,
+            leases: Vec::new(),
+            restic_locks: self.site.restic_locks()?,
+        })
+    }
+
+    fn marked(&self) -> Result<Option<Marked>, RepositoryError> {
+        let failed = |error| RepositoryError::store("read the index", self.site.path(), error);
+        let mut marked: Option<Marked> = None;
+        for file in self.repository.stream_files::<IndexFile>().map_err(failed)? {
+            let (_, file) = file.map_err(failed)?;
+            for pack in file.packs_to_delete {
+                // The library heals a mark without a time by giving it the next prune's.
+                let since = pack.time.unwrap_or_else(Timestamp::now);
+                let bytes = ByteSize(pack.pack_size().into());
+                marked = Some(match marked {
+                    Some(before) => Marked { since: before.since.min(since), bytes: before.bytes + bytes },
+                    None => Marked { since, bytes },
+                });
+            }
+        }
+        Ok(marked)
+    }
+}
+
+/// A record that is there and can't be read.
+#[derive(Debug)]
+pub struct UnreadableRecord {
+    pub snapshot: SnapshotId,
+    pub kind: String,
+    /// The run that it speaks of, by its tag.
+    pub run: Option<RunId>,
+    pub source: RepositoryError,
+}
+
+/// Records on their way into the facts; snapshots come oldest first.
+#[derive(Default)]
+struct Gathered<'a> {
+    runs: BTreeMap<RunId, Run>,
+    proofs: Vec<crate::model::evidence::Proof>,
+    rules: BTreeMap<PolicyName, RuleApproved>,
+    data: Vec<&'a SnapshotFile>,
+}
+
+impl Gathered<'_> {
+    fn add(
+        &mut self,
+        snapshot: SnapshotId,
+        record: Record,
+        present: &BTreeSet<SnapshotId>,
+        facts: &mut RepositoryFacts,
+    ) {
+        match record {
+            Record::Manifest(manifest) => {
+                let lost = manifest.taken().map(|(_, taken)| &taken.snapshot).filter(|id| !present.contains(*id));
+                let lost = lost.cloned().collect();
+                // The first manifest of a run is the one that was reported.
+                self.runs.entry(manifest.run.clone()).or_insert(Run {
+                    manifest: *manifest,
+                    record: snapshot,
+                    proofs: Vec::new(),
+                    lost,
+                });
+            }
+            Record::Proof(proof) => self.proofs.push(proof),
+            Record::DataRead(read) => facts.data_reads.push(read),
+            Record::ShrinkAccepted(mark) => facts.accepted_shrinks.push((mark.run, mark.service)),
+            Record::RuleApproved(rule) => match self.rules.get(&rule.policy) {
+                Some(known) if known.at > rule.at => {}
+                _ => drop(self.rules.insert(rule.policy.clone(), rule)),
+            },
+            Record::PlanUsed(plan) => facts.used_plans.push(plan.plan),
+            Record::Generation(generation) => match &facts.generation {
+                Some(known) if known.number > generation.number => {}
+                _ => facts.generation = Some(generation),
+            },
+        }
+    }
+
+    fn finish(mut self, facts: &mut RepositoryFacts) {
+        self.proofs.sort_by_key(|proof| proof.at);
+        for proof in self.proofs {
+            // A proof without its run is what an interrupted forget leaves; prune sweeps it.
+            if let Some(run) = self.runs.get_mut(&proof.run) {
+                run.proofs.push(proof);
+            }
+        }
+        let mut unsealed: BTreeMap<RunId, UnsealedRun> = BTreeMap::new();
+        for file in self.data {
+            let (Some(run), Some(service)) = (tag(file, "run:"), tag(file, "service:")) else { continue };
+            let run = RunId::new(run);
+            if self.runs.contains_key(&run) {
+                continue;
+            }
+            let policy = PolicyName::new(tag(file, "policy:").unwrap_or_default());
+            let entry = unsealed.entry(run.clone());
+            let entry = entry.or_insert(UnsealedRun { run, policy, snapshots: Vec::new() });
+            let snapshot = SnapshotId::new(hex(&file.id));
+            entry.snapshots.push((snapshot, ServiceName::new(service), file.time.timestamp()));
+        }
+        facts.unsealed = unsealed.into_values().collect();
+        facts.approved_rules = self.rules.into_iter().map(|(policy, approved)| (policy, approved.rule)).collect();
+        facts.runs = self.runs.into_values().collect();
+        facts.runs.sort_by(|a, b| (a.manifest.started, &a.manifest.run).cmp(&(b.manifest.started, &b.manifest.run)));
+        facts.data_reads.sort_by_key(|read| read.at);
+    }
+}

@@ -1,0 +1,50 @@
+//! Why a secret could not be had: what, where, why and the next step. Never the value.
+
+use std::io;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("the secret names no place: give it `env` or `file`")]
+    Nowhere,
+    #[error("the environment variable {name} is not set: set it, or name another place in the file")]
+    Unset { name: String },
+    #[error("the environment variable {name} does not hold UTF-8 text: set it to text")]
+    NotText { name: String },
+    #[error("the secret file {path} does not exist: create it with mode 0600, or name another place in the file")]
+    NoFile { path: PathBuf },
+    #[error("cannot read the secret file {path}: check that it exists and that you may read it")]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the secret file {path} is not a regular file: name a file")]
+    NotAFile { path: PathBuf },
+    #[error("the secret file {path} can be read by others (mode {mode:04o}): run `chmod 600 {path}`")]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("the secret in {place} is empty: put the value there")]
+    Empty { place: String },
+    #[error("the secret file {path} does not hold UTF-8 text: write the value as text")]
+    FileNotText { path: PathBuf },
+    #[error("{path} lies in the home folder, and HOME is not set: set HOME, or write the whole path")]
+    NoHome { path: PathBuf },
+    #[error("no terminal to ask for the passphrase: run it on a terminal, or give the passphrase by `env` or `file`")]
+    NoTerminal {
+        #[source]
+        source: io::Error,
+    },
+    #[error("reading the passphrase from the terminal failed: try again, or give it by `env` or `file`")]
+    Terminal {
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} exists already and is not overwritten: remove `generate: true`, or move the file away")]
+    Exists { path: PathBuf },
+    #[error("cannot write the new secret file {path}: check that its folder can be written")]
+    Unwritable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,124 @@
+//! What the types cannot say: names that must exist, loops, schedules that cannot keep their objective, repositories that
+//! would back up themselves. Every finding at once.
+
+mod backup;
+mod names;
+mod objectives;
+mod repositories;
+mod secrets;
+mod services;
+mod stores;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::Path;
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::file::Spec;
+use super::nearest::nearest;
+use super::node::{Node, Place};
+use super::structure::{did_you_mean, listing};
+
+/// The version of the format that this program reads.
+const VERSION: u32 = 1;
+
+/// What the checks found.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// Errors and warnings, in order of place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Values that may be secrets: to be masked.
+    pub secrets: Vec<Range<usize>>,
+}
+
+/// `base` is the folder of the file and absolute.
+pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) -> Checked {
+    let mut findings = Findings { root, checked: Checked { diagnostics: Vec::new(), secrets: Vec::new() } };
+    if spec.version != VERSION {
+        findings.error(
+            &Place::of(["version"]),
+            format!("version {} is not one that this devstack reads", spec.version),
+            "not 1",
+            format!("write version: {VERSION}, or use the devstack that the file was written for"),
+        );
+    }
+    names::check(spec, &mut findings);
+    services::check(spec, &mut findings);
+    repositories::check(spec, &mut findings);
+    backup::check(spec, &mut findings);
+    objectives::check(spec, &mut findings);
+    stores::check(spec, base, home, &mut findings);
+    let mut checked = findings.checked;
+    checked.diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity));
+    checked
+}
+
+struct Findings<'a> {
+    root: &'a Node,
+    checked: Checked,
+}
+
+impl Findings<'_> {
+    fn error(&mut self, place: &Place, message: String, label: &str, help: impl Into<String>) {
+        self.push(Severity::Error, place, message, label, help.into());
+    }
+
+    fn warning(&mut self, place: &Place, message: String, label: &str, help: impl Into<String>) {
+        self.push(Severity::Warning, place, message, label, help.into());
+    }
+
+    fn push(&mut self, severity: Severity, place: &Place, message: String, label: &str, help: String) {
+        self.checked.diagnostics.push(Diagnostic {
+            severity,
+            place: place.to_string(),
+            message,
+            label: label.to_owned(),
+            help: Some(help),
+            span: place.find(self.root),
+            related: None,
+        });
+    }
+
+    /// Points from the last finding to another place that explains it.
+    fn see(&mut self, place: &Place, label: &str) {
+        let span = place.find(self.root);
+        if let Some(last) = self.checked.diagnostics.last_mut().filter(|last| last.span != span) {
+            last.related = Some((span, label.to_owned()));
+        }
+    }
+
+    /// The value at `place` may be a secret.
+    fn mask(&mut self, place: &Place) {
+        self.checked.secrets.push(place.find(self.root));
+    }
+
+    /// A list that names one thing twice.
+    fn doubles<T: Ord + Display>(&mut self, place: &Place, items: &[T]) {
+        let mut seen = BTreeMap::new();
+        for (index, item) in items.iter().enumerate() {
+            match seen.get(item) {
+                None => {
+                    seen.insert(item, index);
+                }
+                Some(first) => {
+                    let message = format!("`{place}` names `{item}` twice");
+                    self.error(&place.index(index), message, "and again", "remove one of the two");
+                    self.see(&place.index(*first), "first here");
+                }
+            }
+        }
+    }
+
+    /// A name that nothing in the file has.
+    fn unknown<'n>(&mut self, place: &Place, what: &str, name: &str, known: impl Iterator<Item = &'n str> + Clone) {
+        // A list of hundreds helps nobody.
+        let all = match known.clone().count() {
+            0 => format!("the file declares no {what}"),
+            1..=12 => format!("the file declares {}", listing(known.clone())),
+            more => format!("the file declares {more} others"),
+        };
+        let help = did_you_mean(nearest(name, known), &all);
+        self.error(place, format!("there is no {what} `{name}`"), "not declared", help);
+    }
+}

@@ -1,0 +1,60 @@
+//! Where secrets are found: exactly one place, and a place it must be.
+
+use std::path::Path;
+
+use super::super::file::{Passphrase, SecretRef};
+use super::super::node::Place;
+use super::Findings;
+
+pub(super) fn reference(place: &Place, secret: &SecretRef, findings: &mut Findings<'_>) {
+    let given = [secret.env.is_some(), secret.file.is_some()];
+    one_of(place, &given, "`env` or `file`", findings);
+    parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
+}
+
+pub(super) fn passphrase(place: &Place, secret: &Passphrase, findings: &mut Findings<'_>) {
+    let given = [secret.env.is_some(), secret.file.is_some(), secret.prompt];
+    one_of(place, &given, "`env`, `file` or `prompt`", findings);
+    parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
+    if secret.generate && secret.file.is_none() {
+        findings.error(
+            &place.key("generate").itself(),
+            format!("`{place}` is to be generated, and has no file to be put in"),
+            "needs `file`",
+            "write `file: ~/.config/devstack/passphrase` beside it, or remove `generate`",
+        );
+    }
+}
+
+fn one_of(place: &Place, given: &[bool], which: &str, findings: &mut Findings<'_>) {
+    match given.iter().filter(|given| **given).count() {
+        1 => {}
+        0 => {
+            let message = format!("`{place}` does not say where the secret is found");
+            findings.error(place, message, "found nowhere", format!("write exactly one of {which}"));
+        }
+        more => {
+            let message = format!("`{place}` says {more} places where the secret is found");
+            findings.error(place, message, "which one holds?", format!("keep exactly one of {which}"));
+        }
+    }
+}
+
+fn parts(place: &Place, env: Option<&str>, file: Option<&Path>, findings: &mut Findings<'_>) {
+    let letters = |c: char| c.is_ascii_alphabetic() || c == '_';
+    if env.is_some_and(|name| !name.starts_with(letters) || !name.chars().all(|c| letters(c) || c.is_ascii_digit())) {
+        let at = place.key("env");
+        // Somebody may have put the secret itself here.
+        findings.mask(&at);
+        findings.error(
+            &at,
+            format!("`{at}` is not the name of an environment variable"),
+            "not a name, and not shown in case it is the secret itself",
+            "write the variable's name without `$`: letters, digits and `_`, no digit first",
+        );
+    }
+    if file.is_some_and(|path| path.as_os_str().is_empty()) {
+        let at = place.key("file");
+        findings.error(&at, format!("`{at}` is empty"), "no path", "write the path of the file that holds the secret");
+    }
+}

@@ -1,0 +1,169 @@
+//! From the file to a [`Spec`], or to everything that is wrong with it.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::check;
+use super::diagnostic::{Diagnostic, Rejected, Severity};
+use super::file::Spec;
+use super::{mask, structure, yaml};
+use crate::model::ids::Digest;
+
+/// A file that was read and found right.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    pub spec: Spec,
+    pub digest: Digest,
+    /// The folder of the file, absolute: what is relative in the file is relative to it.
+    pub base: PathBuf,
+    pub path: PathBuf,
+    /// As it stands on disk, without a byte order mark.
+    pub text: String,
+    /// Render them with [`super::diagnostic::render`].
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and checks the file. `~` is the home folder of the user who runs this.
+pub fn load(path: &Path) -> Result<Loaded, Rejected> {
+    let name = path.display().to_string();
+    let bytes = read(path).map_err(|refusal| {
+        let diagnostic = whole(refusal.message, &refusal.label, Some(refusal.help));
+        Rejected::new(&name, "", vec![diagnostic], Vec::new())
+    })?;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    let home = std::env::home_dir();
+    parse_with_home(&name, &bytes, &base, home.as_deref()).map(|loaded| Loaded { path: absolute, ..loaded })
+}
+
+/// Checks `bytes` as the file `name` in the folder `base`. What `~` is stays open, so a path under it is only ever compared
+/// with others under it.
+pub fn parse(name: &str, bytes: &[u8], base: &Path) -> Result<Loaded, Rejected> {
+    parse_with_home(name, bytes, base, None)
+}
+
+/// As [`parse`], where `~` is `home`.
+pub fn parse_with_home(name: &str, bytes: &[u8], base: &Path, home: Option<&Path>) -> Result<Loaded, Rejected> {
+    if bytes.len() as u64 > yaml::LARGEST {
+        let refusal = too_large(name, bytes.len() as u64);
+        return Err(Rejected::new(
+            name,
+            "",
+            vec![whole(refusal.message, &refusal.label, Some(refusal.help))],
+            Vec::new(),
+        ));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(name, bytes, error.valid_up_to()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let tree = yaml::tree(text).map_err(|error| Rejected::new(name, text, vec![*error], Vec::new()))?;
+    let mut found = structure::check(&tree);
+    found.diagnostics.extend(identities(text, &found.secrets));
+    if !found.diagnostics.is_empty() {
+        return Err(Rejected::new(name, text, found.diagnostics, found.secrets));
+    }
+    let spec: Spec = yaml::typed(text).map_err(|error| Rejected::new(name, text, vec![*error], Vec::new()))?;
+    let checked = check::check(&spec, &tree, base, home);
+    if checked.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        return Err(Rejected::new(name, text, checked.diagnostics, checked.secrets));
+    }
+    Ok(Loaded {
+        digest: spec.digest(),
+        spec,
+        base: base.to_owned(),
+        path: base.join(name),
+        text: text.to_owned(),
+        warnings: checked.diagnostics,
+    })
+}
+
+/// The secret half of an age key has a shape that cannot be mistaken, so it is found even in a comment.
+fn identities(text: &str, known: &[std::ops::Range<usize>]) -> Vec<Diagnostic> {
+    let new = |range: &std::ops::Range<usize>| {
+        !known.iter().any(|known| known.start <= range.start && range.end <= known.end)
+    };
+    let found = mask::identities(text).into_iter().filter(new);
+    found
+        .map(|span| Diagnostic {
+            span,
+            ..whole(
+                "an age identity, which is a secret, is given as a literal".to_owned(),
+                "the value itself, which is not shown here",
+                Some(
+                    "write `age_identity: { file: PATH }`, or `age:` with the recipient, age1…, which is no secret. Take the \
+                     identity that stood here for known, and make a new one: this file is meant to be shared"
+                        .to_owned(),
+                ),
+            )
+        })
+        .collect()
+}
+
+/// Why the file's bytes are not even looked at.
+struct Refusal {
+    message: String,
+    label: String,
+    help: String,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Refusal> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| Refusal {
+        message: format!("{shown} cannot be read: {error}"),
+        label: "not read".to_owned(),
+        help: match error.kind() {
+            std::io::ErrorKind::NotFound => "write one with `devstack init`, or name another with --file".to_owned(),
+            std::io::ErrorKind::PermissionDenied => format!("see who may read it: ls -l {shown}"),
+            _ => "name the file with --file".to_owned(),
+        },
+    };
+    let about = std::fs::metadata(path).map_err(failed)?;
+    if !about.is_file() {
+        // A folder has no text, and reading a pipe or a device might never end.
+        return Err(Refusal {
+            message: format!("{shown} is not a file"),
+            label: "not read".to_owned(),
+            help: "name the file itself with --file".to_owned(),
+        });
+    }
+    if about.len() > yaml::LARGEST {
+        return Err(too_large(&shown.to_string(), about.len()));
+    }
+    let mut bytes = Vec::new();
+    // It may have grown since.
+    File::open(path).map_err(failed)?.take(yaml::LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn too_large(name: &str, bytes: u64) -> Refusal {
+    use crate::model::units::ByteSize;
+    Refusal {
+        message: format!("{name} has {}, and a stack's file has {} at most", ByteSize(bytes), ByteSize(yaml::LARGEST)),
+        label: "not read".to_owned(),
+        help: "this is probably another file; name the right one with --file".to_owned(),
+    }
+}
+
+fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Rejected {
+    let text = String::from_utf8_lossy(bytes);
+    // Up to the wrong byte nothing is replaced, so its offset holds in the text that is shown.
+    let mut diagnostic = whole(
+        format!("the file is not UTF-8: byte {} is none of a letter's", valid + 1),
+        "not UTF-8 from here",
+        Some("save the file as UTF-8; most editors offer this as its encoding".to_owned()),
+    );
+    diagnostic.span = valid..valid + char::REPLACEMENT_CHARACTER.len_utf8();
+    Rejected::new(name, &text, vec![diagnostic], Vec::new())
+}
+
+fn whole(message: String, label: &str, help: Option<String>) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Error,
+        place: String::new(),
+        message,
+        label: label.to_owned(),
+        help,
+        span: 0..0,
+        related: None,
+    }
+}
