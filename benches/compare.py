@@ -11,7 +11,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -37,18 +36,18 @@ Samples = dict[str, dict[str, dict[str, list[Sample]]]]
 
 def run(tool: Tool, command: list[str], log: Path) -> tuple[float, float, int]:
     """Wall seconds, processor seconds and the peak of resident memory in bytes, of the process and its children."""
+    report = tool.home / "measured.json"
+    report.unlink(missing_ok=True)
+    wrapped = [sys.executable, "-S", "-E", str(Path(__file__).with_name("measured.py")), str(report), *command]
     with log.open("ab") as out:
-        started = time.monotonic()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=tool.folder, env=os.environ | tool.environment
+        done = subprocess.run(
+            wrapped, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=tool.folder, env=os.environ | tool.environment
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        took = time.monotonic() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+    if done.returncode != 0:
         tail = log.read_text(errors="replace")[-3000:]
-        raise SystemExit(f"`{' '.join(command)}` ended with {process.returncode}:\n{tail}")
-    return took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+        raise SystemExit(f"`{' '.join(command)}` ended with {done.returncode}:\n{tail}")
+    took = json.loads(report.read_text())
+    return took["seconds"], took["cpu"], took["memory"]
 
 
 def bytes_below(folder: Path) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import scenario as scenarios
 from content import change_rows, find_database, find_tree, make_database, make_site, must_be_the_same_tree, must_hold_the_same_rows
-from oracle import Restic
+from oracle import Restic, service_snapshot
 from scenario import World, must, scenario
 from stack import Run, Stack, runs_in, write_stack
 
@@ -101,10 +101,11 @@ class Life:
     def must_restore(self, names: list[str]) -> None:
         """restic restores each of these runs to what the sources were."""
         target = self.stack.world.folder / "restored"
+        snapshots = self.restic.snapshots()
         for name in names:
             copy = self.copies[self.complete[name]]
             for service in ("shop", "site"):
-                self.restic.restore(self.restic.service_snapshot(name, service).id, target / service)
+                self.restic.restore(service_snapshot(snapshots, name, service), target / service)
             must_hold_the_same_rows(find_database(target / "shop"), copy / "shop.db")
             must_be_the_same_tree(find_tree(target / "site", "first.html"), copy / "site")
             shutil.rmtree(target)

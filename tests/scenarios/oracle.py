@@ -41,13 +41,6 @@ class Restic:
             for entry in json.loads(self("snapshots", "--json"))
         ]
 
-    def service_snapshot(self, run_id: str, service: str) -> Snapshot:
-        """The snapshot of one service in one run, found by its tags."""
-        found = [s for s in self.snapshots() if s.is_of(run_id) and s.names(service) and not s.is_record()]
-        tags = [snapshot.tags for snapshot in self.snapshots()]
-        must(len(found) == 1, f"{len(found)} snapshots are of run {run_id} and service {service}; the tags are {tags}")
-        return found[0]
-
     def restore(self, snapshot: str, target: Path) -> None:
         self("restore", snapshot, "--target", str(target))
 
@@ -67,13 +60,21 @@ class Snapshot:
     paths: tuple[str, ...]
 
     def is_of(self, run_id: str) -> bool:
-        return any(run_id == tag or tag.endswith((f":{run_id}", f"={run_id}")) for tag in self.tags)
+        return f"run:{run_id}" in self.tags
 
     def names(self, service: str) -> bool:
-        return any(service == tag or tag.endswith((f":{service}", f"={service}")) for tag in self.tags)
+        return f"service:{service}" in self.tags
 
     def is_record(self) -> bool:
-        return any(tag.startswith("record") for tag in self.tags)
+        return any(tag.startswith("record:") for tag in self.tags)
+
+
+def service_snapshot(snapshots: list[Snapshot], run_id: str, service: str) -> str:
+    """The id of the snapshot of one service in one run, found by its tags."""
+    found = [s for s in snapshots if s.is_of(run_id) and s.names(service) and not s.is_record()]
+    tags = [snapshot.tags for snapshot in snapshots]
+    must(len(found) == 1, f"{len(found)} snapshots are of run {run_id} and service {service}; the tags are {tags}")
+    return found[0].id
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from content import find_database, find_tree, must_be_the_same_tree, must_hold_the_same_rows, quickstart_data
-from oracle import AgeKey, GpgKey, Restic
+from oracle import AgeKey, GpgKey, Restic, service_snapshot
 from scenario import TOP, World, must, scenario
 from stack import PASSPHRASE, Stack, write_stack
 
@@ -41,9 +41,9 @@ def must_open_with(password: str, stack: Stack, folder: Path, database: Path, si
     """restic reads every byte with this password, and what it restores equals the sources."""
     restic = Restic(stack.repository, password)
     restic.check(read_data=True)
-    run = the_run(stack)
+    run, snapshots = the_run(stack), restic.snapshots()
     for service in ("shop", "site"):
-        restic.restore(restic.service_snapshot(run, service).id, folder / service)
+        restic.restore(service_snapshot(snapshots, run, service), folder / service)
     must_hold_the_same_rows(find_database(folder / "shop"), database)
     must_be_the_same_tree(find_tree(folder / "site", site.name), site.parent)
 
@@ -61,7 +61,7 @@ def one_command_in_a_fresh_clone_backs_up_and_plain_restic_restores_it(world: Wo
     password = key_file.read_text().rstrip("\n")
     must(password not in first.said, "apply's output shows the passphrase")
     data = stack.folder / "examples/quickstart"
-    must_open_with(password, stack, world.folder / "restored", data / "shop.db", data / "site/care.html")
+    must_open_with(password, stack, world.folder / "restored", data / "shop.db", data / "site/not-found.txt")
 
 
 @scenario()
@@ -82,7 +82,7 @@ def restore_beside_gives_back_rows_and_files(world: World) -> None:
     for service in ("shop", "site"):
         stack.devstack("restore", service, "--to", str(world.folder / service), "--yes")
     must_hold_the_same_rows(find_database(world.folder / "shop"), data / "shop.db")
-    must_be_the_same_tree(find_tree(world.folder / "site", "care.html"), data / "site")
+    must_be_the_same_tree(find_tree(world.folder / "site", "not-found.txt"), data / "site")
 
 
 def sidecars(stack: Stack) -> list[Path]:
@@ -104,7 +104,7 @@ def plain_age_gives_a_password_that_opens_the_repository_with_restic(world: Worl
     stack = stack_with(world, f"{{ age: {key.recipient} }}")
     password = key.decrypt(sidecars(stack)[0]).rstrip("\n")
     data = stack.folder / "data"
-    must_open_with(password, stack, world.folder / "restored", data / "shop.db", data / "site/care.html")
+    must_open_with(password, stack, world.folder / "restored", data / "shop.db", data / "site/not-found.txt")
 
 
 @scenario("restic", "gpg")
@@ -114,6 +114,6 @@ def plain_gpg_gives_a_password_that_opens_the_repository_with_restic(world: Worl
         stack = stack_with(world, f"{{ gpg: {key.recipient} }}", {"GNUPGHOME": str(key.home)})
         password = key.decrypt(sidecars(stack)[0]).rstrip("\n")
         data = stack.folder / "data"
-        must_open_with(password, stack, world.folder / "restored", data / "shop.db", data / "site/care.html")
+        must_open_with(password, stack, world.folder / "restored", data / "shop.db", data / "site/not-found.txt")
     finally:
         key.stop_agent()

@@ -59,7 +59,9 @@ def heading(text: str) -> None:
 
 
 def quick(part: Part, _: dict[str, Part]) -> None:
-    """What needs nothing but cargo: format, lint, tests, documentation."""
+    """What needs nothing but cargo and python3: format, lint, tests, documentation."""
+    # What counts the tests is tested first: nothing after it could be believed otherwise.
+    part.check("test command", [sys.executable, "-m", "unittest", "discover", "-q", "-s", "tests/tools"])
     part.check("format", ["cargo", "fmt", "--all", "--check"])
     part.check("lint", ["cargo", "clippy", "--all-targets", "--", "-D", "warnings"])
     heading("quick: cargo test")
