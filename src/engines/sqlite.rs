@@ -19,7 +19,7 @@ use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
-use crate::repository::{ArchiveRequest, Entry, EntryKind, NodeFacts, Reader};
+use crate::repository::{ArchiveRequest, Entry, EntryKind, EntryMeta, NodeFacts, Reader};
 
 pub(super) struct Sqlite {
     path: PathBuf,
@@ -244,9 +244,11 @@ impl Engine for Sqlite {
         }
 
         let file = File::open(&copy).map_err(EngineError::io("reading the private copy of", &self.path))?;
+        let size = file.metadata().map_err(EngineError::io("reading the private copy of", &self.path))?.len();
         let entry = Entry {
             path: Path::new("/").join(self.name()),
-            meta: meta(&metadata),
+            // The copy's own size: the live file may have pages in its -wal. restic trusts the size in the tree.
+            meta: EntryMeta { size, ..meta(&metadata) },
             kind: EntryKind::Stream(Box::new(BufReader::new(file)) as Box<dyn Read + Send>),
         };
         let archived = request.store.archive(
