@@ -37,7 +37,9 @@ pub fn look_around(folder: &Path) -> io::Result<Surroundings> {
     std::fs::read_dir(folder)?;
     let mut found = Surroundings::default();
     let entries = walkdir::WalkDir::new(folder).max_depth(DEEPEST).sort_by_file_name().into_iter();
-    let skipped = |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().to_str().is_some_and(|name| SKIPPED.contains(&name));
+    let skipped = |entry: &walkdir::DirEntry| {
+        entry.depth() > 0 && entry.file_name().to_str().is_some_and(|name| SKIPPED.contains(&name))
+    };
     for (count, entry) in entries.filter_entry(|entry| !skipped(entry)).enumerate() {
         if count == MOST_ENTRIES {
             found.cut_short = true;
@@ -207,7 +209,8 @@ mod tests {
 
     fn accepted(folder: &Path, facts: &Surroundings) -> spec::Loaded {
         let text = starter(folder, facts);
-        let loaded = spec::parse("devstack.yaml", text.as_bytes(), folder).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let loaded =
+            spec::parse("devstack.yaml", text.as_bytes(), folder).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(loaded.warnings, [], "{text}");
         loaded
     }
@@ -229,7 +232,8 @@ mod tests {
         write(".env", b"A=1");
         write("configs/nginx.conf", b"");
         let facts = look_around(folder.path()).unwrap();
-        let names = |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        let names =
+            |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
         assert_eq!(names(&facts.databases), ["data/2024.db", "data/shop", "other/shop.sqlite"]);
         assert_eq!(names(&facts.configuration), [".env", "configs", "docker-compose.prod.yml"]);
         let spec = accepted(folder.path(), &facts).spec;
@@ -248,7 +252,8 @@ mod tests {
 
     #[test]
     fn a_name_that_yaml_would_misread_still_gives_a_file_that_is_right() {
-        let odd = ["a b.db", "x: y.db", "#1.db", "ünï.db", "-dash.db", "'quote\".db", "123", "all.db", "configuration.db"];
+        let odd =
+            ["a b.db", "x: y.db", "#1.db", "ünï.db", "-dash.db", "'quote\".db", "123", "all.db", "configuration.db"];
         let facts = Surroundings {
             databases: odd.iter().map(PathBuf::from).collect(),
             unread: vec!["odd\nname: denied".to_owned()],

@@ -47,7 +47,12 @@ pub fn parse(name: &str, bytes: &[u8], base: &Path) -> Result<Loaded, Rejected> 
 pub fn parse_with_home(name: &str, bytes: &[u8], base: &Path, home: Option<&Path>) -> Result<Loaded, Rejected> {
     if bytes.len() as u64 > yaml::LARGEST {
         let refusal = too_large(name, bytes.len() as u64);
-        return Err(Rejected::new(name, "", vec![whole(refusal.message, &refusal.label, Some(refusal.help))], Vec::new()));
+        return Err(Rejected::new(
+            name,
+            "",
+            vec![whole(refusal.message, &refusal.label, Some(refusal.help))],
+            Vec::new(),
+        ));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(name, bytes, error.valid_up_to()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -74,7 +79,9 @@ pub fn parse_with_home(name: &str, bytes: &[u8], base: &Path, home: Option<&Path
 
 /// The secret half of an age key has a shape that cannot be mistaken, so it is found even in a comment.
 fn identities(text: &str, known: &[std::ops::Range<usize>]) -> Vec<Diagnostic> {
-    let new = |range: &std::ops::Range<usize>| !known.iter().any(|known| known.start <= range.start && range.end <= known.end);
+    let new = |range: &std::ops::Range<usize>| {
+        !known.iter().any(|known| known.start <= range.start && range.end <= known.end)
+    };
     let found = mask::identities(text).into_iter().filter(new);
     found
         .map(|span| Diagnostic {

@@ -31,6 +31,9 @@ struct Walk<'s> {
     found: Found,
 }
 
+/// A file with more faults than this is no file of ours, and finding the rest takes time.
+const MOST: usize = 1_000;
+
 /// The kinds of secret reference, by the name of their definition.
 const SECRETS: [&str; 2] = ["SecretRef", "Passphrase"];
 
@@ -57,7 +60,13 @@ impl<'s> Walk<'s> {
             Some("string") => self.text(node, name, place),
             Some("integer") => self.whole_number(node, schema, place),
             Some("boolean") if !matches!(node.kind, Kind::Bool) => {
-                self.wrong(place, node.caret(), "must be true or false", node.describe(), "write true or false, without quotes");
+                self.wrong(
+                    place,
+                    node.caret(),
+                    "must be true or false",
+                    node.describe(),
+                    "write true or false, without quotes",
+                );
             }
             _ => {}
         }
@@ -71,7 +80,14 @@ impl<'s> Walk<'s> {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.found.diagnostics.len() >= MOST
+    }
+
     fn push(&mut self, place: &Place, span: Range<usize>, message: String, label: &str, help: String) {
+        if self.is_full() {
+            return;
+        }
         self.found.diagnostics.push(Diagnostic {
             severity: Severity::Error,
             place: place.to_string(),
@@ -143,7 +159,13 @@ impl<'s> Walk<'s> {
                 Some(kind) => format!("write it as a mapping: {kind}: {{ … }}"),
                 None => format!("write one of {list} and a colon, and what belongs to it"),
             };
-            return self.wrong(place, node.caret(), &format!("must be a mapping with one of {list}"), node.describe(), help);
+            return self.wrong(
+                place,
+                node.caret(),
+                &format!("must be a mapping with one of {list}"),
+                node.describe(),
+                help,
+            );
         };
         if entries.len() > 1 {
             let help = match of_key {
@@ -160,7 +182,13 @@ impl<'s> Walk<'s> {
             );
         }
         if entries.is_empty() {
-            return self.wrong(place, node.caret(), &format!("must have one of {list}"), "empty", format!("write one of {list}"));
+            return self.wrong(
+                place,
+                node.caret(),
+                &format!("must have one of {list}"),
+                "empty",
+                format!("write one of {list}"),
+            );
         }
         for (key, value) in entries {
             match kinds.get(key.name.as_str()) {
@@ -168,6 +196,9 @@ impl<'s> Walk<'s> {
                 None => {
                     if of_key {
                         value.scalars(&mut self.found.secrets);
+                    }
+                    if self.is_full() {
+                        continue;
                     }
                     let meant = nearest(&key.name, kinds.keys().copied());
                     self.push(
@@ -204,7 +235,8 @@ impl<'s> Walk<'s> {
     }
 
     fn object(&mut self, node: &Node, name: &str, schema: &'s Value, place: &Place, named: &Range<usize>) {
-        let known = || schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().map(String::as_str));
+        let known =
+            || schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().map(String::as_str));
         let list = listing(known());
         let Kind::Map(entries) = &node.kind else {
             if place.to_string().is_empty() {
@@ -229,6 +261,9 @@ impl<'s> Walk<'s> {
                 None => {
                     if secret || tells_a_secret(&key.name) {
                         value.scalars(&mut self.found.secrets);
+                    }
+                    if self.is_full() {
+                        continue;
                     }
                     let meant = nearest(&key.name, known().filter(|name| !present.contains(name)));
                     let inside = if place.to_string().is_empty() { "here".to_owned() } else { format!("in `{place}`") };
@@ -282,6 +317,7 @@ impl<'s> Walk<'s> {
                 None => {
                     seen.insert(&key.name, key.span.clone());
                 }
+                Some(_) if self.is_full() => {}
                 Some(first) => self.found.diagnostics.push(Diagnostic {
                     severity: Severity::Error,
                     place: place.key(&key.name).to_string(),
@@ -343,12 +379,21 @@ impl<'s> Walk<'s> {
     }
 
     fn whole_number(&mut self, node: &Node, schema: &Value, place: &Place) {
+        let smallest = schema["minimum"].as_u64().unwrap_or(0);
         let largest = schema["maximum"].as_u64().unwrap_or(u32::MAX.into());
         match &node.kind {
-            Kind::Number(Some(number)) if (0..=i128::from(largest)).contains(number) => {}
-            Kind::Number(Some(_)) => {
-                let help = format!("write a number from 0 to {largest}");
-                self.wrong(place, node.caret(), &format!("must be from 0 to {largest}"), "outside of that", help);
+            Kind::Number(Some(number)) if (i128::from(smallest)..=i128::from(largest)).contains(number) => {}
+            Kind::Number(Some(number)) => {
+                let (what, is, help) = match largest {
+                    largest if largest < u32::MAX.into() => (
+                        format!("must be from {smallest} to {largest}"),
+                        "outside of that",
+                        format!("write a number from {smallest} to {largest}"),
+                    ),
+                    _ if *number < 0 => ("cannot be negative".to_owned(), "below zero", "write 0 or more".to_owned()),
+                    _ => ("is too large".to_owned(), "more than can be counted", format!("write {largest} at most")),
+                };
+                self.wrong(place, node.caret(), &what, is, help);
             }
             Kind::Number(None) => {
                 self.wrong(place, node.caret(), "must be a whole number", "another number", "write it without a point");

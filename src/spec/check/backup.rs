@@ -41,7 +41,21 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
             );
         }
     }
-    unserved(spec, findings);
+    if !is_unfinished(spec) {
+        unserved(spec, findings);
+    }
+}
+
+/// A policy names what does not exist, or nothing. What else then seems to be missing is most likely meant by it, and saying
+/// so would bury the cause.
+pub(super) fn is_unfinished(spec: &Spec) -> bool {
+    let no_such_service = |policy: &Policy| match &policy.services {
+        Services::All => false,
+        Services::Named(names) => names.is_empty() || names.iter().any(|name| !spec.services.contains_key(name)),
+    };
+    let no_such_repository =
+        |policy: &Policy| policy.to.is_empty() || policy.to.iter().any(|name| !spec.repositories.contains_key(name));
+    spec.backup.is_empty() || spec.backup.values().any(|policy| no_such_service(policy) || no_such_repository(policy))
 }
 
 fn services(spec: &Spec, name: &PolicyName, policy: &Policy, place: &Place, findings: &mut Findings<'_>) {
@@ -51,7 +65,12 @@ fn services(spec: &Spec, name: &PolicyName, policy: &Policy, place: &Place, find
         findings.error(place, format!("the policy `{name}` backs up nothing"), "no service in it", help);
     }
     for (index, service) in names.iter().enumerate().filter(|(_, service)| !spec.services.contains_key(*service)) {
-        findings.unknown(&place.index(index), "service", service.as_str(), spec.services.keys().map(|name| name.as_str()));
+        findings.unknown(
+            &place.index(index),
+            "service",
+            service.as_str(),
+            spec.services.keys().map(|name| name.as_str()),
+        );
     }
     findings.doubles(place, names);
 }
@@ -77,7 +96,8 @@ fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings<'_>) {
             findings.error(&cron, error.to_string(), "not five fields", help);
         }
         ScheduleError::Cron { .. } => {
-            let help = "minute 0-59, hour 0-23, day of month 1-31, month 1-12, day of week 0-7; for example \"15 2,14 * * *\"";
+            let help =
+                "minute 0-59, hour 0-23, day of month 1-31, month 1-12, day of week 0-7; for example \"15 2,14 * * *\"";
             findings.error(&cron, error.to_string(), "cannot be read", help);
         }
         ScheduleError::Never { .. } => {
@@ -85,8 +105,11 @@ fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings<'_>) {
             findings.error(&cron, error.to_string(), "never due", help);
         }
         ScheduleError::TimeZone { name } => {
+            let zones = zone_names();
+            let city = |zone: &&String| zone.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(name));
+            let meant = zones.iter().find(city).map(String::as_str);
             let help = did_you_mean(
-                nearest(name, zone_names().iter().map(String::as_str)),
+                meant.or_else(|| nearest(name, zones.iter().map(String::as_str))),
                 "write a name from the IANA database, such as Europe/Berlin or UTC",
             );
             findings.error(&place.key("timezone"), error.to_string(), "not a time zone", help);

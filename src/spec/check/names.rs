@@ -36,7 +36,8 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
 
 fn name(place: &Place, what: &str, name: &str, findings: &mut Findings<'_>) {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let rule = "a name begins with a lower-case letter or a digit and has only these, `-` and `_` in it, at most 63 in all";
+    let rule =
+        "a name begins with a lower-case letter or a digit and has only these, `-` and `_` in it, at most 63 in all";
     if name.is_empty() {
         findings.error(place, format!("the {what} has an empty name"), "empty", rule);
     } else if name.len() > LONGEST {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::super::file::{Schedule, Spec};
 use super::super::node::Place;
-use super::Findings;
+use super::{Findings, backup};
 use crate::model::ids::{PolicyName, ServiceName};
 use crate::model::units::Span;
 
@@ -23,7 +23,12 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
     for (name, objective) in &recovery.services {
         let at = place.key("services").key(name.as_str());
         if !spec.services.contains_key(name) {
-            findings.unknown(&at.clone().itself(), "service", name.as_str(), spec.services.keys().map(|name| name.as_str()));
+            findings.unknown(
+                &at.clone().itself(),
+                "service",
+                name.as_str(),
+                spec.services.keys().map(|name| name.as_str()),
+            );
         }
         zero(&at, objective.rpo, objective.rto, findings);
         if objective.rpo.is_none() && objective.rto.is_none() {
@@ -34,7 +39,12 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
             && own > whole
         {
             let message = format!("`{name}` may take {own} to come back, and the whole stack only {whole}");
-            findings.warning(&at.key("rto"), message, "longer than the stack's", "give the stack more time, or the service less");
+            findings.warning(
+                &at.key("rto"),
+                message,
+                "longer than the stack's",
+                "give the stack more time, or the service less",
+            );
         }
     }
     rpo(spec, findings);
@@ -55,10 +65,14 @@ fn rpo(spec: &Spec, findings: &mut Findings<'_>) {
     let mut gaps: BTreeMap<&PolicyName, Span> = BTreeMap::new();
     let mut served: BTreeMap<ServiceName, (&PolicyName, Span)> = BTreeMap::new();
     let mut unreadable: BTreeSet<ServiceName> = BTreeSet::new();
+    // Most policies share a few schedules.
+    let mut known: BTreeMap<(&str, Option<&str>), Option<Span>> = BTreeMap::new();
     for (name, policy) in &spec.backup {
         let Some(schedule) = &policy.schedule else { continue };
         // A schedule that cannot be read has its own finding.
-        let gap = schedule.slots().ok().and_then(|slots| slots.largest_gap(start, WATCHED_DAYS));
+        let gap = *known
+            .entry((&schedule.cron, schedule.timezone.as_deref()))
+            .or_insert_with(|| schedule.slots().ok().and_then(|slots| slots.largest_gap(start, WATCHED_DAYS)));
         for service in spec.services_of(policy) {
             match gap {
                 None => {
@@ -91,15 +105,19 @@ fn rpo(spec: &Spec, findings: &mut Findings<'_>) {
         let label = format!("up to {gap} between two runs");
         let why = if gap == rpo { ", since a run takes time itself" } else { "" };
         let help = match often_enough(schedule, rpo, start) {
-            Some(cron) => format!("two runs must be less than {rpo} apart{why}: write \"{cron}\", or allow a longer `rpo`"),
-            None => format!("two runs must be less than {rpo} apart{why}; no schedule runs so often: allow a longer `rpo`"),
+            Some(cron) => {
+                format!("two runs must be less than {rpo} apart{why}: write \"{cron}\", or allow a longer `rpo`")
+            }
+            None => {
+                format!("two runs must be less than {rpo} apart{why}; no schedule runs so often: allow a longer `rpo`")
+            }
         };
         findings.error(&at, message, &label, help);
         let own = services.first().map(|name| Place::of(["recovery", "services", name, "rpo"]));
         let own = own.filter(|_| services.first().is_some_and(|name| has_own_rpo(spec, name)));
         findings.see(&own.unwrap_or_else(|| Place::of(["recovery", "rpo"])), &format!("{rpo} promised here"));
     }
-    if !unscheduled.is_empty() {
+    if !unscheduled.is_empty() && !backup::is_unfinished(spec) {
         let first = unscheduled[0];
         let place = match has_own_rpo(spec, first) {
             true => Place::of(["recovery", "services", first, "rpo"]),

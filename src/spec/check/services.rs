@@ -15,8 +15,14 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
     for (name, service) in &spec.services {
         let place = Place::of(["services", name.as_str()]);
         let after = place.key("after");
-        for (index, other) in service.after.iter().enumerate().filter(|(_, other)| !spec.services.contains_key(*other)) {
-            findings.unknown(&after.index(index), "service", other.as_str(), spec.services.keys().map(|name| name.as_str()));
+        for (index, other) in service.after.iter().enumerate().filter(|(_, other)| !spec.services.contains_key(*other))
+        {
+            findings.unknown(
+                &after.index(index),
+                "service",
+                other.as_str(),
+                spec.services.keys().map(|name| name.as_str()),
+            );
         }
         findings.doubles(&after, &service.after);
         let source = place.key("source");
@@ -25,7 +31,12 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
                 let place = source.key("sqlite").key("path");
                 let text = sqlite.path.to_string_lossy();
                 if text.trim().is_empty() {
-                    findings.error(&place, format!("`{place}` is empty"), "no path", "write the path of the database file");
+                    findings.error(
+                        &place,
+                        format!("`{place}` is empty"),
+                        "no path",
+                        "write the path of the database file",
+                    );
                 } else if paths::has_wildcard(&text) {
                     findings.warning(
                         &place,
@@ -39,7 +50,12 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
                 let place = source.key("files");
                 if files.paths.is_empty() {
                     let help = "name the files and folders that are backed up";
-                    findings.error(&place.key("paths"), format!("`{place}.paths` is empty"), "nothing to back up", help);
+                    findings.error(
+                        &place.key("paths"),
+                        format!("`{place}.paths` is empty"),
+                        "nothing to back up",
+                        help,
+                    );
                 }
                 globs(&place.key("paths"), &files.paths, findings);
                 globs(&place.key("exclude"), &files.exclude, findings);
@@ -70,7 +86,8 @@ fn globs(place: &Place, patterns: &[String], findings: &mut Findings<'_>) {
 /// Each loop once, by the shortest way round through the first name in it.
 fn loops(spec: &Spec, findings: &mut Findings<'_>) {
     let mut graph = DiGraph::<&ServiceName, ()>::new();
-    let nodes: BTreeMap<&ServiceName, NodeIndex> = spec.services.keys().map(|name| (name, graph.add_node(name))).collect();
+    let nodes: BTreeMap<&ServiceName, NodeIndex> =
+        spec.services.keys().map(|name| (name, graph.add_node(name))).collect();
     for (name, service) in &spec.services {
         for other in service.after.iter().filter_map(|other| nodes.get(other)) {
             graph.update_edge(nodes[name], *other, ());
@@ -96,7 +113,8 @@ fn way_round(graph: &DiGraph<&ServiceName, ()>, start: NodeIndex) -> Option<Vec<
         for next in graph.neighbors(node) {
             if next == start {
                 let mut way = vec![start, node];
-                while let Some(before) = way.last().filter(|last| **last != start).and_then(|last| came_from.get(last)) {
+                while let Some(before) = way.last().filter(|last| **last != start).and_then(|last| came_from.get(last))
+                {
                     way.push(*before);
                 }
                 way.reverse();

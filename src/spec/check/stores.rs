@@ -22,7 +22,12 @@ pub(super) fn check(spec: &Spec, base: &Path, home: Option<&Path>, findings: &mu
         match stores.get(&path) {
             Some(first) => {
                 let message = format!("the repositories `{first}` and `{name}` lie on one path");
-                findings.error(&place, message, "the same folder", "give each a folder of its own; a copy on the same disk is none");
+                findings.error(
+                    &place,
+                    message,
+                    "the same folder",
+                    "give each a folder of its own; a copy on the same disk is none",
+                );
                 findings.see(&Place::of(["repositories", first, "path"]), "first here");
             }
             None => {
