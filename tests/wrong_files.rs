@@ -9,6 +9,10 @@ use devstack::spec::{self, Look};
 /// The literal secret in the files that give one.
 const SECRET: &str = "hunter2";
 
+/// What is promised is a second. Unoptimised code on a machine that builds something else needs more for the files that are
+/// large and well-formed.
+const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
+
 fn wrong_files() -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir("tests/wrong_files")
         .unwrap()
@@ -40,7 +44,7 @@ fn every_wrong_file_is_refused_in_words_that_help() {
 fn refused(name: &str, bytes: &[u8]) -> String {
     let started = Instant::now();
     let rendered = spec::parse(name, bytes, Path::new("/srv/shop")).map(|_| ()).expect_err(name).render(Look::Plain);
-    assert!(started.elapsed() < Duration::from_secs(1), "{name} took {:?}", started.elapsed());
+    assert!(started.elapsed() < LIMIT, "{name} took {:?}", started.elapsed());
     rendered
 }
 
@@ -107,6 +111,8 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let services = (0..12_000)
         .map(|n| format!("  s{n}: {{ source: {{ sqlite: {{ path: s{n} }} }}, after: [s{}] }}\n", (n + 1) % 12_000));
     let chain = RIGHT.split("services:").next().unwrap().to_owned() + "services:\n" + &services.collect::<String>();
+    let strays = policies.replace("services: all", "services: [x]").replace("to: [l]", "to: [local]");
+    let objectives = format!("{policies}recovery: {{ rpo: 1m }}\n");
     let anchors = (0..20_000).map(|n| format!("- &x{n} a\n")).collect::<String>();
     vec![
         ("laughs", laughs.into_bytes()),
@@ -117,6 +123,8 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
         ("deep_sequence", "- ".repeat(500_000).into_bytes()),
         ("unknown_keys", unknown.into_bytes()),
         ("policies", policies.into_bytes()),
+        ("strays", strays.into_bytes()),
+        ("objectives", objectives.into_bytes()),
         ("never", never.into_bytes()),
         ("chain", chain.into_bytes()),
         ("anchors", anchors.into_bytes()),
@@ -160,7 +168,7 @@ fn hostile_files_end_in_an_error_within_a_second_and_200_megabytes() {
     }
     let started = Instant::now();
     let rendered = spec::load(&path).map(|_| ()).unwrap_err().render(Look::Plain);
-    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(started.elapsed() < LIMIT);
     assert!(rendered.contains("95.4 MiB"), "{rendered}");
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -23,6 +23,9 @@ use super::structure::{did_you_mean, listing};
 /// The version of the format that this program reads.
 const VERSION: u32 = 1;
 
+/// After this many findings names are no longer searched for what was meant: the search goes through all of them.
+const SUGGESTED: usize = 20;
+
 /// What the checks found.
 #[derive(Debug)]
 pub(super) struct Checked {
@@ -112,6 +115,10 @@ impl Findings<'_> {
 
     /// A name that nothing in the file has.
     fn unknown<'n>(&mut self, place: &Place, what: &str, name: &str, known: impl Iterator<Item = &'n str> + Clone) {
+        let message = format!("there is no {what} `{name}`");
+        if self.checked.diagnostics.len() > SUGGESTED {
+            return self.error(place, message, "not declared", format!("declare the {what}, or correct the name"));
+        }
         // A list of hundreds helps nobody.
         let all = match known.clone().count() {
             0 => format!("the file declares no {what}"),
@@ -119,6 +126,6 @@ impl Findings<'_> {
             more => format!("the file declares {more} others"),
         };
         let help = did_you_mean(nearest(name, known), &all);
-        self.error(place, format!("there is no {what} `{name}`"), "not declared", help);
+        self.error(place, message, "not declared", help);
     }
 }

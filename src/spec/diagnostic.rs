@@ -116,7 +116,12 @@ fn draw(source_name: &str, text: &str, diagnostics: &[Diagnostic], look: Look) -
         Look::Plain => (100, false),
     };
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false).with_context_lines(1);
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(width)
+        .with_links(false)
+        .with_context_lines(1)
+        // The head names the caret's line and column, which terminals and editors open.
+        .with_primary_span_start();
     let source = Source::new(source_name, text);
     let mut out = String::new();
     for diagnostic in diagnostics.iter().take(SHOWN) {
@@ -226,28 +231,29 @@ impl miette::SourceCode for Source<'_> {
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, MietteError> {
         let (from, to) = (self.line_of(span.offset()), self.line_of(span.offset() + span.len().saturating_sub(1)));
+        let name = || self.name.to_owned();
+        let column_of = |at: usize| self.text.get(self.start_of(from)..at).map_or(0, |before| before.chars().count());
+        if before + after == 0 {
+            // Asked for line and column of the place, for the head of the picture.
+            let end = span.offset() + span.len();
+            let data = self.text.get(span.offset()..end).ok_or(MietteError::OutOfBounds)?.as_bytes();
+            let column = column_of(span.offset());
+            return Ok(Box::new(MietteSpanContents::new_named(name(), data, *span, from, column, 1)));
+        }
         let first = (from.saturating_sub(before)..from).find(|line| self.is_short(*line)).unwrap_or(from);
         let last = to + (to + 1..=to + after).take_while(|line| self.is_short(*line)).count();
         let (mut start, mut end) = (self.start_of(first), self.start_of(last + 1));
-        let mut column = 0;
+        let (mut first, mut column) = (first, 0);
         if from == to && !self.is_short(from) {
+            first = from;
             // A part of the line around the place: nobody reads a line of a megabyte.
-            let line = self.start_of(from);
-            start = self.text.floor_char_boundary(span.offset().saturating_sub(LONG_LINE / 4)).max(line);
+            start = self.text.floor_char_boundary(span.offset().saturating_sub(LONG_LINE / 4)).max(self.start_of(from));
             end = self.text.ceil_char_boundary(span.offset() + span.len() + LONG_LINE / 4).min(self.start_of(from + 1));
-            column = self.text.get(line..start).map_or(0, |before| before.chars().count());
+            column = column_of(start);
         }
         let data = self.text.get(start..end).ok_or(MietteError::OutOfBounds)?.as_bytes();
-        let first = if column > 0 || from == to && !self.is_short(from) { from } else { first };
         let lines = data.iter().filter(|byte| **byte == b'\n').count().max(1);
-        let contents = MietteSpanContents::new_named(
-            self.name.to_owned(),
-            data,
-            (start, end - start).into(),
-            first,
-            column,
-            lines,
-        );
+        let contents = MietteSpanContents::new_named(name(), data, (start, end - start).into(), first, column, lines);
         Ok(Box::new(contents))
     }
 }

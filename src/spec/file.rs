@@ -77,6 +77,7 @@ pub struct Repository {
     /// The keys that open it. At least one must work without a person: a passphrase, an age identity or a gpg secret key.
     pub keys: Vec<Key>,
     /// The zstd level, 1 to 19; 3 if not given.
+    #[schemars(range(min = 1, max = 19))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<u8>,
 }

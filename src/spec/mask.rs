@@ -33,8 +33,15 @@ pub(super) fn tells_a_secret(key: &str) -> bool {
 /// A text without its secrets, and where its bytes have gone.
 pub(super) struct Masked {
     pub text: String,
-    /// Ranges of the original and the length that stands for each; in order, apart from one another.
-    cuts: Vec<(Range<usize>, usize)>,
+    /// In order, apart from one another.
+    cuts: Vec<Cut>,
+}
+
+struct Cut {
+    /// In the original.
+    range: Range<usize>,
+    /// What stands for it, in the masked text.
+    shown: Range<usize>,
 }
 
 impl Masked {
@@ -59,10 +66,11 @@ impl Masked {
             // Lines keep their numbers.
             let breaks = "\n".repeat(value.matches('\n').count());
             masked.push_str(&text[done..range.start]);
+            let start = masked.len();
             masked.push_str(STARS);
             masked.push_str(&breaks);
             done = range.end;
-            cuts.push((range, STARS.len() + breaks.len()));
+            cuts.push(Cut { range, shown: start..masked.len() });
         }
         masked.push_str(&text[done..]);
         Self { text: masked, cuts }
@@ -83,19 +91,13 @@ impl Masked {
     }
 
     fn moved_point(&self, at: usize, is_end: bool) -> usize {
-        let (mut removed, mut added) = (0, 0);
-        for (cut, stars) in &self.cuts {
-            if at <= cut.start {
-                break;
-            }
-            if at < cut.end || (is_end && at == cut.end) {
-                let shown = cut.start - removed + added;
-                return if is_end { shown + STARS.len() } else { shown };
-            }
-            removed += cut.len();
-            added += stars;
+        // The last cut that begins before.
+        match self.cuts.partition_point(|cut| cut.range.start < at).checked_sub(1).map(|index| &self.cuts[index]) {
+            None => at,
+            Some(cut) if at > cut.range.end || (at == cut.range.end && !is_end) => at - cut.range.end + cut.shown.end,
+            Some(cut) if is_end => cut.shown.start + STARS.len(),
+            Some(cut) => cut.shown.start,
         }
-        at - removed + added
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) struct Key {
     pub span: Range<usize>,
 }
 
+/// The keys that say where a secret is found.
+const REFERENCES: [&str; 4] = ["env", "file", "prompt", "generate"];
+
 impl Node {
     /// As an error message calls it.
     pub fn describe(&self) -> &'static str {
@@ -87,13 +90,17 @@ impl Node {
         }
     }
 
-    /// The spans of all values below that may be shown as text: to mask them.
+    /// The spans of all values below that may be secrets: to mask them.
     pub fn scalars(&self, found: &mut Vec<Range<usize>>) {
         match &self.kind {
             Kind::Nothing => {}
             Kind::Bool | Kind::Number(_) | Kind::Text(_) => found.push(self.span.clone()),
             Kind::List(items) => items.iter().for_each(|item| item.scalars(found)),
-            Kind::Map(entries) => entries.iter().for_each(|(_, value)| value.scalars(found)),
+            Kind::Map(entries) => {
+                // Where a secret is found is none.
+                let telling = entries.iter().filter(|(key, _)| !REFERENCES.contains(&key.name.as_str()));
+                telling.for_each(|(_, value)| value.scalars(found));
+            }
         }
     }
 }

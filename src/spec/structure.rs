@@ -31,6 +31,9 @@ struct Walk<'s> {
     found: Found,
 }
 
+/// A file with more faults than this is no file of ours, and finding the rest takes time.
+const MOST: usize = 1_000;
+
 /// The kinds of secret reference, by the name of their definition.
 const SECRETS: [&str; 2] = ["SecretRef", "Passphrase"];
 
@@ -77,7 +80,14 @@ impl<'s> Walk<'s> {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.found.diagnostics.len() >= MOST
+    }
+
     fn push(&mut self, place: &Place, span: Range<usize>, message: String, label: &str, help: String) {
+        if self.is_full() {
+            return;
+        }
         self.found.diagnostics.push(Diagnostic {
             severity: Severity::Error,
             place: place.to_string(),
@@ -187,6 +197,9 @@ impl<'s> Walk<'s> {
                     if of_key {
                         value.scalars(&mut self.found.secrets);
                     }
+                    if self.is_full() {
+                        continue;
+                    }
                     let meant = nearest(&key.name, kinds.keys().copied());
                     self.push(
                         place,
@@ -249,6 +262,9 @@ impl<'s> Walk<'s> {
                     if secret || tells_a_secret(&key.name) {
                         value.scalars(&mut self.found.secrets);
                     }
+                    if self.is_full() {
+                        continue;
+                    }
                     let meant = nearest(&key.name, known().filter(|name| !present.contains(name)));
                     let inside = if place.to_string().is_empty() { "here".to_owned() } else { format!("in `{place}`") };
                     self.push(
@@ -301,6 +317,7 @@ impl<'s> Walk<'s> {
                 None => {
                     seen.insert(&key.name, key.span.clone());
                 }
+                Some(_) if self.is_full() => {}
                 Some(first) => self.found.diagnostics.push(Diagnostic {
                     severity: Severity::Error,
                     place: place.key(&key.name).to_string(),
@@ -362,12 +379,21 @@ impl<'s> Walk<'s> {
     }
 
     fn whole_number(&mut self, node: &Node, schema: &Value, place: &Place) {
+        let smallest = schema["minimum"].as_u64().unwrap_or(0);
         let largest = schema["maximum"].as_u64().unwrap_or(u32::MAX.into());
         match &node.kind {
-            Kind::Number(Some(number)) if (0..=i128::from(largest)).contains(number) => {}
-            Kind::Number(Some(_)) => {
-                let help = format!("write a number from 0 to {largest}");
-                self.wrong(place, node.caret(), &format!("must be from 0 to {largest}"), "outside of that", help);
+            Kind::Number(Some(number)) if (i128::from(smallest)..=i128::from(largest)).contains(number) => {}
+            Kind::Number(Some(number)) => {
+                let (what, is, help) = match largest {
+                    largest if largest < u32::MAX.into() => (
+                        format!("must be from {smallest} to {largest}"),
+                        "outside of that",
+                        format!("write a number from {smallest} to {largest}"),
+                    ),
+                    _ if *number < 0 => ("cannot be negative".to_owned(), "below zero", "write 0 or more".to_owned()),
+                    _ => ("is too large".to_owned(), "more than can be counted", format!("write {largest} at most")),
+                };
+                self.wrong(place, node.caret(), &what, is, help);
             }
             Kind::Number(None) => {
                 self.wrong(place, node.caret(), "must be a whole number", "another number", "write it without a point");

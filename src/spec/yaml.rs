@@ -61,6 +61,15 @@ fn explain(text: &str, error: &Error) -> Diagnostic {
     let span = place(text, error);
     let at_tab = text.get(span.start..).is_some_and(|rest| rest.starts_with('\t'))
         || text.get(..span.start).is_some_and(|before| before.ends_with('\t'));
+    let span = match error {
+        _ if at_tab && !text[span.start..].starts_with('\t') => span.start - 1..span.start,
+        // The place of a tag's error is the value behind it.
+        Error::UnsupportedTag { .. } => {
+            let line = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+            text[line..span.start].rfind('!').map_or(span.clone(), |at| line + at..span.start)
+        }
+        _ => span,
+    };
     let own = error.to_string();
     let (message, label, help) = match error {
         Error::MultipleDocuments { .. } => (
@@ -137,7 +146,13 @@ fn without_place(own: &str) -> String {
 }
 
 fn advice(reason: &str) -> String {
-    let advice = if reason.contains("mapping values are not allowed") {
+    let advice = if reason.contains("',' or") {
+        "put the value in quotes if it holds a colon, a comma or a bracket; or close the bracket before it"
+    } else if reason.contains("illegal placement of ':'") {
+        "look at the line above for a bracket or a quote that is not closed"
+    } else if reason.contains("\\u{") {
+        "remove the character: it cannot be seen, and most editors find it by its code"
+    } else if reason.contains("mapping values are not allowed") {
         "put the value in quotes if the colon is part of it, or begin a new line"
     } else if reason.contains("unclosed") || reason.contains("bracket") {
         "count the brackets and quotes from here on: one is missing, or one is too many"

@@ -41,7 +41,21 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
             );
         }
     }
-    unserved(spec, findings);
+    if !is_unfinished(spec) {
+        unserved(spec, findings);
+    }
+}
+
+/// A policy names what does not exist, or nothing. What else then seems to be missing is most likely meant by it, and saying
+/// so would bury the cause.
+pub(super) fn is_unfinished(spec: &Spec) -> bool {
+    let no_such_service = |policy: &Policy| match &policy.services {
+        Services::All => false,
+        Services::Named(names) => names.is_empty() || names.iter().any(|name| !spec.services.contains_key(name)),
+    };
+    let no_such_repository =
+        |policy: &Policy| policy.to.is_empty() || policy.to.iter().any(|name| !spec.repositories.contains_key(name));
+    spec.backup.is_empty() || spec.backup.values().any(|policy| no_such_service(policy) || no_such_repository(policy))
 }
 
 fn services(spec: &Spec, name: &PolicyName, policy: &Policy, place: &Place, findings: &mut Findings<'_>) {
@@ -91,8 +105,11 @@ fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings<'_>) {
             findings.error(&cron, error.to_string(), "never due", help);
         }
         ScheduleError::TimeZone { name } => {
+            let zones = zone_names();
+            let city = |zone: &&String| zone.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(name));
+            let meant = zones.iter().find(city).map(String::as_str);
             let help = did_you_mean(
-                nearest(name, zone_names().iter().map(String::as_str)),
+                meant.or_else(|| nearest(name, zones.iter().map(String::as_str))),
                 "write a name from the IANA database, such as Europe/Berlin or UTC",
             );
             findings.error(&place.key("timezone"), error.to_string(), "not a time zone", help);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::super::file::{Schedule, Spec};
 use super::super::node::Place;
-use super::Findings;
+use super::{Findings, backup};
 use crate::model::ids::{PolicyName, ServiceName};
 use crate::model::units::Span;
 
@@ -65,10 +65,14 @@ fn rpo(spec: &Spec, findings: &mut Findings<'_>) {
     let mut gaps: BTreeMap<&PolicyName, Span> = BTreeMap::new();
     let mut served: BTreeMap<ServiceName, (&PolicyName, Span)> = BTreeMap::new();
     let mut unreadable: BTreeSet<ServiceName> = BTreeSet::new();
+    // Most policies share a few schedules.
+    let mut known: BTreeMap<(&str, Option<&str>), Option<Span>> = BTreeMap::new();
     for (name, policy) in &spec.backup {
         let Some(schedule) = &policy.schedule else { continue };
         // A schedule that cannot be read has its own finding.
-        let gap = schedule.slots().ok().and_then(|slots| slots.largest_gap(start, WATCHED_DAYS));
+        let gap = *known
+            .entry((&schedule.cron, schedule.timezone.as_deref()))
+            .or_insert_with(|| schedule.slots().ok().and_then(|slots| slots.largest_gap(start, WATCHED_DAYS)));
         for service in spec.services_of(policy) {
             match gap {
                 None => {
@@ -113,7 +117,7 @@ fn rpo(spec: &Spec, findings: &mut Findings<'_>) {
         let own = own.filter(|_| services.first().is_some_and(|name| has_own_rpo(spec, name)));
         findings.see(&own.unwrap_or_else(|| Place::of(["recovery", "rpo"])), &format!("{rpo} promised here"));
     }
-    if !unscheduled.is_empty() {
+    if !unscheduled.is_empty() && !backup::is_unfinished(spec) {
         let first = unscheduled[0];
         let place = match has_own_rpo(spec, first) {
             true => Place::of(["recovery", "services", first, "rpo"]),

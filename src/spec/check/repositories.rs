@@ -1,13 +1,15 @@
-//! Repositories: what opens them, and how hard they compress.
+//! Repositories: what opens them, and who writes to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::file::{Key, Repository, Spec};
 use super::super::node::Place;
-use super::{Findings, secrets};
+use super::{Findings, backup, secrets};
 use crate::model::ids::RepositoryName;
 
 pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
+    let used: BTreeSet<&RepositoryName> = spec.backup.values().flat_map(|policy| &policy.to).collect();
+    let unfinished = backup::is_unfinished(spec);
     for (name, repository) in &spec.repositories {
         let place = Place::of(["repositories", name.as_str()]);
         if repository.path.to_string_lossy().trim().is_empty() {
@@ -19,18 +21,8 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
                 "write the folder of the repository, such as ./backups",
             );
         }
-        if repository.compression.is_some_and(|level| !(1..=19).contains(&level)) {
-            let at = place.key("compression");
-            findings.error(
-                &at,
-                format!("`{at}` must be from 1 to 19"),
-                "outside of that",
-                "3 is quick, 19 is small and slow",
-            );
-        }
         keys(spec, name, repository, &place.key("keys"), findings);
-        let scheduled = spec.backup.values().any(|policy| policy.to.contains(name));
-        if !scheduled {
+        if !used.contains(name) && !unfinished {
             findings.warning(
                 &place.itself(),
                 format!("nothing is written to the repository `{name}`: no policy names it in `to`"),
@@ -96,7 +88,7 @@ fn operable(spec: &Spec, name: &RepositoryName, keys: &[Key], place: &Place, fin
         "add a key that works by itself, such as `passphrase: { file: ~/.config/devstack/passphrase, generate: true }`";
     let prompts = |key: &Key| matches!(key, Key::Passphrase(secret) if secret.prompt);
     let gpg = |key: &Key| matches!(key, Key::Gpg(_));
-    let policy = spec.backup.iter().find(|(_, policy)| policy.schedule.is_some() && policy.to.contains(name));
+    let scheduled = || spec.backup.iter().find(|(_, policy)| policy.schedule.is_some() && policy.to.contains(name));
     if keys.iter().any(alone) {
     } else if keys.iter().any(gpg) {
         findings.warning(
@@ -112,7 +104,7 @@ fn operable(spec: &Spec, name: &RepositoryName, keys: &[Key], place: &Place, fin
             "none of these opens it",
             add,
         );
-    } else if let Some((policy, _)) = policy {
+    } else if let Some((policy, _)) = scheduled() {
         findings.warning(
             place,
             format!("a scheduled run of `{policy}` cannot open the repository `{name}`: its passphrase is asked for"),
