@@ -18,6 +18,13 @@ use crate::model::step::{Action, Estimate, Precondition, StepId, Take};
 use crate::model::units::{ByteSize, Span};
 
 impl<'a> Planner<'a> {
+    /// The runs that are to be taken.
+    pub(super) fn take_runs(&mut self, intents: &Intents) {
+        for (policy, intent) in intents {
+            self.take_run(policy, intent);
+        }
+    }
+
     /// The runs that are to be taken; and for the policies that are not due, the proofs and copies they lack.
     pub(super) fn back_up(&mut self, intents: &Intents) {
         let spec = self.spec;
@@ -36,7 +43,8 @@ impl<'a> Planner<'a> {
         }
         let mut quiet: BTreeSet<ServiceName> = BTreeSet::new();
         for (name, policy) in spec.backup.iter().filter(|(name, _)| !intents.contains_key(name)) {
-            let newest = self.runs_in_its_repositories(name).filter(|run| run.is_complete()).map(|run| run.started).max();
+            let newest =
+                self.runs_in_its_repositories(name).filter(|run| run.is_complete()).map(|run| run.started).max();
             let Some(newest) = newest else { continue };
             let text = format!("last run {} old", Span::between(newest, self.now));
             for service in spec.services_of(policy).into_iter().filter(|service| !taken.contains(service)) {
@@ -162,7 +170,14 @@ impl<'a> Planner<'a> {
     }
 
     /// Notes in the projection that `proof` will leave a verified run.
-    pub(super) fn adds(&mut self, to: &RepositoryName, policy: &PolicyName, run: &RunId, slot: Option<Timestamp>, proof: StepId) {
+    pub(super) fn adds(
+        &mut self,
+        to: &RepositoryName,
+        policy: &PolicyName,
+        run: &RunId,
+        slot: Option<Timestamp>,
+        proof: StepId,
+    ) {
         let now = self.now;
         if let Some(place) = self.places.known.get_mut(to) {
             place.add_run(policy, run.clone(), now, Standing::Verified, slot, proof);
@@ -192,8 +207,7 @@ impl<'a> Planner<'a> {
 /// The newest complete run that nothing is known against. One dated in the future is passed over: it would be the newest
 /// for years.
 pub(super) fn newest_sound<'r, 'a>(runs: &'r [Projected<'a>], now: Timestamp) -> Option<&'r Projected<'a>> {
-    let sound = |run: &&Projected| {
-        run.started <= now && matches!(run.standing, Standing::Verified | Standing::Unproven)
-    };
+    let sound =
+        |run: &&Projected| run.started <= now && matches!(run.standing, Standing::Verified | Standing::Unproven);
     runs.iter().filter(sound).max_by(|a, b| a.age_key().cmp(&b.age_key()))
 }

@@ -38,9 +38,8 @@ impl Calendar {
             let (slots, zone) = match seen.get(&key) {
                 Some(found) => found.clone(),
                 None => {
-                    let slots = schedule
-                        .slots()
-                        .map_err(|source| PlanError::Schedule { policy: name.clone(), source })?;
+                    let slots =
+                        schedule.slots().map_err(|source| PlanError::Schedule { policy: name.clone(), source })?;
                     // `slots` has just found this very zone.
                     let fresh = (Rc::new(slots), time_zone(zone_name).unwrap_or(TimeZone::UTC));
                     seen.insert(key, fresh.clone());
@@ -84,7 +83,8 @@ impl<'a> Planner<'a> {
     /// The runs that the schedules ask for.
     pub(super) fn due_runs(&mut self) -> Intents {
         let spec = self.spec;
-        let due: Vec<_> = spec.backup.iter().filter_map(|(name, policy)| Some((name, self.due(name, policy)?))).collect();
+        let due: Vec<_> =
+            spec.backup.iter().filter_map(|(name, policy)| Some((name, self.due(name, policy)?))).collect();
         let mut intents = Intents::new();
         for (name, Due { slot, cause }) in due {
             match self.primary(&spec.backup[name]) {
@@ -198,11 +198,11 @@ impl<'a> Planner<'a> {
             .iter()
             .rev()
             .map(|slot| {
-            let local = zone.to_datetime(*slot);
-            let format = if local.date() == today { "%H:%M" } else { "%a %H:%M" };
-            local.strftime(format).to_string()
-        })
-        .collect();
+                let local = zone.to_datetime(*slot);
+                let format = if local.date() == today { "%H:%M" } else { "%a %H:%M" };
+                local.strftime(format).to_string()
+            })
+            .collect();
         match texts.as_slice() {
             [one] => format!("slot {one} missed"),
             [init @ .., last] => format!("slots {} and {last} missed", init.join(", ")),

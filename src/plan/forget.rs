@@ -7,9 +7,10 @@ use super::draft::NewStep;
 use super::projection::{Projected, State};
 use super::request::{ForgetSelection, PlanError};
 use super::retention::{self, Candidate, Cause, Standing, Verdict};
-use crate::model::ids::{PolicyName, RepositoryName, RunId};
+use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::plan::Note;
 use crate::model::retention::{NEVER_FORGOTTEN, PRUNE_GRACE, Rule};
+use crate::model::run::{ServiceResult, Taken};
 use crate::model::step::{Action, Effect, Estimate, Precondition, StepId};
 use crate::model::units::ByteSize;
 
@@ -23,32 +24,64 @@ impl<'a> Planner<'a> {
     pub(super) fn accept_shrinks(&mut self) {
         for (name, policy) in self.written() {
             let Some(place) = self.places.known.get(&name) else { continue };
-            let suspects: Vec<_> = place.runs_of(&policy).iter().filter(|run| !run.suspect.is_empty()).cloned().collect();
-            let is = place.is(&name);
+            let suspects: Vec<_> =
+                place.runs_of(&policy).iter().filter(|run| !run.suspect.is_empty()).cloned().collect();
             for run in suspects {
                 for service in &run.suspect {
-                    let Some(shrink) = run.seen.and_then(|seen| {
-                        seen.manifest.taken().find(|(taken, _)| *taken == service).and_then(|(_, taken)| taken.suspect)
-                    }) else {
-                        continue;
-                    };
-                    let action = Action::AcceptShrink {
-                        repository: name.clone(),
-                        run: run.run.clone(),
-                        service: service.clone(),
-                        shrink,
-                    };
-                    let reason = format!("shrank from {} to {} in run {}", shrink.from, shrink.to, run.run);
-                    let step = NewStep::new(action).because(reason.clone()).held(format!("accept:{service}"), reason);
-                    let id = self.draft.add(step.given(is.clone()));
-                    self.wrote(&name, [id]);
-                    let text = format!("nothing is forgotten while the shrink of {service} is not accepted");
-                    self.report.waiting.push(Note::new(format!("{name}/{policy}/retention"), text));
-                    if let Some(place) = self.places.known.get_mut(&name) {
-                        place.accepts.entry(policy.clone()).or_default().push(id);
-                    }
+                    self.accept_shrink(&name, &policy, &run, service, None, None);
                 }
             }
+        }
+    }
+
+    /// A copy of a run with a shrunken source is suspect where it lies, until that is accepted there too. What was accepted
+    /// in the repository that it came from needs no second word.
+    pub(super) fn accept_shrinks_of_copy(
+        &mut self,
+        policy: &PolicyName,
+        run: &Projected<'a>,
+        (from, to): (&RepositoryName, &RepositoryName),
+        copy: StepId,
+    ) {
+        let Some(seen) = run.seen else { return };
+        for (service, _) in seen.manifest.taken().filter(|(_, taken)| taken.suspect.is_some()) {
+            let accepted = (!run.suspect.contains(service)).then_some(from);
+            self.accept_shrink(to, policy, run, service, Some(copy), accepted);
+        }
+    }
+
+    fn accept_shrink(
+        &mut self,
+        name: &RepositoryName,
+        policy: &PolicyName,
+        run: &Projected<'a>,
+        service: &ServiceName,
+        copy: Option<StepId>,
+        accepted: Option<&RepositoryName>,
+    ) {
+        let Some(seen) = run.seen else { return };
+        let Some(ServiceResult::Taken(Taken { suspect: Some(shrink), .. })) = seen.manifest.services.get(service)
+        else {
+            return;
+        };
+        let (repository, run, shrink) = (name.clone(), run.run.clone(), *shrink);
+        let reason = format!("shrank from {} to {} in run {run}", shrink.from, shrink.to);
+        let step = NewStep::new(Action::AcceptShrink { repository, run, service: service.clone(), shrink })
+            .because(reason.clone())
+            .after(copy)
+            .given(self.places.known.get(name).and_then(|place| place.is(name)));
+        let step = match accepted {
+            Some(from) => step.because(format!("accepted in {from}")),
+            None => {
+                let text = format!("nothing is forgotten while the shrink of {service} is not accepted");
+                self.report.waiting.push(Note::new(format!("{name}/{policy}/retention"), text));
+                step.held(format!("accept:{service}"), reason)
+            }
+        };
+        let id = self.draft.add(step);
+        self.wrote(name, [id]);
+        if let Some(place) = self.places.known.get_mut(name) {
+            place.accepts.entry(policy.clone()).or_default().push(id);
         }
     }
 
@@ -130,13 +163,21 @@ impl<'a> Planner<'a> {
         let go: Vec<_> = projected.iter().zip(verdicts).filter(|(_, (_, verdict))| !verdict.is_keep()).collect();
         let count = |cause: Cause| go.iter().filter(|(_, (_, verdict))| *verdict == Verdict::Forget(cause)).count();
         let mut parts = Vec::new();
-        for (cause, word) in [(Cause::Rule, "by rule"), (Cause::Unproven, "unproven"), (Cause::Incomplete, "incomplete")] {
+        for (cause, word) in
+            [(Cause::Rule, "by rule"), (Cause::Unproven, "unproven"), (Cause::Incomplete, "incomplete")]
+        {
             match count(cause) {
                 0 => {}
                 some => parts.push(format!("{some} {word}")),
             }
         }
-        let cause = format!("{}; {} of {} stay under {}", parts.join(", "), projected.len() - go.len(), projected.len(), in_words(rule));
+        let cause = format!(
+            "{}; {} of {} stay under {}",
+            parts.join(", "),
+            projected.len() - go.len(),
+            projected.len(),
+            in_words(rule)
+        );
         let runs: BTreeSet<&RunId> = go.iter().map(|(run, _)| &run.run).collect();
         let sealed = projected.iter().filter(|run| run.is_complete() && run.seen.is_some()).count();
         let complete = go.iter().filter(|(run, _)| run.is_complete()).count();
@@ -167,7 +208,8 @@ impl<'a> Planner<'a> {
     ) -> NewStep {
         let (go, mut stay): (Vec<_>, Vec<_>) = projected.iter().partition(|run| runs.contains(&run.run));
         stay.sort_by(|a, b| a.age_key().cmp(&b.age_key()));
-        let verified = stay.iter().filter(|run| run.standing == Standing::Verified).map(|run| run.run.clone()).collect();
+        let verified =
+            stay.iter().filter(|run| run.standing == Standing::Verified).map(|run| run.run.clone()).collect();
         let freed: ByteSize = go
             .iter()
             .filter_map(|run| run.seen)
@@ -198,7 +240,9 @@ impl<'a> Planner<'a> {
         }
         let cause = match (forgets, ripe) {
             ([], Some(bytes)) => format!("{bytes} marked longer ago than {}", PRUNE_GRACE.to_file_text()),
-            (_, Some(bytes)) => format!("after forgetting; {bytes} marked longer ago than {}", PRUNE_GRACE.to_file_text()),
+            (_, Some(bytes)) => {
+                format!("after forgetting; {bytes} marked longer ago than {}", PRUNE_GRACE.to_file_text())
+            }
             (_, None) => format!("after forgetting; what is marked now goes in {}", PRUNE_GRACE.to_file_text()),
         };
         let action = Action::Prune { repository: name.clone() };
@@ -237,9 +281,9 @@ impl<'a> Planner<'a> {
         let is_chosen = |run: &Projected, of: &PolicyName| {
             policy.as_ref().is_none_or(|policy| policy == of)
                 && (chosen_runs.is_empty() || chosen_runs.contains(&run.run))
-                && service.as_ref().is_none_or(|service| {
-                    run.seen.is_some_and(|seen| seen.manifest.services.contains_key(service))
-                })
+                && service
+                    .as_ref()
+                    .is_none_or(|service| run.seen.is_some_and(|seen| seen.manifest.services.contains_key(service)))
         };
         let mut matched = BTreeSet::new();
         let mut forgets: BTreeMap<RepositoryName, Vec<StepId>> = BTreeMap::new();
@@ -256,7 +300,11 @@ impl<'a> Planner<'a> {
                     if !floor.contains(&run.run) {
                         go.insert(&run.run);
                     } else if chosen_runs.contains(&run.run) {
-                        return Err(PlanError::NeverForgotten { run: run.run.clone(), policy: of, repository: name.clone() });
+                        return Err(PlanError::NeverForgotten {
+                            run: run.run.clone(),
+                            policy: of,
+                            repository: name.clone(),
+                        });
                     } else {
                         let text = format!("kept: one of the {NEVER_FORGOTTEN} newest verified runs of {of}");
                         self.report.waiting.push(Note::new(format!("{name}/{}", run.run), text));
@@ -337,11 +385,7 @@ fn difference(approved: Option<&Rule>, rule: &Rule) -> String {
 
 /// `last 3, daily 7`.
 pub(super) fn in_words(rule: &Rule) -> String {
-    let lines: Vec<_> = rule
-        .fields()
-        .into_iter()
-        .filter_map(|(field, value)| value.map(|value| format!("{field} {value}")))
-        .collect();
+    let lines: Vec<_> =
+        rule.fields().into_iter().filter_map(|(field, value)| value.map(|value| format!("{field} {value}"))).collect();
     if lines.is_empty() { "a rule that keeps nothing".to_owned() } else { lines.join(", ") }
 }
-

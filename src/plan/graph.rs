@@ -92,7 +92,8 @@ impl PlanGraph {
             plan.steps.iter().map(|step| (step.id, step.estimate.time.unwrap_or_default())).collect();
         let mut ends: BTreeMap<StepId, (Span, Option<StepId>)> = BTreeMap::new();
         for step in self.order() {
-            let longest = self.waits(step).into_iter().rev().map(|(before, _)| before).max_by_key(|before| ends[before].0);
+            let longest =
+                self.waits(step).into_iter().rev().map(|(before, _)| before).max_by_key(|before| ends[before].0);
             let start = longest.map_or(Span::ZERO, |longest| ends[&longest].0);
             ends.insert(step, (start.saturating_add(times[&step]), longest));
         }
@@ -108,14 +109,12 @@ impl PlanGraph {
 /// For each step, the first held step that has to be approved before it can run; steps are in order of number.
 pub fn behind(steps: &[Step]) -> BTreeMap<StepId, StepId> {
     let mut behind: BTreeMap<StepId, StepId> = BTreeMap::new();
-    let held: std::collections::BTreeSet<StepId> = steps
-        .iter()
-        .filter(|step| matches!(step.approval, Approval::Needed { .. }))
-        .map(|step| step.id)
-        .collect();
+    let held: std::collections::BTreeSet<StepId> =
+        steps.iter().filter(|step| matches!(step.approval, Approval::Needed { .. })).map(|step| step.id).collect();
     for step in steps {
         let on_success = step.waits.iter().filter(|wait| wait.on == WaitOn::Success).map(|wait| wait.step);
-        let first = on_success.filter_map(|on| if held.contains(&on) { Some(on) } else { behind.get(&on).copied() }).min();
+        let first =
+            on_success.filter_map(|on| if held.contains(&on) { Some(on) } else { behind.get(&on).copied() }).min();
         if let Some(first) = first {
             behind.insert(step.id, first);
         }

@@ -45,7 +45,8 @@ pub fn fit(samples: &[Sample]) -> Option<Model> {
             Some(if slope < 0.0 {
                 Model { fixed_millis: mean_y, millis_per_byte: 0.0 }
             } else if fixed < 0.0 {
-                let through_zero = points().map(|(x, y)| x * y).sum::<f64>() / points().map(|(x, _)| x * x).sum::<f64>();
+                let through_zero =
+                    points().map(|(x, y)| x * y).sum::<f64>() / points().map(|(x, _)| x * x).sum::<f64>();
                 Model { fixed_millis: 0.0, millis_per_byte: through_zero }
             } else {
                 Model { fixed_millis: fixed, millis_per_byte: slope }

@@ -99,7 +99,10 @@ impl<'a> Places<'a> {
                 Some(Observed::Unknown { reason }) => drop(unknown.insert(name.clone(), reason.clone())),
                 Some(Observed::Known(RepositoryState::Absent { ungenerated_keys, known_before })) => {
                     let known_before = known_before.as_ref().or(history.known_repositories.get(name));
-                    known.insert(name.clone(), Place::new(State::Absent { ungenerated: ungenerated_keys, known_before }));
+                    known.insert(
+                        name.clone(),
+                        Place::new(State::Absent { ungenerated: ungenerated_keys, known_before }),
+                    );
                 }
                 Some(Observed::Known(RepositoryState::Present(facts))) => {
                     let mut place = Place::new(State::Present(facts));
@@ -175,9 +178,13 @@ impl<'a> Place<'a> {
     pub(super) fn busy(&self, stack: &crate::model::ids::StackName) -> Option<String> {
         let facts = self.facts()?;
         let mut holders: Vec<String> = Vec::new();
-        holders.extend(facts.leases.iter().filter(|lease| lease.alive && lease.stack != *stack).map(|lease| {
-            format!("stack {} ({}, lease {})", lease.stack, lease.owner, lease.id)
-        }));
+        holders.extend(
+            facts
+                .leases
+                .iter()
+                .filter(|lease| lease.alive && lease.stack != *stack)
+                .map(|lease| format!("stack {} ({}, lease {})", lease.stack, lease.owner, lease.id)),
+        );
         match facts.restic_locks {
             0 => {}
             1 => holders.push("a restic lock".to_owned()),
@@ -192,9 +199,9 @@ fn project<'a>(spec: &Spec, facts: &'a RepositoryFacts) -> BTreeMap<PolicyName, 
     let mut runs: BTreeMap<PolicyName, Vec<Projected>> = BTreeMap::new();
     for run in &facts.runs {
         let manifest = &run.manifest;
-        let suspect = manifest.taken().filter(|(service, taken)| {
-            taken.suspect.is_some() && !accepted.contains(&(&manifest.run, *service))
-        });
+        let suspect = manifest
+            .taken()
+            .filter(|(service, taken)| taken.suspect.is_some() && !accepted.contains(&(&manifest.run, *service)));
         let suspect = suspect.map(|(service, _)| service.clone()).collect();
         runs.entry(manifest.policy.clone()).or_default().push(Projected {
             run: manifest.run.clone(),

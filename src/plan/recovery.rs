@@ -25,8 +25,8 @@ impl Planner<'_> {
                 graph.update_edge(*before, nodes[name], ());
             }
         }
-        let order = toposort(&graph, None)
-            .map_err(|cycle| PlanError::Cycle { service: graph[cycle.node_id()].clone() })?;
+        let order =
+            toposort(&graph, None).map_err(|cycle| PlanError::Cycle { service: graph[cycle.node_id()].clone() })?;
 
         let last = self.last_good();
         let mut services = Vec::with_capacity(order.len());

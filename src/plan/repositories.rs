@@ -36,7 +36,9 @@ impl<'a> Planner<'a> {
     /// Creates what is absent, with all its keys.
     pub(super) fn create_missing(&mut self) {
         for (name, repository) in &self.spec.repositories {
-            if let Some(State::Absent { ungenerated, known_before }) = self.places.known.get(name).map(|place| &place.state) {
+            if let Some(State::Absent { ungenerated, known_before }) =
+                self.places.known.get(name).map(|place| &place.state)
+            {
                 let known_before = known_before.map(|id| id.short().to_owned());
                 let ungenerated: Vec<usize> = ungenerated.to_vec();
                 self.create(name, repository, &ungenerated, known_before);
@@ -44,9 +46,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn create(&mut self, name: &RepositoryName, repository: &Repository, ungenerated: &[usize], before: Option<String>) {
+    fn create(
+        &mut self,
+        name: &RepositoryName,
+        repository: &Repository,
+        ungenerated: &[usize],
+        before: Option<String>,
+    ) {
         let Some(first) = first_operable(&repository.keys) else {
-            let text = "not created: no declared key could open it without a person; add a passphrase or an age identity";
+            let text =
+                "not created: no declared key could open it without a person; add a passphrase or an age identity";
             self.report.waiting.push(Note::new(format!("repository/{name}"), text));
             return;
         };
@@ -100,16 +109,20 @@ impl<'a> Planner<'a> {
                     added.push(self.draft.add(NewStep::new(action).because(cause).given(given)));
                 }
                 Some(found) if has_sidecar(declared) && !found.sidecar && !seen.any(|key| key.sidecar) => {
-                    let text = format!("{label}: key {} has no sidecar, so nobody can decrypt its password", found.id.short());
+                    let text =
+                        format!("{label}: key {} has no sidecar, so nobody can decrypt its password", found.id.short());
                     self.report.drift.push(Note::new(resource.clone(), text));
                 }
                 Some(_) => {}
             }
         }
-        let mut foreign: Vec<_> = facts.keys.iter().filter(|key| key.label.is_none()).map(|key| key.id.short()).collect();
+        let mut foreign: Vec<_> =
+            facts.keys.iter().filter(|key| key.label.is_none()).map(|key| key.id.short()).collect();
         foreign.sort_unstable();
         for id in foreign {
-            self.report.drift.push(Note::new(resource.clone(), format!("key {id} was not written by devstack; left alone")));
+            self.report
+                .drift
+                .push(Note::new(resource.clone(), format!("key {id} was not written by devstack; left alone")));
         }
         if added.is_empty() {
             let text = format!("repository {} with {} keys", facts.id.short(), facts.keys.len());
@@ -128,7 +141,10 @@ impl<'a> Planner<'a> {
             gone.sort_by(|a, b| a.id.cmp(&b.id));
             let opens = repository.keys.iter().any(surely_operable)
                 || facts.opened_with.as_ref().is_some_and(|id| {
-                    facts.keys.iter().any(|key| key.id == *id && key.label.as_ref().is_some_and(|l| declared.contains(l)))
+                    facts
+                        .keys
+                        .iter()
+                        .any(|key| key.id == *id && key.label.as_ref().is_some_and(|l| declared.contains(l)))
                 });
             for key in gone {
                 let label = key.label.clone().unwrap_or_default();
@@ -142,11 +158,15 @@ impl<'a> Planner<'a> {
                     continue;
                 }
                 let added = self.added_keys(name);
-                let step = NewStep::new(Action::RemoveKey { repository: name.clone(), id: key.id.clone(), label: label.clone() })
-                    .because(format!("{label} is not declared"))
-                    .effect(Effect::DeletesData)
-                    .held(format!("remove-key:{name}"), "whoever has only this key can no longer open the repository")
-                    .after(added);
+                let step = NewStep::new(Action::RemoveKey {
+                    repository: name.clone(),
+                    id: key.id.clone(),
+                    label: label.clone(),
+                })
+                .because(format!("{label} is not declared"))
+                .effect(Effect::DeletesData)
+                .held(format!("remove-key:{name}"), "whoever has only this key can no longer open the repository")
+                .after(added);
                 self.add_exclusive(name, step);
             }
         }
@@ -193,7 +213,8 @@ impl<'a> Planner<'a> {
         let started = snapshots.iter().map(|(_, _, at)| *at).min().unwrap_or(self.now);
         let run = unsealed.run.clone();
         let policy = unsealed.policy.clone();
-        let action = Action::SealInterrupted { repository: name.clone(), run: run.clone(), policy: policy.clone(), snapshots };
+        let action =
+            Action::SealInterrupted { repository: name.clone(), run: run.clone(), policy: policy.clone(), snapshots };
         let Some(place) = self.places.known.get(name) else { return };
         let step = NewStep::new(action).because(cause).given(place.is(name)).after_end_of(place.sealed);
         let id = self.draft.add(step);
@@ -226,9 +247,10 @@ impl<'a> Planner<'a> {
 
     /// Says what waits, if somebody else works in the repository.
     pub(super) fn is_busy(&mut self, name: &RepositoryName, resource: &str, what: &str) -> bool {
-        let Some(holders) = self.places.known.get(name).and_then(|place| place.busy(&self.spec.stack)) else { return false };
+        let Some(holders) = self.places.known.get(name).and_then(|place| place.busy(&self.spec.stack)) else {
+            return false;
+        };
         self.report.waiting.push(Note::new(resource, format!("{what} waits for {holders}")));
         true
     }
-
 }

@@ -81,7 +81,9 @@ pub enum PlanError {
         .at.map(|at| format!(" at or before {at}")).unwrap_or_default(), Places(.unknown)
     )]
     NothingToRestore { service: ServiceName, at: Option<Timestamp>, unknown: Vec<RepositoryName> },
-    #[error("service {service} is not in the file, so its place is not known; give a folder: devstack restore {service} --to DIR")]
+    #[error(
+        "service {service} is not in the file, so its place is not known; give a folder: devstack restore {service} --to DIR"
+    )]
     NoPlace { service: ServiceName },
     #[error(
         "the data of service {service} could not be looked at: {reason}; nothing is overwritten unseen; \
@@ -99,7 +101,9 @@ pub enum PlanError {
     NeverForgotten { run: RunId, policy: PolicyName, repository: RepositoryName },
     #[error("{holders} work in repository {repository}, and forgetting waits for them; to see who: devstack status")]
     Busy { repository: RepositoryName, holders: String },
-    #[error("the plan can't be written as JSON, so it has no id; this is a fault of devstack; to see more: devstack plan")]
+    #[error(
+        "the plan can't be written as JSON, so it has no id; this is a fault of devstack; to see more: devstack plan"
+    )]
     Unnameable {
         #[source]
         source: serde_json::Error,

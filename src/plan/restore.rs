@@ -111,7 +111,8 @@ impl<'a> Planner<'a> {
     /// A run by its id, from the repository where it stands best.
     fn named(&self, service: &ServiceName, run: &RunId, from: Option<&RepositoryName>) -> Result<Found<'a>, PlanError> {
         let places = self.places.known.iter().filter(|(name, _)| from.is_none_or(|from| from == *name));
-        let all: Vec<_> = places.flat_map(|(_, place)| place.runs.values().flatten()).filter(|it| it.run == *run).collect();
+        let all: Vec<_> =
+            places.flat_map(|(_, place)| place.runs.values().flatten()).filter(|it| it.run == *run).collect();
         if all.is_empty() {
             return Err(PlanError::NoSuchRun { run: run.clone(), unknown: self.not_looked_at() });
         }

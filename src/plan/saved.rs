@@ -24,9 +24,13 @@ pub enum ReadError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("the plan has format {found} and this devstack reads format {PLAN_FORMAT}; to make a new one: devstack plan --out FILE")]
+    #[error(
+        "the plan has format {found} and this devstack reads format {PLAN_FORMAT}; to make a new one: devstack plan --out FILE"
+    )]
     Format { found: u32 },
-    #[error("the plan was changed after it was made: it is named {named} and its content is {found}; to make a new one: devstack plan --out FILE")]
+    #[error(
+        "the plan was changed after it was made: it is named {named} and its content is {found}; to make a new one: devstack plan --out FILE"
+    )]
     Changed { named: String, found: String },
     #[error("the steps of the plan can't be carried out; to make a new one: devstack plan --out FILE")]
     Graph {
@@ -83,23 +87,38 @@ pub struct SavedContext<'a> {
 pub enum Stale {
     #[error("plan {plan} was applied before, and a plan is applied once; to see what is left: devstack plan")]
     Used { plan: String },
-    #[error("plan {plan} is for stack {planned} and the file is of stack {declared}; to make one for it: devstack plan --out FILE")]
+    #[error(
+        "plan {plan} is for stack {planned} and the file is of stack {declared}; to make one for it: devstack plan --out FILE"
+    )]
     OtherStack { plan: String, planned: StackName, declared: StackName },
-    #[error("the file has changed since plan {plan} was made ({planned} → {declared}); to make a new one: devstack plan --out FILE")]
+    #[error(
+        "the file has changed since plan {plan} was made ({planned} → {declared}); to make a new one: devstack plan --out FILE"
+    )]
     FileChanged { plan: String, planned: String, declared: String },
-    #[error("plan {plan} was made by devstack {planned} and this is {running}; to make a new one: devstack plan --out FILE")]
+    #[error(
+        "plan {plan} was made by devstack {planned} and this is {running}; to make a new one: devstack plan --out FILE"
+    )]
     OtherVersion { plan: String, planned: String, running: String },
     #[error("plan {plan} is {age} old and at most {max_age} is allowed; to make a new one: devstack plan --out FILE")]
     TooOld { plan: String, age: Span, max_age: Span },
-    #[error("plan {plan} is dated {ahead} in the future, so its age is not known; set the clock right, then: devstack plan --out FILE")]
+    #[error(
+        "plan {plan} is dated {ahead} in the future, so its age is not known; set the clock right, then: devstack plan --out FILE"
+    )]
     FromTheFuture { plan: String, ahead: Span },
-    #[error("plan {plan} was made against repository {repository}, which can't be looked at now; to see why: devstack status")]
+    #[error(
+        "plan {plan} was made against repository {repository}, which can't be looked at now; to see why: devstack status"
+    )]
     NotThere { plan: String, repository: RepositoryName },
     #[error(
         "repository {repository} was {} when plan {plan} was made and is {} now; to make a new one: devstack plan --out FILE",
         Named(.planned), Named(.found)
     )]
-    OtherRepository { plan: String, repository: RepositoryName, planned: Option<RepositoryId>, found: Option<RepositoryId> },
+    OtherRepository {
+        plan: String,
+        repository: RepositoryName,
+        planned: Option<RepositoryId>,
+        found: Option<RepositoryId>,
+    },
     #[error(
         "what is declared has been changed in repository {repository} since plan {plan} was made \
          (generation {planned} → {found}); to make a new one: devstack plan --out FILE"

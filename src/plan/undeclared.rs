@@ -25,11 +25,17 @@ impl Planner<'_> {
                 match self.spec.backup.get(policy) {
                     _ if count == 0 => {}
                     None => {
-                        let text = format!("{} of a policy that is not in the file: kept until: devstack forget --policy {policy} --repository {name}", runs_text(count));
+                        let text = format!(
+                            "{} of a policy that is not in the file: kept until: devstack forget --policy {policy} --repository {name}",
+                            runs_text(count)
+                        );
                         notes.push(Note::new(resource, text));
                     }
                     Some(declared) if !declared.to.contains(name) => {
-                        let text = format!("{}, and {policy} no longer writes here: kept until: devstack forget --policy {policy} --repository {name}", runs_text(count));
+                        let text = format!(
+                            "{}, and {policy} no longer writes here: kept until: devstack forget --policy {policy} --repository {name}",
+                            runs_text(count)
+                        );
                         notes.push(Note::new(resource, text));
                     }
                     Some(_) => {
@@ -42,7 +48,10 @@ impl Planner<'_> {
                 }
             }
             for (service, count) in services {
-                let text = format!("{} of a service that is not in the file: kept until: devstack forget --service {service} --repository {name}", runs_text(count));
+                let text = format!(
+                    "{} of a service that is not in the file: kept until: devstack forget --service {service} --repository {name}",
+                    runs_text(count)
+                );
                 notes.push(Note::new(format!("{name}/{service}"), text));
             }
         }

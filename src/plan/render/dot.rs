@@ -10,7 +10,11 @@ use crate::model::step::{Approval, Effect, WaitOn};
 pub fn dot(plan: &Plan) -> String {
     let mut out = String::from("digraph plan {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
     for step in &plan.steps {
-        let label = format!("{}\\n{}", dot_string(&format!("{} {}", step.id, step.action.resource())), dot_string(&what(&step.action)));
+        let label = format!(
+            "{}\\n{}",
+            dot_string(&format!("{} {}", step.id, step.action.resource())),
+            dot_string(&what(&step.action))
+        );
         let held = if matches!(step.approval, Approval::Needed { .. }) { ", style=dashed" } else { "" };
         let danger = match step.effect {
             Effect::DeletesData | Effect::OverwritesData => ", color=red",

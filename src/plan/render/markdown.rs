@@ -47,7 +47,9 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
 
     let foot = format!(
         "\n<sub>plan {} · file {} · observed {now} · devstack {}</sub>\n",
-        code_span(plan.id.as_str()), code_span(plan.spec_digest.short()), code_span(&plan.devstack_version)
+        code_span(plan.id.as_str()),
+        code_span(plan.spec_digest.short()),
+        code_span(&plan.devstack_version)
     );
     let room = LONGEST_COMMENT - out.length - foot.chars().count();
     out.graph(plan, room / 2);
@@ -78,7 +80,10 @@ impl Page {
         self.push(&format!("**{heading}** ({total})\n\n"));
         for (index, line) in lines.enumerate() {
             if self.length + line.chars().count() > BEFORE_DETAIL {
-                self.push(&format!("- … and {} more, left out for length: `devstack plan` shows them\n", total - index));
+                self.push(&format!(
+                    "- … and {} more, left out for length: `devstack plan` shows them\n",
+                    total - index
+                ));
                 break;
             }
             self.push(&line);
@@ -87,18 +92,25 @@ impl Page {
     }
 
     fn steps(&mut self, heading: &str, steps: &[&Step]) {
-        self.list(heading, steps.iter().map(|step| {
-            let why = approval(step).unwrap_or_else(|| step.causes.join("; "));
-            let bytes = bytes(step);
-            let what = if bytes.is_empty() { what(&step.action) } else { format!("{}, {bytes}", what(&step.action)) };
-            let id = step.id.0;
-            // Not `#4`, which a forge would make a link to its own issue of that number.
-            format!("- {id}. {} {}: {}\n", code_span(&step.action.resource()), code_span(&what), code_span(&why))
-        }));
+        self.list(
+            heading,
+            steps.iter().map(|step| {
+                let why = approval(step).unwrap_or_else(|| step.causes.join("; "));
+                let bytes = bytes(step);
+                let what =
+                    if bytes.is_empty() { what(&step.action) } else { format!("{}, {bytes}", what(&step.action)) };
+                let id = step.id.0;
+                // Not `#4`, which a forge would make a link to its own issue of that number.
+                format!("- {id}. {} {}: {}\n", code_span(&step.action.resource()), code_span(&what), code_span(&why))
+            }),
+        );
     }
 
     fn notes(&mut self, heading: &str, notes: &[Note]) {
-        self.list(heading, notes.iter().map(|note| format!("- {}: {}\n", code_span(&note.resource), code_span(&note.text))));
+        self.list(
+            heading,
+            notes.iter().map(|note| format!("- {}: {}\n", code_span(&note.resource), code_span(&note.text))),
+        );
     }
 
     fn graph(&mut self, plan: &Plan, room: usize) {
@@ -109,7 +121,9 @@ impl Page {
         let graph = mermaid(plan);
         if drawn > MOST_EDGES || graph.chars().count() + 200 > room {
             let size = count(plan.steps.len(), "step");
-            self.push(&format!("The graph ({size}, {drawn} edges) is too large to be drawn here: `devstack plan --format mermaid`.\n\n"));
+            self.push(&format!(
+                "The graph ({size}, {drawn} edges) is too large to be drawn here: `devstack plan --format mermaid`.\n\n"
+            ));
             return;
         }
         self.push(&format!("<details><summary>Graph</summary>\n\n```mermaid\n{graph}```\n\n</details>\n\n"));

@@ -8,8 +8,21 @@ use crate::model::step::{Action, Approval};
 
 /// The kinds of steps in the order in which they are counted. A seal belongs to its takes and is not counted.
 const KINDS: [&str; 15] = [
-    "to create", "keys to generate", "keys to add", "rules to approve", "to seal", "to take", "to copy", "to prove",
-    "to read", "to accept", "to forget", "to prune", "keys to remove", "to restore", "held",
+    "to create",
+    "keys to generate",
+    "keys to add",
+    "rules to approve",
+    "to seal",
+    "to take",
+    "to copy",
+    "to prove",
+    "to read",
+    "to accept",
+    "to forget",
+    "to prune",
+    "keys to remove",
+    "to restore",
+    "held",
 ];
 
 fn kind(action: &Action) -> Option<&'static str> {
@@ -54,11 +67,9 @@ pub fn summary(plan: &Plan) -> String {
     }
     let parts: Vec<_> = KINDS.iter().filter_map(|kind| counts.get(kind).map(|n| worded(*n, kind))).collect();
     let mut line = format!("Plan: {}.", parts.join(", "));
-    for (number, word) in [
-        (report.unchanged.len(), "unchanged"),
-        (report.waiting.len(), "waiting"),
-        (report.unknown.len(), "unknown"),
-    ] {
+    for (number, word) in
+        [(report.unchanged.len(), "unchanged"), (report.waiting.len(), "waiting"), (report.unknown.len(), "unknown")]
+    {
         if number > 0 {
             line.push_str(&format!(" {number} {word}."));
         }

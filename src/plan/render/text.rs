@@ -40,7 +40,11 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     if options.all {
         lines.extend(note_lines("=", unchanged));
     } else if !unchanged.is_empty() {
-        lines.push(format!("      {} unchanged (--all lists {})", unchanged.len(), if unchanged.len() == 1 { "it" } else { "them" }));
+        lines.push(format!(
+            "      {} unchanged (--all lists {})",
+            unchanged.len(),
+            if unchanged.len() == 1 { "it" } else { "them" }
+        ));
     }
     block(&mut out, lines);
     let report = &plan.report;
@@ -56,7 +60,8 @@ fn head(plan: &Plan, zone: &TimeZone) -> String {
     let now = plan.now.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z");
     let (id, file) = (plan.id.short(), plan.spec_digest.short());
     let stack = printable(plan.stack.as_str());
-    printable(&format!("devstack plan {id}   stack {stack}   file {file}   observed {now} ({})", plan.observed_in)).into_owned()
+    printable(&format!("devstack plan {id}   stack {stack}   file {file}   observed {now} ({})", plan.observed_in))
+        .into_owned()
 }
 
 /// A block is set off by an empty line before it.
@@ -79,7 +84,9 @@ fn danger(step: &Step) -> Option<&'static str> {
 }
 
 fn danger_lines(steps: &[&Step], behind: &BTreeMap<StepId, StepId>) -> Vec<String> {
-    let rank = |step: &&Step| ["HELD", "DELETES", "OVERWRITES", "RESTARTS"].iter().position(|word| danger(step) == Some(*word));
+    let rank = |step: &&Step| {
+        ["HELD", "DELETES", "OVERWRITES", "RESTARTS"].iter().position(|word| danger(step) == Some(*word))
+    };
     let mut steps: Vec<&Step> = steps.to_vec();
     steps.sort_by_key(|step| (rank(step), step.id));
     let rows = steps.iter().map(|step| {
@@ -94,7 +101,10 @@ fn danger_lines(steps: &[&Step], behind: &BTreeMap<StepId, StepId>) -> Vec<Strin
         }
         why.extend(waiting_on(step, behind));
         let columns = [danger(step).unwrap_or_default().to_owned(), step.id.to_string(), step.action.resource()];
-        Row { cells: columns.into_iter().chain([what(&step.action), bytes(step), time(step)]).collect(), cause: why.join("; ") }
+        Row {
+            cells: columns.into_iter().chain([what(&step.action), bytes(step), time(step)]).collect(),
+            cause: why.join("; "),
+        }
     });
     aligned(rows.collect())
 }
@@ -253,7 +263,9 @@ fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
     };
     let mut parts = vec![match forecast.predicted {
         Some(predicted) => format!("predicted {predicted}{of}{}", if forecast.is_missed() { "  MISSED" } else { "" }),
-        None => format!("not predictable yet{}", forecast.rto.map_or_else(String::new, |rto| format!(" (objective {rto})"))),
+        None => {
+            format!("not predictable yet{}", forecast.rto.map_or_else(String::new, |rto| format!(" (objective {rto})")))
+        }
     }];
     let times: BTreeMap<_, _> = forecast.services.iter().map(|service| (&service.service, service.predicted)).collect();
     let path: Vec<String> = forecast
