@@ -18,6 +18,13 @@ use crate::model::step::{Action, Estimate, Precondition, StepId, Take};
 use crate::model::units::{ByteSize, Span};
 
 impl<'a> Planner<'a> {
+    /// The runs that are to be taken.
+    pub(super) fn take_runs(&mut self, intents: &Intents) {
+        for (policy, intent) in intents {
+            self.take_run(policy, intent);
+        }
+    }
+
     /// The runs that are to be taken; and for the policies that are not due, the proofs and copies they lack.
     pub(super) fn back_up(&mut self, intents: &Intents) {
         let spec = self.spec;

@@ -13,7 +13,7 @@ use crate::model::observation::UnsealedRun;
 use crate::model::step::{Action, Precondition, StepId};
 use crate::model::units::ByteSize;
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// Copies a run and proves the copy. `source` says when the run started, its slot, and the proof that it waits for.
     pub(super) fn copy(
         &mut self,
@@ -23,10 +23,10 @@ impl Planner<'_> {
         to: &RepositoryName,
         bytes: Option<ByteSize>,
         (started, slot, proven): (Timestamp, Option<Timestamp>, Option<StepId>),
-    ) {
-        let Some(place) = self.places.known.get(to) else { return };
+    ) -> Option<StepId> {
+        let place = self.places.known.get(to)?;
         if matches!(place.state, State::Absent { .. }) && place.created.is_none() {
-            return;
+            return None;
         }
         let (is, created, sealed) = (place.is(to), place.created, place.sealed);
         let source = self.places.known.get(from).and_then(|source| source.is(from));
@@ -53,6 +53,7 @@ impl Planner<'_> {
         if let Some(place) = self.places.known.get_mut(to) {
             place.add_run(policy, run.clone(), started, Standing::Verified, slot, proof);
         }
+        Some(copy)
     }
 
     /// The newest verified run of a policy that is not due goes to those of its repositories that lack it.
@@ -80,7 +81,10 @@ impl Planner<'_> {
             if self.places.known.get(name).is_none_or(|place| place.runs_of(policy).iter().any(is_there)) {
                 continue;
             }
-            self.copy(policy, &newest.run, &from, name, bytes, (newest.started, newest.slot, newest.pending));
+            let source = (newest.started, newest.slot, newest.pending);
+            if let Some(copy) = self.copy(policy, &newest.run, &from, name, bytes, source) {
+                self.accept_shrinks_of_copy(policy, &newest, (&from, name), copy);
+            }
         }
     }
 

@@ -64,7 +64,8 @@ fn due_parts(facts: &RepositoryFacts, every: Span, now: Timestamp) -> Vec<u8> {
         .filter(|part| {
             let offset = i64::try_from(i128::from(every) * i128::from(*part) / i128::from(DATA_PARTS)).unwrap_or(0);
             let slot = now - (now - offset).rem_euclid(every);
-            slot > read[usize::from(*part)].unwrap_or(oldest).as_millisecond()
+            // A reading from before the oldest snapshot read packs that are gone by now.
+            slot > read[usize::from(*part)].map_or(oldest, |read| read.max(oldest)).as_millisecond()
         })
         .collect()
 }

@@ -7,9 +7,10 @@ use super::draft::NewStep;
 use super::projection::{Projected, State};
 use super::request::{ForgetSelection, PlanError};
 use super::retention::{self, Candidate, Cause, Standing, Verdict};
-use crate::model::ids::{PolicyName, RepositoryName, RunId};
+use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::plan::Note;
 use crate::model::retention::{NEVER_FORGOTTEN, PRUNE_GRACE, Rule};
+use crate::model::run::{ServiceResult, Taken};
 use crate::model::step::{Action, Effect, Estimate, Precondition, StepId};
 use crate::model::units::ByteSize;
 
@@ -25,31 +26,62 @@ impl<'a> Planner<'a> {
             let Some(place) = self.places.known.get(&name) else { continue };
             let suspects: Vec<_> =
                 place.runs_of(&policy).iter().filter(|run| !run.suspect.is_empty()).cloned().collect();
-            let is = place.is(&name);
             for run in suspects {
                 for service in &run.suspect {
-                    let Some(shrink) = run.seen.and_then(|seen| {
-                        seen.manifest.taken().find(|(taken, _)| *taken == service).and_then(|(_, taken)| taken.suspect)
-                    }) else {
-                        continue;
-                    };
-                    let action = Action::AcceptShrink {
-                        repository: name.clone(),
-                        run: run.run.clone(),
-                        service: service.clone(),
-                        shrink,
-                    };
-                    let reason = format!("shrank from {} to {} in run {}", shrink.from, shrink.to, run.run);
-                    let step = NewStep::new(action).because(reason.clone()).held(format!("accept:{service}"), reason);
-                    let id = self.draft.add(step.given(is.clone()));
-                    self.wrote(&name, [id]);
-                    let text = format!("nothing is forgotten while the shrink of {service} is not accepted");
-                    self.report.waiting.push(Note::new(format!("{name}/{policy}/retention"), text));
-                    if let Some(place) = self.places.known.get_mut(&name) {
-                        place.accepts.entry(policy.clone()).or_default().push(id);
-                    }
+                    self.accept_shrink(&name, &policy, &run, service, None, None);
                 }
             }
+        }
+    }
+
+    /// A copy of a run with a shrunken source is suspect where it lies, until that is accepted there too. What was accepted
+    /// in the repository that it came from needs no second word.
+    pub(super) fn accept_shrinks_of_copy(
+        &mut self,
+        policy: &PolicyName,
+        run: &Projected<'a>,
+        (from, to): (&RepositoryName, &RepositoryName),
+        copy: StepId,
+    ) {
+        let Some(seen) = run.seen else { return };
+        for (service, _) in seen.manifest.taken().filter(|(_, taken)| taken.suspect.is_some()) {
+            let accepted = (!run.suspect.contains(service)).then_some(from);
+            self.accept_shrink(to, policy, run, service, Some(copy), accepted);
+        }
+    }
+
+    fn accept_shrink(
+        &mut self,
+        name: &RepositoryName,
+        policy: &PolicyName,
+        run: &Projected<'a>,
+        service: &ServiceName,
+        copy: Option<StepId>,
+        accepted: Option<&RepositoryName>,
+    ) {
+        let Some(seen) = run.seen else { return };
+        let Some(ServiceResult::Taken(Taken { suspect: Some(shrink), .. })) = seen.manifest.services.get(service)
+        else {
+            return;
+        };
+        let (repository, run, shrink) = (name.clone(), run.run.clone(), *shrink);
+        let reason = format!("shrank from {} to {} in run {run}", shrink.from, shrink.to);
+        let step = NewStep::new(Action::AcceptShrink { repository, run, service: service.clone(), shrink })
+            .because(reason.clone())
+            .after(copy)
+            .given(self.places.known.get(name).and_then(|place| place.is(name)));
+        let step = match accepted {
+            Some(from) => step.because(format!("accepted in {from}")),
+            None => {
+                let text = format!("nothing is forgotten while the shrink of {service} is not accepted");
+                self.report.waiting.push(Note::new(format!("{name}/{policy}/retention"), text));
+                step.held(format!("accept:{service}"), reason)
+            }
+        };
+        let id = self.draft.add(step);
+        self.wrote(name, [id]);
+        if let Some(place) = self.places.known.get_mut(name) {
+            place.accepts.entry(policy.clone()).or_default().push(id);
         }
     }
 

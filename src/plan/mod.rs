@@ -23,11 +23,16 @@ pub mod retention;
 pub mod saved;
 mod undeclared;
 
-//mod fixtures;
-//mod properties;
-//mod rules;
-//mod scenarios;
-//mod simulation;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod simulation;
 
 use jiff::Timestamp;
 
@@ -123,7 +128,7 @@ impl Planner<'_> {
                 let intents = self.asked_runs(policies, services, *full)?;
                 self.create_missing();
                 self.seal_interrupted(&intents);
-                self.back_up(&intents);
+                self.take_runs(&intents);
             }
             Request::Restore { service, selection, target, from } => {
                 self.restore(service, selection, target, from.as_ref())?;

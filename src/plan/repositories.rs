@@ -125,7 +125,9 @@ impl<'a> Planner<'a> {
                 .push(Note::new(resource.clone(), format!("key {id} was not written by devstack; left alone")));
         }
         if added.is_empty() {
-            let text = format!("repository {} with {} keys", facts.id.short(), facts.keys.len());
+            let keys = facts.keys.len();
+            let text =
+                format!("repository {} with {keys} {}", facts.id.short(), if keys == 1 { "key" } else { "keys" });
             self.report.unchanged.push(Note::new(format!("repository/{name}"), text));
         }
         self.wrote(name, added);

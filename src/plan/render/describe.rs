@@ -49,7 +49,7 @@ pub(super) fn time(step: &Step) -> String {
 /// What would let a held step run.
 pub(super) fn approval(step: &Step) -> Option<String> {
     match &step.approval {
-        Approval::Needed { token, reason } => Some(format!("{reason}; --approve {token}, or a saved plan")),
+        Approval::Needed { token, reason } => Some(format!("{reason}; --approve {token}")),
         Approval::NotNeeded | Approval::ByRule => None,
     }
 }

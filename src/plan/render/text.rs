@@ -16,6 +16,8 @@ use crate::plan::graph::behind;
 const WIDTH: usize = 110;
 /// No column is padded beyond this: one long name must not push all causes off the screen.
 const WIDEST_COLUMN: usize = 36;
+/// How far a reason is set in that has lines of its own.
+const OWN_LINE: usize = 11;
 /// Services named on the line of exposure; the rest is counted.
 const NAMED: usize = 6;
 
@@ -38,7 +40,7 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     let mut lines = step_lines(&steps, &behind, options.all);
     let unchanged = &plan.report.unchanged;
     if options.all {
-        lines.extend(note_lines("=", unchanged));
+        lines.extend(note_lines(&[("=", unchanged)]));
     } else if !unchanged.is_empty() {
         lines.push(format!(
             "      {} unchanged (--all lists {})",
@@ -48,8 +50,8 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     }
     block(&mut out, lines);
     let report = &plan.report;
-    block(&mut out, [note_lines("unknown", &report.unknown), note_lines("waiting", &report.waiting)].concat());
-    block(&mut out, [note_lines("undeclared", &report.undeclared), note_lines("drift", &report.drift)].concat());
+    block(&mut out, note_lines(&[("unknown", &report.unknown), ("waiting", &report.waiting)]));
+    block(&mut out, note_lines(&[("undeclared", &report.undeclared), ("drift", &report.drift)]));
     block(&mut out, standing_lines(plan));
     out.push(String::new());
     out.push(summary(plan));
@@ -227,12 +229,16 @@ fn aligned_groups(rows: Vec<Row>) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// `start` and then `rest`, with the lines after the first indented to where `rest` began.
+/// `start` and then `rest`, broken at words: under where `rest` began if there is room for a column of text, or else on
+/// lines of its own.
 fn broken(start: &str, rest: &str) -> Vec<String> {
-    // Far to the right there is no room for a column of text: there the line just runs on.
-    let indent = (start.chars().count() + 1).min(WIDTH * 2 / 3);
-    let mut lines = Vec::new();
-    let mut line = format!("{start} ");
+    let begin = start.chars().count() + 1;
+    let fits = begin + rest.chars().count() <= WIDTH;
+    let (indent, mut lines, mut line) = if fits || begin <= WIDTH / 2 {
+        (begin, Vec::new(), format!("{start} "))
+    } else {
+        (OWN_LINE, vec![start.to_owned()], " ".repeat(OWN_LINE))
+    };
     let mut used = line.chars().count();
     let mut fresh = true;
     for word in rest.split(' ') {
@@ -252,9 +258,15 @@ fn broken(start: &str, rest: &str) -> Vec<String> {
     lines.into_iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
-fn note_lines(word: &str, notes: &[Note]) -> Vec<String> {
-    let row = |note: &Note| Row { cells: vec![format!("{word:<10}"), note.resource.clone()], cause: note.text.clone() };
-    aligned(notes.iter().map(row).collect())
+/// Notes under their words, in one table.
+fn note_lines(kinds: &[(&str, &[Note])]) -> Vec<String> {
+    let rows = kinds.iter().flat_map(|(word, notes)| {
+        notes.iter().map(move |note| Row {
+            cells: vec![format!("{word:<10}"), note.resource.clone()],
+            cause: note.text.clone(),
+        })
+    });
+    aligned(rows.collect())
 }
 
 fn line(word: &str, text: &str) -> Vec<String> {

@@ -1,0 +1,639 @@
+//! The planner's rules one by one.
+
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::fixtures::*;
+use super::request::{ForgetSelection, PlanError, Request, Selection};
+use super::retention::{Candidate, Reason, Standing, Verdict, decide};
+use super::saved::{ReadError, SavedContext, Stale, read, refuse};
+use crate::model::evidence::{DataRead, Verdict as Finding};
+use crate::model::history::Sample;
+use crate::model::ids::{Digest, RunId};
+use crate::model::observation::{Marked, Observed, RepositoryState, SourceState};
+use crate::model::plan::Basis;
+use crate::model::retention::{PRUNE_GRACE, Rule};
+use crate::model::run::RECORD_FORMAT;
+use crate::model::step::{Action, Approval, Effect, Precondition, RestoreTarget, Step, WaitOn};
+use crate::model::units::{ByteSize, Span};
+use crate::plan::render::json;
+
+fn token(step: &Step) -> Option<&str> {
+    match &step.approval {
+        Approval::Needed { token, .. } => Some(token),
+        _ => None,
+    }
+}
+
+fn waits(step: &Step, on: &Step) -> Option<WaitOn> {
+    step.waits.iter().find(|wait| wait.step == on.id).map(|wait| wait.on)
+}
+
+fn hours_ago(hours: u64) -> jiff::Timestamp {
+    Span::from_hours(hours).before(at(NOW))
+}
+
+fn waiting(plan: &super::Plan) -> String {
+    plan.report.waiting.iter().map(|note| format!("{}: {}\n", note.resource, note.text)).collect()
+}
+
+#[test]
+fn an_absent_repository_is_created_with_its_first_operable_key_and_given_the_others() {
+    let mut spec = small();
+    spec["repositories"]["local"]["keys"] =
+        json!([{ "age": "age1xyz" }, { "gpg": "ops@example.com" }, { "passphrase": { "env": "P" } }]);
+    let plan = World::new(spec).plan();
+    assert!(matches!(only(&plan, "create").action, Action::CreateRepository { key: 2, .. }));
+    let added: Vec<_> = find(&plan, "add key").iter().map(|step| waits(step, only(&plan, "create"))).collect();
+    assert_eq!(added, [Some(WaitOn::Success); 2]);
+    assert!(find(&plan, "generate key").is_empty());
+}
+
+#[test]
+fn a_key_is_generated_only_where_its_file_is_missing_and_the_store_says_there_is_no_repository() {
+    let mut world = World::new(small());
+    world.set("local", RepositoryState::Absent { ungenerated_keys: vec![0], known_before: None });
+    let plan = world.plan();
+    assert_eq!(waits(only(&plan, "create"), only(&plan, "generate key")), Some(WaitOn::Success));
+    world.lose_sight_of("local");
+    assert!(world.plan().is_empty());
+    assert!(find(&World::settled(small()).plan(), "generate key").is_empty());
+}
+
+#[test]
+fn a_repository_that_was_there_before_is_created_only_with_approval_and_so_is_its_key() {
+    let mut world = World::new(small());
+    let known_before = Some(empty_facts(&repository("local")).id);
+    world.set("local", RepositoryState::Absent { ungenerated_keys: vec![0], known_before });
+    let plan = world.plan();
+    assert_eq!(token(only(&plan, "create")), Some("create:local"));
+    assert_eq!(token(only(&plan, "generate key")), Some("create:local"));
+    assert_eq!(waits(only(&plan, "take"), only(&plan, "create")), Some(WaitOn::Success));
+    assert!(waiting(&plan).contains("create:local"));
+}
+
+#[test]
+fn the_journal_alone_suffices_to_know_that_a_repository_was_there() {
+    let mut world = World::new(small());
+    world.history.known_repositories.insert(repository("local"), empty_facts(&repository("local")).id);
+    assert_eq!(token(only(&world.plan(), "create")), Some("create:local"));
+}
+
+#[test]
+fn a_backup_does_not_wait_for_a_doubtful_repository_while_there_is_another() {
+    let mut world = World::settled(two_places());
+    let known_before = Some(empty_facts(&repository("local")).id);
+    world.set("local", RepositoryState::Absent { ungenerated_keys: vec![], known_before });
+    let plan = world.plan();
+    assert!(matches!(&only(&plan, "take").action, Action::Take(take) if take.repository == repository("offsite")));
+    assert_eq!(waits(only(&plan, "copy"), only(&plan, "create")), Some(WaitOn::Success));
+}
+
+#[test]
+fn keys_follow_the_file_and_removing_one_needs_approval() {
+    let mut world = World::settled(small()).with_history(2, 12);
+    world.facts("local").keys.push(observed_key("gpg gone@example.com"));
+    world.facts("local").keys.push(crate::model::observation::ObservedKey { label: None, ..observed_key("foreign") });
+    world
+        .spec
+        .repositories
+        .get_mut(&repository("local"))
+        .unwrap()
+        .keys
+        .push(crate::spec::file::Key::Age("age1new".into()));
+    let plan = world.plan();
+    assert_eq!(only(&plan, "add key").causes, ["declared, not among 3 keys"]);
+    let removal = only(&plan, "remove key");
+    assert_eq!((token(removal), removal.effect), (Some("remove-key:local"), Effect::DeletesData));
+    assert!(matches!(&removal.action, Action::RemoveKey { label, .. } if label == "gpg gone@example.com"));
+    assert_eq!(waits(removal, only(&plan, "add key")), Some(WaitOn::Success));
+    assert!(plan.report.drift.iter().any(|note| note.text.contains("was not written by devstack")));
+}
+
+#[test]
+fn the_last_key_that_surely_opens_a_repository_stays() {
+    let mut world = World::settled(small()).with_history(2, 12);
+    world.spec.repositories.get_mut(&repository("local")).unwrap().keys =
+        vec![crate::spec::file::Key::Age("age1new".into())];
+    let plan = world.plan();
+    assert!(find(&plan, "remove key").is_empty());
+    assert!(waiting(&plan).contains("kept"));
+}
+
+#[test]
+fn a_key_without_its_sidecar_is_reported() {
+    let mut spec = small();
+    spec["repositories"]["local"]["keys"].as_array_mut().unwrap().push(json!({ "age": "age1xyz" }));
+    let mut world = World::settled(spec).with_history(2, 12);
+    world.facts("local").keys[1].sidecar = false;
+    let plan = world.plan();
+    assert!(plan.is_empty());
+    assert!(plan.report.drift[0].text.contains("age age1xyz: key"));
+}
+
+#[test]
+fn the_first_rule_needs_no_approval_in_an_empty_repository_and_does_where_runs_are() {
+    let mut world = World::settled(small());
+    world.facts("local").approved_rules.clear();
+    assert_eq!(only(&world.plan(), "approve rule").approval, Approval::NotNeeded);
+    let mut world = world.with_history(2, 12);
+    assert_eq!(token(only(&world.plan(), "approve rule")), Some("retention:daily"));
+    world.rule(json!({ "last": 9 }));
+    world.approve_declared_rules();
+    world.rule(json!({ "last": 10 }));
+    assert_eq!(only(&world.plan(), "approve rule").approval, Approval::NotNeeded);
+}
+
+#[test]
+fn a_tightened_rule_is_held_with_its_fields_and_all_forgetting_with_it() {
+    let mut world = World::settled(small()).with_history(10, 12);
+    world.rule(json!({ "last": 10, "daily": 14 }));
+    world.approve_declared_rules();
+    world.rule(json!({ "last": 8, "daily": 7 }));
+    let plan = world.plan();
+    let rule = only(&plan, "approve rule");
+    assert_eq!(token(rule), Some("retention:daily"));
+    assert_eq!(rule.causes, ["retention.last 10 → 8, retention.daily 14 → 7"]);
+    assert_eq!(waits(only(&plan, "forget"), rule), Some(WaitOn::Success));
+    assert!(waiting(&plan).contains("nothing is forgotten until the rule is approved"));
+}
+
+#[test]
+fn without_a_rule_nothing_is_forgotten() {
+    let mut world = World::settled(small()).with_history(20, 12);
+    world.spec.backup.get_mut(&policy("daily")).unwrap().retention = None;
+    assert!(world.plan().is_empty());
+}
+
+#[test]
+fn interrupted_runs_are_sealed_first_unless_a_live_lease_of_this_stack_stands() {
+    let mut world = World::settled(small());
+    world.facts("local").unsealed.push(unsealed("daily", hours_ago(5), &["shop"]));
+    let plan = world.plan();
+    assert_eq!(waits(only(&plan, "take"), only(&plan, "seal interrupted")), Some(WaitOn::End));
+    world.facts("local").leases.push(lease("shop", true));
+    let plan = world.plan();
+    assert!(find(&plan, "seal interrupted").is_empty());
+    assert!(waiting(&plan).contains("devstack unlock 77fe"));
+    world.facts("local").leases = vec![lease("shop", false), lease("other", true)];
+    assert_eq!(find(&world.plan(), "seal interrupted").len(), 1);
+}
+
+#[test]
+fn a_schedule_is_due_until_a_complete_run_carries_its_last_slot() {
+    let daily = |run| World::settled(small()).with_run("local", run).plan();
+    let served = run("daily", at(SLOT), &["shop"]);
+    assert!(find(&daily(served.clone()), "take").is_empty());
+    let take = |plan: &super::Plan| match &only(plan, "take").action {
+        Action::Take(take) => take.clone(),
+        _ => unreachable!(),
+    };
+    assert_eq!(take(&daily(incomplete(served.clone()))).slot, Some(at(SLOT)));
+    assert_eq!(only(&daily(incomplete(served.clone())), "take").causes, ["no complete run yet"]);
+    let late = World::settled(small()).with_run("local", run("daily", at("2026-11-23T01:15:00Z"), &["shop"])).plan();
+    assert_eq!(only(&late, "take").causes, ["last run 33 h 45 min old, slots Mon 14:15 and 02:15 missed"]);
+    let never = World::settled(small()).plan();
+    assert_eq!(
+        (take(&never).slot, only(&never, "take").causes.as_slice()),
+        (Some(at(SLOT)), &["never taken".to_owned()][..])
+    );
+    let ahead = run("daily", Span::from_hours(48).after(at(NOW)), &["shop"]);
+    assert_eq!(find(&daily(ahead), "take").len(), 1, "a run from a wrong clock does not stop today's");
+}
+
+#[test]
+fn without_a_schedule_a_run_is_due_only_if_there_never_was_a_complete_one() {
+    let mut spec = small();
+    spec["backup"]["daily"].as_object_mut().unwrap().remove("schedule");
+    let world = World::settled(spec);
+    assert!(matches!(&only(&world.plan(), "take").action, Action::Take(take) if take.slot.is_none()));
+    let old = by_hand(run("daily", hours_ago(9_000), &["shop"]));
+    assert!(world.with_run("local", old).plan().is_empty());
+}
+
+#[test]
+fn a_run_is_taken_sealed_proven_and_copied_with_the_right_waits() {
+    let mut spec = two_places();
+    spec["services"]["web"] = json!({ "source": { "files": { "paths": ["web"] } } });
+    let plan = World::settled(spec).plan();
+    let (seal, copy) = (only(&plan, "seal"), only(&plan, "copy"));
+    let proofs = find(&plan, "prove");
+    for take in find(&plan, "take") {
+        assert_eq!(waits(seal, take), Some(WaitOn::End), "a manifest is written of a failed run too");
+        assert_eq!(waits(proofs[0], take), Some(WaitOn::Success));
+        assert!(take.preconditions.iter().any(|it| matches!(it, Precondition::SlotOpen { .. })));
+    }
+    assert_eq!(waits(proofs[0], seal), Some(WaitOn::Success));
+    assert_eq!(waits(copy, proofs[0]), Some(WaitOn::Success));
+    assert_eq!(waits(proofs[1], copy), Some(WaitOn::Success));
+}
+
+#[test]
+fn a_take_goes_on_from_the_newest_sound_run_and_a_full_one_from_none() {
+    let old = run("daily", hours_ago(60), &["shop"]);
+    let world = World::settled(small())
+        .with_run("local", old.clone())
+        .with_run("local", damaged(run("daily", hours_ago(40), &["shop"])));
+    let plan = world.plan();
+    let Action::Take(take) = &only(&plan, "take").action else { unreachable!() };
+    assert_eq!(take.parent_bytes, Some(ByteSize::mib(100)));
+    assert_eq!(take.parent.as_ref(), old.manifest.taken().map(|(_, taken)| &taken.snapshot).next());
+    assert!(matches!(&only(&plan, "seal").action, Action::Seal { base, parent: Some(parent), .. }
+        if *base == old.manifest.run && *parent == old.manifest.run));
+    let full = world.ask(&Request::Backup { policies: vec![], services: vec![], full: true }).unwrap();
+    let Action::Take(take) = &only(&full, "take").action else { unreachable!() };
+    assert_eq!((&take.parent, take.parent_bytes), (&None, Some(ByteSize::mib(100))));
+    assert!(matches!(&only(&full, "seal").action, Action::Seal { base, parent: None, run, .. } if base == run));
+}
+
+#[test]
+fn emptiness_where_data_was_is_never_backed_up_unasked() {
+    let late = || World::settled(small()).with_run("local", run("daily", hours_ago(60), &["shop"]));
+    for state in [SourceState::Gone, SourceState::Empty] {
+        let mut world = late();
+        world.source("shop", state);
+        let plan = world.plan();
+        assert_eq!(token(only(&plan, "take")), Some("take:shop"));
+        let mut fresh = World::settled(small());
+        fresh.source("shop", state);
+        assert_eq!(
+            only(&fresh.plan(), "take").approval,
+            Approval::NotNeeded,
+            "it fails visibly, or there never was any"
+        );
+    }
+    let mut world = late();
+    let has_data = |plan: &super::Plan| {
+        only(plan, "take").preconditions.contains(&Precondition::SourceHasData { service: service("shop") })
+    };
+    assert!(has_data(&world.plan()));
+    world.observation.services.insert(service("shop"), Observed::Unknown { reason: "no answer".into() });
+    assert!(has_data(&world.plan()), "unknown, but it had data");
+}
+
+#[test]
+fn a_repository_that_was_away_gets_the_newest_verified_run_only() {
+    let mut world = World::settled(two_places()).with_history(4, 12);
+    let plan = world.plan();
+    let newest = RunId::at(at(SLOT), &policy("daily"));
+    assert!(matches!(&only(&plan, "copy").action, Action::Copy { run, .. } if *run == newest));
+    assert_eq!(find(&plan, "prove").len(), 1);
+    // The copy was interrupted: it is made again, not sealed as a run that failed.
+    world.facts("offsite").unsealed.push(unsealed("daily", at(SLOT), &["shop"]));
+    let plan = world.plan();
+    assert_eq!((find(&plan, "copy").len(), find(&plan, "seal interrupted").len()), (1, 0));
+}
+
+#[test]
+fn the_newest_complete_run_without_a_verdict_is_proven_and_a_failed_one_is_not_proven_again() {
+    let of = |run| World::settled(small()).with_run("local", run).plan();
+    assert_eq!(find(&of(unproven(run("daily", at(SLOT), &["shop"]))), "prove").len(), 1);
+    assert!(find(&of(damaged(run("daily", at(SLOT), &["shop"]))), "prove").is_empty());
+}
+
+#[test]
+fn each_part_of_the_data_is_read_once_within_data_every() {
+    let mut spec = small();
+    spec["backup"]["daily"]["verify"] = json!({ "data_every": "256h" });
+    let mut world = World::settled(spec).with_history(2, 12);
+    let parts = |world: &World| match find(&world.plan(), "read data").as_slice() {
+        [] => vec![],
+        [step] => match &step.action {
+            Action::ReadData { parts, .. } => parts.clone(),
+            _ => unreachable!(),
+        },
+        _ => unreachable!(),
+    };
+    assert_eq!(parts(&world).len(), 22, "one part an hour since the oldest snapshot, 21 h 45 min ago");
+    world.facts("local").oldest = Some(hours_ago(9_000));
+    assert_eq!(parts(&world).len(), 256);
+    let read = |hours, parts: std::ops::RangeInclusive<u8>| DataRead {
+        format: RECORD_FORMAT,
+        at: hours_ago(hours),
+        took: Span::ZERO,
+        read: ByteSize(0),
+        parts: parts.collect(),
+        verdict: Finding::Failed(vec!["damage".into()]),
+        hurt: vec![],
+    };
+    world.facts("local").data_reads.push(read(3, 0..=255));
+    assert_eq!(parts(&world).len(), 3, "three slots have passed since, whatever the verdict was");
+    let mut seen: Vec<u8> = Vec::new();
+    for _ in 0..256 {
+        seen.extend(parts(&world));
+        let (parts, now) = (parts(&world), world.now);
+        world.facts("local").data_reads.push(DataRead { at: now, parts, ..read(0, 0..=0) });
+        world.now = Span::from_hours(1).after(world.now);
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 256, "all of it is read within the time");
+}
+
+#[test]
+fn a_shrunken_source_keeps_all_older_runs_until_it_is_accepted() {
+    let world = World::settled(small()).with_history(4, 12);
+    let mut world = world;
+    let newest = world.facts("local").runs.pop().unwrap();
+    let world = world.with_run("local", suspect(newest));
+    let plan = world.plan();
+    let accept = only(&plan, "accept shrink");
+    assert_eq!(token(accept), Some("accept:shop"));
+    assert_eq!(waits(only(&plan, "forget"), accept), Some(WaitOn::Success));
+    assert!(waiting(&plan).contains("shrink of shop is not accepted"));
+    let guarded = |it: &Precondition| matches!(it, Precondition::ShrinksAccepted { .. });
+    assert!(only(&plan, "forget").preconditions.iter().any(guarded), "the run taken in this very plan may be one");
+}
+
+#[test]
+fn forgetting_counts_on_the_run_of_this_plan_waits_for_its_proof_and_names_the_keepers() {
+    let mut world = World::settled(small()).with_history(3, 12);
+    world.now = at("2026-11-24T14:00:00Z");
+    let plan = world.plan();
+    let forget = only(&plan, "forget");
+    assert_eq!(waits(forget, only(&plan, "prove")), Some(WaitOn::Success));
+    assert_eq!(forget.approval, Approval::ByRule);
+    let Action::Forget { runs, keep, .. } = &forget.action else { unreachable!() };
+    assert_eq!((runs.len(), keep.len()), (1, 3));
+    let verified = Precondition::Verified { repository: repository("local"), runs: keep.clone() };
+    assert!(forget.preconditions.contains(&verified) && keep.contains(&RunId::at(world.now, &policy("daily"))));
+    assert_eq!(waits(only(&plan, "prune"), forget), Some(WaitOn::Success));
+}
+
+#[test]
+fn more_than_thirty_percent_of_the_runs_at_once_is_held() {
+    let forget = |count, last| {
+        let mut world = World::settled(small()).with_history(count, 12);
+        world.rule(json!({ "last": last }));
+        world.approve_declared_rules();
+        let plan = world.plan();
+        only(&plan, "forget").approval.clone()
+    };
+    assert_eq!(forget(10, 7), Approval::ByRule);
+    assert!(matches!(forget(10, 6), Approval::Needed { token, .. } if token == "forget:local"));
+    assert_eq!(forget(3, 2), Approval::ByRule, "one of three is the ordinary course of things");
+}
+
+#[test]
+fn incomplete_runs_use_no_slot_and_go_after_the_grace() {
+    let with = |hours| {
+        let world = World::settled(small()).with_history(3, 12);
+        forgotten(&world.with_run("local", incomplete(run("daily", hours_ago(hours), &["shop"]))).plan()).len()
+    };
+    assert_eq!((with(47), with(100)), (0, 1));
+    let lonely = World::settled(small()).with_run("local", incomplete(run("daily", hours_ago(100), &["shop"])));
+    assert!(forgotten(&lonely.plan()).is_empty(), "no two verified runs are newer");
+}
+
+#[test]
+fn packs_marked_longer_ago_than_the_grace_are_pruned() {
+    let mut world = World::settled(small()).with_history(2, 12);
+    let since = Span::from_secs(1).after(PRUNE_GRACE.before(at(NOW)));
+    world.facts("local").marked = Some(Marked { since, bytes: ByteSize::mib(9) });
+    assert!(world.plan().is_empty());
+    world.facts("local").marked = Some(Marked { since: PRUNE_GRACE.before(at(NOW)), bytes: ByteSize::mib(9) });
+    let plan = world.plan();
+    assert_eq!((only(&plan, "prune").effect, &only(&plan, "prune").approval), (Effect::DeletesData, &Approval::ByRule));
+    assert!(only(&plan, "prune").preconditions.contains(&Precondition::Exclusive { repository: repository("local") }));
+    world.facts("local").restic_locks = 1;
+    assert!(world.plan().is_empty() && waiting(&world.plan()).contains("a restic lock"));
+}
+
+#[test]
+fn what_was_taken_out_of_the_file_is_kept_and_listed_with_the_command() {
+    let mut world = World::settled(small()).with_history(2, 12);
+    for hours in 0..9 {
+        world = world.with_run("local", run("gone", hours_ago(500 + hours), &["shop"]));
+        world = world.with_run("local", run("daily", hours_ago(700 + hours), &["shop", "wiki"]));
+    }
+    world.history.known_repositories.insert(repository("attic"), empty_facts(&repository("attic")).id);
+    let plan = world.plan();
+    assert!(plan.is_empty(), "{:?}", short(&plan));
+    let listed: String =
+        plan.report.undeclared.iter().map(|note| format!("{} {}\n", note.resource, note.text)).collect();
+    for part in ["devstack forget --policy gone", "devstack forget --service wiki", "repository/attic"] {
+        assert!(listed.contains(part), "{listed}");
+    }
+}
+
+#[test]
+fn nothing_is_planned_for_a_repository_that_cannot_be_seen() {
+    let mut world = World::settled(small());
+    world.lose_sight_of("local");
+    let plan = world.plan();
+    assert!(plan.is_empty());
+    assert_eq!(plan.report.unknown[0].text, "the disk does not answer");
+    assert!(waiting(&plan).contains("due, but none of its repositories is known"));
+    let mut world = World::settled(two_places());
+    world.lose_sight_of("local");
+    assert!(
+        matches!(&only(&world.plan(), "take").action, Action::Take(take) if take.repository == repository("offsite"))
+    );
+}
+
+#[test]
+fn the_longest_chain_decides_and_one_service_never_measured_leaves_no_prediction() {
+    let mut spec = with_services(&["web", "mail"]);
+    spec["services"]["web"]["after"] = json!(["shop"]);
+    spec["recovery"] = json!({ "rto": "1h", "rpo": "24h" });
+    let mut world = World::settled(spec).with_run("local", run("daily", at(SLOT), &["shop", "web", "mail"]));
+    for (name, secs) in [("shop", 60), ("mail", 80)] {
+        let sample = Sample { bytes: ByteSize::mib(100), took: Span::from_secs(secs) };
+        world.history.samples.insert(format!("restore/{name}"), vec![sample]);
+    }
+    let plan = world.plan();
+    let recovery = &plan.report.recovery;
+    assert_eq!(recovery.predicted, Some(Span::from_secs(80)));
+    world.history.samples.get_mut("restore/shop").unwrap()[0].took = Span::from_secs(100);
+    let plan = world.plan();
+    let recovery = &plan.report.recovery;
+    assert_eq!(recovery.critical_path, [service("shop"), service("web")]);
+    assert_eq!(recovery.predicted, Some(Span::from_secs(104)), "web from its proof");
+    assert_eq!(recovery.services.iter().find(|it| it.service == service("web")).unwrap().basis, Basis::ReadBack);
+    for run in &mut world.facts("local").runs {
+        run.proofs[0].services.clear();
+    }
+    assert_eq!(world.plan().report.recovery.predicted, None);
+    world.spec.services.get_mut(&service("shop")).unwrap().after = vec![service("web")];
+    assert!(matches!(world.ask(&Request::Converge), Err(PlanError::Cycle { .. })));
+}
+
+#[test]
+fn exposure_counts_from_the_last_good_run_and_not_from_one_dated_ahead() {
+    let mut spec = small();
+    spec["recovery"] = json!({ "rpo": "10h" });
+    let world = World::settled(spec)
+        .with_run("local", run("daily", hours_ago(12), &["shop"]))
+        .with_run("local", damaged(run("daily", hours_ago(2), &["shop"])))
+        .with_run("local", run("daily", Span::from_hours(9).after(at(NOW)), &["shop"]));
+    let plan = world.plan();
+    let shop = &plan.report.exposure[0];
+    assert_eq!(shop.age(world.now), Some(Span::from_hours(12)));
+    assert!(shop.is_missed(world.now));
+    assert_eq!(shop.next, Some(at("2026-11-24T13:15:00Z")));
+}
+
+#[test]
+fn a_backup_by_hand_serves_the_open_slot_and_only_that() {
+    let ask = |world: &World| {
+        world.ask(&Request::Backup { policies: vec![policy("daily")], services: vec![], full: false }).unwrap()
+    };
+    let slot = |plan: &super::Plan| match &only(plan, "take").action {
+        Action::Take(take) => take.slot,
+        _ => unreachable!(),
+    };
+    assert_eq!(slot(&ask(&World::settled(small()))), Some(at(SLOT)));
+    assert_eq!(slot(&ask(&World::settled(small()).with_history(2, 12))), None);
+    let none =
+        World::settled(small()).ask(&Request::Backup { policies: vec![policy("x")], services: vec![], full: false });
+    assert!(matches!(none, Err(PlanError::NoSuchPolicy { .. })));
+}
+
+#[test]
+fn a_restore_chooses_only_what_is_verified_and_beyond_doubt() {
+    let good = run("daily", hours_ago(30), &["shop"]);
+    let bad = incomplete(run("daily", hours_ago(1), &["shop"]));
+    let mut world = World::settled(small())
+        .with_run("local", good.clone())
+        .with_run("local", suspect(run("daily", hours_ago(20), &["shop"])))
+        .with_run("local", unproven(run("daily", hours_ago(10), &["shop"])))
+        .with_run("local", bad.clone());
+    let ask = |world: &World, selection: Selection, target: RestoreTarget| {
+        world.ask(&Request::Restore { service: service("shop"), selection, target, from: None })
+    };
+    let beside = || RestoreTarget::Beside { folder: "out".into() };
+    let plan = ask(&world, Selection::Newest, beside()).unwrap();
+    assert!(matches!(&only(&plan, "restore").action, Action::Restore(restore) if restore.run == good.manifest.run));
+    assert_eq!(only(&plan, "restore").approval, Approval::NotNeeded);
+    let earlier = ask(&world, Selection::At(hours_ago(31)), beside());
+    assert!(matches!(earlier, Err(PlanError::NothingToRestore { .. })));
+    let named = ask(&world, Selection::Run(bad.manifest.run), beside());
+    assert!(matches!(named, Err(PlanError::Incomplete { .. })));
+    assert!(matches!(ask(&world, Selection::Run(RunId::new("no")), beside()), Err(PlanError::NoSuchRun { .. })));
+    let over = ask(&world, Selection::Newest, RestoreTarget::InPlace).unwrap();
+    let step = only(&over, "restore");
+    assert_eq!((step.effect, token(step)), (Effect::OverwritesData, Some("restore:shop")));
+    world.observation.services.insert(service("shop"), Observed::Unknown { reason: "no answer".into() });
+    assert!(matches!(ask(&world, Selection::Newest, RestoreTarget::InPlace), Err(PlanError::UnknownTarget { .. })));
+}
+
+#[test]
+fn forget_needs_approval_and_leaves_the_two_newest_of_a_declared_policy() {
+    let world = World::settled(small()).with_history(3, 12).with_run("local", run("gone", hours_ago(90), &["shop"]));
+    let ask = |selection| world.ask(&Request::Forget(selection));
+    let newest = RunId::at(at(SLOT), &policy("daily"));
+    let refused = ask(ForgetSelection { runs: vec![newest], ..Default::default() });
+    assert!(matches!(refused, Err(PlanError::NeverForgotten { .. })));
+    let plan = ask(ForgetSelection { policy: Some(policy("daily")), ..Default::default() }).unwrap();
+    assert_eq!((forgotten(&plan).len(), token(only(&plan, "forget"))), (1, Some("forget:local")));
+    let plan = ask(ForgetSelection { policy: Some(policy("gone")), ..Default::default() }).unwrap();
+    assert_eq!(forgotten(&plan).len(), 1);
+    assert!(matches!(ask(ForgetSelection::default()), Err(PlanError::NothingSelected)));
+}
+
+fn candidate(id: &str, started: &str, standing: Standing) -> Candidate {
+    Candidate { run: RunId::new(id), started: at(started), standing, suspect: false, undeclared: false }
+}
+
+#[test]
+fn days_are_those_of_the_schedule_s_zone() {
+    let runs = [
+        candidate("a", "2026-11-20T22:30:00Z", Standing::Verified),
+        candidate("b", "2026-11-20T23:30:00Z", Standing::Verified),
+        candidate("c", "2026-11-21T10:00:00Z", Standing::Verified),
+        candidate("d", "2026-11-21T11:00:00Z", Standing::Verified),
+    ];
+    let rule = Rule { daily: Some(5), ..Rule::default() };
+    let kept = |zone: TimeZone| -> Vec<bool> {
+        decide(&runs, &rule, at(NOW), &zone).iter().map(|(_, verdict)| verdict.is_keep()).collect()
+    };
+    assert_eq!(kept(TimeZone::UTC), [false, true, true, true]);
+    let berlin = crate::spec::schedule::time_zone("Europe/Berlin").unwrap();
+    assert_eq!(
+        kept(berlin),
+        [true, false, true, true],
+        "23:30 UTC is the next day there; c stays as one of the two newest"
+    );
+}
+
+#[test]
+fn what_is_not_verified_takes_no_place_and_goes_only_when_it_would_go_anyway() {
+    let runs = [
+        candidate("old", "2026-11-01T00:00:00Z", Standing::Damaged),
+        candidate("kept", "2026-11-18T00:00:00Z", Standing::Verified),
+        candidate("would", "2026-11-19T00:00:00Z", Standing::Unproven),
+        candidate("two", "2026-11-20T00:00:00Z", Standing::Verified),
+        candidate("one", "2026-11-21T00:00:00Z", Standing::Verified),
+    ];
+    let rule = Rule { last: Some(3), ..Rule::default() };
+    let verdicts = decide(&runs, &rule, at(NOW), &TimeZone::UTC);
+    let verdict = |id: &str| verdicts.iter().find(|(run, _)| run.as_str() == id).unwrap().1.clone();
+    assert_eq!(verdict("kept"), Verdict::Keep(vec![Reason::Last]));
+    assert_eq!(verdict("would"), Verdict::Keep(vec![Reason::WouldBeKept]));
+    assert!(!verdict("old").is_keep());
+}
+
+fn context(world: &World, plan: &super::Plan) -> (Digest, Vec<crate::model::plan::Lineage>) {
+    (world.spec.digest(), plan.lineage.clone())
+}
+
+#[test]
+fn a_saved_plan_is_applied_once_to_what_it_was_made_for_and_in_time() {
+    let world = World::settled(small());
+    let plan = world.plan();
+    let (digest, lineage) = context(&world, &plan);
+    let fits = SavedContext {
+        spec_digest: &digest,
+        stack: &world.spec.stack,
+        lineage: &lineage,
+        used_plans: &[],
+        now: Span::from_hours(23).after(world.now),
+        max_age: Span::from_hours(24),
+        devstack_version: env!("CARGO_PKG_VERSION"),
+    };
+    assert_eq!(refuse(&plan, &fits), Ok(()));
+    let ids = [plan.id.clone()];
+    let other_digest = Digest::of("other");
+    let other_stack = crate::model::ids::StackName::new("other");
+    let mut moved = lineage.clone();
+    moved[0].generation += 1;
+    let mut replaced = lineage.clone();
+    replaced[0].id = None;
+    let refusals = [
+        SavedContext { used_plans: &ids, ..fits.clone() },
+        SavedContext { stack: &other_stack, ..fits.clone() },
+        SavedContext { spec_digest: &other_digest, ..fits.clone() },
+        SavedContext { devstack_version: "9.9.9", ..fits.clone() },
+        SavedContext { now: Span::from_hours(25).after(world.now), ..fits.clone() },
+        SavedContext { now: Span::from_hours(1).before(world.now), ..fits.clone() },
+        SavedContext { lineage: &[], ..fits.clone() },
+        SavedContext { lineage: &replaced, ..fits.clone() },
+        SavedContext { lineage: &moved, ..fits.clone() },
+    ]
+    .map(|context| refuse(&plan, &context).unwrap_err());
+    for (nth, stale) in refusals.iter().enumerate() {
+        let text = stale.to_string();
+        let (_, command) = text.rsplit_once(": ").unwrap();
+        assert!(command.starts_with("devstack "), "{text}");
+        assert!(refusals[..nth].iter().all(|it| std::mem::discriminant::<Stale>(it) != std::mem::discriminant(stale)));
+    }
+}
+
+#[test]
+fn a_saved_plan_is_read_back_as_it_was_and_not_when_it_was_changed() {
+    let plan = World::settled(two_places()).plan();
+    let text = json(&plan).unwrap();
+    assert_eq!(read(text.as_bytes()).unwrap(), plan);
+    assert!(matches!(read(text.replace("\"shop\"", "\"shep\"").as_bytes()), Err(ReadError::Changed { .. })));
+    assert!(matches!(
+        read(text.replace("\"format\": 1", "\"format\": 2").as_bytes()),
+        Err(ReadError::Format { found: 2 })
+    ));
+    assert!(matches!(read(b"{}"), Err(ReadError::NotAPlan { .. })));
+    assert!(matches!(read(&vec![b' '; 17 << 20]), Err(ReadError::TooLarge { .. })));
+    let mut circle = plan.clone();
+    let last = circle.steps.last().unwrap().id;
+    circle.steps[0].waits = vec![crate::model::step::Wait { step: last, on: WaitOn::End }];
+    circle.id = super::id_of(&circle).unwrap();
+    assert!(matches!(read(json(&circle).unwrap().as_bytes()), Err(ReadError::Graph { .. })));
+}
