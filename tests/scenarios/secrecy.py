@@ -135,7 +135,7 @@ def no_secret_shows_in_arguments_output_journal_plan_or_repository(world: World)
     must(any(b"gpg" in line.split(b"\0")[0] for line in seen.argument_lists), "the watcher saw no gpg at all")
     must_be_private(stack.passphrase.parent)
     must_be_private(stack.folder / ".devstack")
-    must_be_private(stack.repository / "devstack")
+    must_be_private(stack.repository / "devstack/keys")
     world.note(f"{seen.passes} passes, {seen.reads} argument lists read, {len(where)} places, {len(secrets)} secrets")
 
 
