@@ -175,7 +175,7 @@ fn files_that_vanish_are_told_and_those_that_cannot_be_read_fail() {
     let shrunk = local("/shrunk", &path);
     fs::write(&path, "123").unwrap();
     let error = archive(&bench.store, vec![shrunk]).err().unwrap();
-    assert!(error.to_string().contains("/shrunk is shorter"), "{error}");
+    assert!(error.to_string().contains("/shrunk gave 3 bytes and had 5"), "{error}");
     assert_eq!(error.kind(), FailureKind::Transient);
 
     fs::write(&path, "12345").unwrap();
@@ -190,6 +190,16 @@ fn files_that_vanish_are_told_and_those_that_cannot_be_read_fail() {
     let error = archive(&bench.store, vec![swapped]).err().unwrap();
     assert!(error.to_string().contains("/swapped cannot be opened"), "{error}");
     assert_eq!(snapshot_count(&bench.site), 2);
+}
+
+#[test]
+fn a_stream_of_another_length_than_announced_is_refused_and_an_unknown_one_is_not() {
+    let bench = bench();
+    let entry = bytes("/db", "12345");
+    let error =
+        archive(&bench.store, vec![Entry { meta: EntryMeta { size: 6, ..entry.meta }, ..entry }]).err().unwrap();
+    assert!(error.to_string().contains("/db gave 5 bytes and had 6"), "{error}");
+    assert_eq!(archive(&bench.store, vec![stream("/db", io::Cursor::new("12345"))]).unwrap().bytes, ByteSize(5));
 }
 
 #[test]

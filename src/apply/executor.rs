@@ -113,8 +113,9 @@ pub async fn execute(
     let clock = Instant::now();
     let started = Timestamp::now();
     let apply = ApplyId::random();
-    let schedule = match Schedule::new(&plan.steps) {
-        Ok(schedule) => schedule,
+    let held = plan.steps.iter().filter_map(|step| Some((step.id, approvals.missing(step)?.to_owned()))).collect();
+    let (schedule, not_approved) = match Schedule::new(&plan.steps, held) {
+        Ok(both) => both,
         Err(malformed) => return refused(plan, started, &malformed),
     };
     let opened = write(
@@ -131,7 +132,7 @@ pub async fn execute(
     let unjournalled = opened.await.err();
 
     let mut apply = Apply { plan, runner, journal, options, cancel, events, id: apply, schedule, unjournalled };
-    apply.hold(approvals);
+    apply.tell_not_started(&not_approved);
     apply.run_what_is_ready().await;
 
     let Apply { schedule, cancel, id, mut unjournalled, .. } = apply;
@@ -173,17 +174,6 @@ struct Apply<'a, E> {
 }
 
 impl<E: Fn(Event) + Send + Sync> Apply<'_, E> {
-    fn hold(&mut self, approvals: &Approvals) {
-        for step in &self.plan.steps {
-            if let Some(token) = approvals.missing(step) {
-                let held = StepOutcome::Held { token: token.to_owned() };
-                self.tell_ended(step.id, &held, Timestamp::now(), Span::ZERO);
-                let skipped = self.schedule.end(step.id, held);
-                self.tell_not_started(&skipped);
-            }
-        }
-    }
-
     async fn run_what_is_ready(&mut self) {
         let (tell, mut told) = mpsc::unbounded_channel();
         let mut running = JoinSet::new();
@@ -244,8 +234,8 @@ impl<E: Fn(Event) + Send + Sync> Apply<'_, E> {
             self.unjournalled = ended.unjournalled;
         }
         self.tell_ended(id, &ended.outcome, ended.at, ended.took);
-        let skipped = self.schedule.finish(id, ended.outcome);
-        self.tell_not_started(&skipped);
+        let with_it = self.schedule.finish(id, ended.outcome);
+        self.tell_not_started(&with_it);
     }
 
     fn notice_interruption(&mut self) {

@@ -36,11 +36,18 @@ pub(super) struct Schedule<'a> {
     running: BTreeSet<StepId>,
     outcomes: BTreeMap<StepId, StepOutcome>,
     in_use: BTreeMap<RepositoryName, Use>,
+    /// The steps that nobody approved, with the token of each. They end like others once what they wait for has ended:
+    /// what comes after them must not come before that.
+    held: BTreeMap<StepId, String>,
 }
 
 impl<'a> Schedule<'a> {
-    /// All steps waiting or ready. Held steps are the caller's to end, with [`Schedule::end`], before the first `next`.
-    pub fn new(steps: &'a [Step]) -> Result<Self, Malformed> {
+    /// All steps waiting or ready, but for those `held` (with the token of each) that wait for nothing: they have ended,
+    /// and they and what that skips are returned.
+    pub fn new(
+        steps: &'a [Step],
+        held: BTreeMap<StepId, String>,
+    ) -> Result<(Self, Vec<(StepId, StepOutcome)>), Malformed> {
         let mut by_id = BTreeMap::new();
         for step in steps {
             if by_id.insert(step.id, step).is_some() {
@@ -61,17 +68,18 @@ impl<'a> Schedule<'a> {
             }
         }
         check_for_loops(&waiting, &dependents)?;
-        let ready = waiting.iter().filter(|(_, open)| **open == 0).map(|(id, _)| *id).collect();
+        let (ready, held_now): (BTreeSet<StepId>, BTreeSet<StepId>) =
+            waiting.iter().filter(|(_, open)| **open == 0).map(|(id, _)| *id).partition(|id| !held.contains_key(id));
         waiting.retain(|_, open| *open > 0);
-        Ok(Self {
-            steps: by_id,
-            waiting,
-            dependents,
-            ready,
-            running: BTreeSet::new(),
-            outcomes: BTreeMap::new(),
-            in_use: BTreeMap::new(),
-        })
+        let (running, outcomes, in_use) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        let mut schedule = Self { steps: by_id, waiting, dependents, ready, running, outcomes, in_use, held };
+        let mut ended = Vec::new();
+        for id in held_now {
+            let outcome = schedule.without_running(id, StepOutcome::Interrupted);
+            ended.push((id, outcome.clone()));
+            ended.extend(schedule.end(id, outcome));
+        }
+        Ok((schedule, ended))
     }
 
     /// The lowest step that may run now, which counts as running from here on.
@@ -92,7 +100,8 @@ impl<'a> Schedule<'a> {
         Some(step)
     }
 
-    /// A step that was running has ended. Returns the steps that are skipped because of it.
+    /// A step that was running has ended. Returns the steps that end with it without running: held, or skipped because
+    /// of it, each after the one that it waits for.
     pub fn finish(&mut self, id: StepId, outcome: StepOutcome) -> Vec<(StepId, StepOutcome)> {
         self.running.remove(&id);
         for repository in repositories_of(&self.steps[&id].action) {
@@ -106,35 +115,39 @@ impl<'a> Schedule<'a> {
         self.end(id, outcome)
     }
 
-    /// A step has ended, whether or not it ever ran. Returns the steps that are skipped because of it, each after the
-    /// one that it waits for. A step is skipped only once all its waits have ended, so that order holds through it.
-    pub fn end(&mut self, id: StepId, outcome: StepOutcome) -> Vec<(StepId, StepOutcome)> {
-        let mut skipped = Vec::new();
+    /// A step is held or skipped only once all its waits have ended, so that order holds through it.
+    fn end(&mut self, id: StepId, outcome: StepOutcome) -> Vec<(StepId, StepOutcome)> {
+        let mut with_it = Vec::new();
         let mut ended = vec![(id, outcome)];
         while let Some((id, outcome)) = ended.pop() {
-            self.ready.remove(&id);
-            self.waiting.remove(&id);
             self.outcomes.insert(id, outcome);
-            for dependent in self.dependents.get(&id).into_iter().flatten() {
-                let Some(open) = self.waiting.get_mut(dependent) else { continue };
+            for dependent in self.dependents.get(&id).into_iter().flatten().copied() {
+                let Some(open) = self.waiting.get_mut(&dependent) else { continue };
                 *open -= 1;
                 if *open > 0 {
                     continue;
                 }
-                self.waiting.remove(dependent);
-                match self.root_of_failure(*dependent) {
-                    None => {
-                        self.ready.insert(*dependent);
-                    }
-                    Some(because) => {
-                        let outcome = StepOutcome::Skipped { because };
-                        skipped.push((*dependent, outcome.clone()));
-                        ended.push((*dependent, outcome));
-                    }
+                self.waiting.remove(&dependent);
+                let let_down = self.root_of_failure(dependent);
+                if let_down.is_none() && !self.held.contains_key(&dependent) {
+                    self.ready.insert(dependent);
+                    continue;
                 }
+                let skipped = let_down.map(|because| StepOutcome::Skipped { because });
+                let outcome = self.without_running(dependent, skipped.unwrap_or(StepOutcome::Interrupted));
+                with_it.push((dependent, outcome.clone()));
+                ended.push((dependent, outcome));
             }
         }
-        skipped
+        with_it
+    }
+
+    /// The outcome of a step that never ran: what nobody approved is held, whatever else stood in its way.
+    fn without_running(&self, id: StepId, otherwise: StepOutcome) -> StepOutcome {
+        match self.held.get(&id) {
+            Some(token) => StepOutcome::Held { token: token.clone() },
+            None => otherwise,
+        }
     }
 
     /// Ends everything that has not been started, in the order of the numbers: nothing more will run. What waits for a
@@ -146,8 +159,9 @@ impl<'a> Schedule<'a> {
         let rest: Vec<StepId> = self.steps.keys().filter(not_started).copied().collect();
         rest.into_iter()
             .map(|id| {
-                self.outcomes.insert(id, StepOutcome::Interrupted);
-                (id, StepOutcome::Interrupted)
+                let outcome = self.without_running(id, StepOutcome::Interrupted);
+                self.outcomes.insert(id, outcome.clone());
+                (id, outcome)
             })
             .collect()
     }
@@ -240,16 +254,20 @@ mod tests {
         StepOutcome::Failed { kind: FailureKind::Permanent, reason: "no".into() }
     }
 
+    fn refusal(steps: &[Step]) -> Option<Malformed> {
+        Schedule::new(steps, BTreeMap::new()).err()
+    }
+
     #[test]
     fn malformed_plans_are_told_apart_and_never_hang() {
         let twice = [step(1, prove("a"), &[]), step(1, prove("a"), &[])];
-        assert_eq!(Schedule::new(&twice).err(), Some(Malformed::Twice(StepId(1))));
+        assert_eq!(refusal(&twice), Some(Malformed::Twice(StepId(1))));
         let missing = [step(1, prove("a"), &[end(9)])];
         let expected = Malformed::Missing { step: StepId(1), waits_for: StepId(9) };
-        assert_eq!(Schedule::new(&missing).err(), Some(expected));
+        assert_eq!(refusal(&missing), Some(expected));
         let looped =
             [step(1, prove("a"), &[]), step(2, prove("a"), &[end(1), success(3)]), step(3, prove("a"), &[success(2)])];
-        assert_eq!(Schedule::new(&looped).err(), Some(Malformed::Loop(StepId(2))));
+        assert_eq!(refusal(&looped), Some(Malformed::Loop(StepId(2))));
     }
 
     #[test]
@@ -261,7 +279,7 @@ mod tests {
             step(4, restore("a"), &[]),
             step(5, restore("b"), &[]),
         ];
-        let mut schedule = Schedule::new(&steps).unwrap();
+        let mut schedule = Schedule::new(&steps, BTreeMap::new()).unwrap().0;
         let started: Vec<u32> = std::iter::from_fn(|| schedule.next()).map(|step| step.id.0).collect();
         assert_eq!(started, [1, 3, 4], "2 waits for 1 and 4; 5 waits for 3");
         schedule.finish(StepId(1), done());
@@ -281,12 +299,31 @@ mod tests {
             step(4, prove("a"), &[success(3)]),
             step(5, prove("a"), &[end(4)]),
         ];
-        let mut schedule = Schedule::new(&steps).unwrap();
+        let mut schedule = Schedule::new(&steps, BTreeMap::new()).unwrap().0;
         assert!(schedule.next().is_some() && schedule.next().is_some());
         assert_eq!(schedule.finish(StepId(1), failed()), []);
         let skipped = StepOutcome::Skipped { because: StepId(1) };
         let expected = [(StepId(3), skipped.clone()), (StepId(4), skipped)];
         assert_eq!(schedule.finish(StepId(2), done()), expected);
+        assert_eq!(schedule.next().unwrap().id, StepId(5));
+    }
+
+    #[test]
+    fn a_held_step_ends_once_and_not_before_what_it_waits_for() {
+        let steps = [
+            step(1, prove("a"), &[]),
+            step(2, prune("a"), &[]),
+            step(3, prune("a"), &[success(2)]),
+            step(4, prune("a"), &[end(1)]),
+            step(5, prove("b"), &[end(4)]),
+        ];
+        let token = |id: u32| (StepId(id), format!("t{id}"));
+        let held = |id: u32| (StepId(id), StepOutcome::Held { token: format!("t{id}") });
+        let (mut schedule, ended) = Schedule::new(&steps, [token(2), token(3), token(4)].into()).unwrap();
+        assert_eq!(ended, [held(2), held(3)]);
+        assert_eq!(schedule.next().unwrap().id, StepId(1));
+        assert!(schedule.next().is_none(), "5 comes after 4, and 4 after 1");
+        assert_eq!(schedule.finish(StepId(1), done()), [held(4)]);
         assert_eq!(schedule.next().unwrap().id, StepId(5));
     }
 }

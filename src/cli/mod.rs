@@ -142,10 +142,18 @@ pub fn main() -> std::process::ExitCode {
             return exit.into();
         }
     };
+    show_log();
     match run(arguments) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report().into(),
     }
+}
+
+/// What the program and the library below it note, on standard error; `DEVSTACK_LOG=debug` shows more.
+fn show_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DEVSTACK_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("devstack=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
 }
 
 fn run(arguments: Arguments) -> Result<Exit, Failure> {

@@ -34,6 +34,30 @@ impl Record {
         }
     }
 
+    /// Kinds of which only the newest word is kept.
+    pub fn can_supersede(&self) -> bool {
+        match self {
+            Self::Proof(_) | Self::DataRead(_) | Self::RuleApproved(_) | Self::Generation(_) => true,
+            Self::Manifest(_) | Self::ShrinkAccepted(_) | Self::PlanUsed(_) => false,
+        }
+    }
+
+    /// Whether all that `older` says is said anew here, so that it need not be kept.
+    pub fn supersedes(&self, older: &Self) -> bool {
+        match (self, older) {
+            (Self::Proof(new), Self::Proof(old)) => {
+                new.run == old.run && new.at >= old.at && old.levels.keys().all(|level| new.levels.contains_key(level))
+            }
+            (Self::DataRead(new), Self::DataRead(old)) => {
+                new.at >= old.at && old.parts.iter().all(|part| new.parts.contains(part))
+            }
+            (Self::RuleApproved(new), Self::RuleApproved(old)) => new.policy == old.policy && new.at >= old.at,
+            (Self::Generation(new), Self::Generation(old)) => new.number > old.number,
+            // A manifest is never replaced, a used plan stays used, a shrink that was accepted stays accepted.
+            _ => false,
+        }
+    }
+
     /// The run that the record speaks of; such records go when the run is forgotten.
     pub fn run(&self) -> Option<&RunId> {
         match self {

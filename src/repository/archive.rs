@@ -64,7 +64,9 @@ pub struct EntryMeta {
     pub inode: u64,
     pub device: u64,
     pub links: u64,
-    /// Of a local file: what it had when it was listed; no more is read, and less is an error. Of a stream: 0 if unknown.
+    /// Of a local file: what it had when it was listed; no more is read, and less is an error. Of a stream: its length, from
+    /// which a difference is an error; 0 if it is not known. The tree keeps this number, and an older
+    /// restic restores an empty file where it is 0 (0.14 does, 0.19 does not): give it wherever it can be known.
     pub size: u64,
     pub xattrs: Vec<Xattr>,
 }
@@ -222,15 +224,17 @@ impl Store {
 }
 
 fn snapshot_file(tags: StringList, at: Timestamp) -> SnapshotFile {
-    // Not `default()` alone: its fields would say that the library wrote it.
-    let mut snapshot = SnapshotFile::default();
-    snapshot.time = at.to_zoned(TimeZone::system());
-    snapshot.program_version = format!("devstack {}", env!("CARGO_PKG_VERSION"));
-    snapshot.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    snapshot.uid = rustix::process::getuid().as_raw();
-    snapshot.gid = rustix::process::getgid().as_raw();
+    let uid = rustix::process::getuid().as_raw();
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    snapshot.username = user.unwrap_or_else(|_| snapshot.uid.to_string());
-    snapshot.tags = tags;
-    snapshot
+    SnapshotFile {
+        time: at.to_zoned(TimeZone::system()),
+        // The default says that the library wrote it.
+        program_version: format!("devstack {}", env!("CARGO_PKG_VERSION")),
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        username: user.unwrap_or_else(|_| uid.to_string()),
+        uid,
+        gid: rustix::process::getgid().as_raw(),
+        tags,
+        ..SnapshotFile::default()
+    }
 }

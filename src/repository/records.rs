@@ -45,8 +45,34 @@ impl Store {
         let mut tags = vec![format!("stack:{stack}"), format!("record:{}", record.kind())];
         tags.extend(record.run().map(|run| format!("run:{run}")));
         // Not to be interrupted: it is small, and it says what has been done.
-        let stored = self.store_entries(tag_list(tags), at, None, Box::new(entries), &Cancel::new(), &|_| {})?;
+        let stored =
+            self.store_entries(tag_list(tags.clone()), at, None, Box::new(entries), &Cancel::new(), &|_| {})?;
+        self.drop_superseded(&stored.snapshot, record, &tags)?;
         Ok(stored.snapshot)
+    }
+
+    /// Takes away what a new record says anew; without this, an hourly apply would leave thousands of them in a year.
+    /// After the new one is on disk: a kill between leaves both, and the newer counts.
+    fn drop_superseded(&self, new: &SnapshotId, record: &Record, tags: &[String]) -> Result<(), RepositoryError> {
+        if !record.can_supersede() || !self.site.is_whole() {
+            return Ok(());
+        }
+        let alike: Vec<SnapshotFile> = self
+            .snapshot_files()?
+            .into_iter()
+            .filter(|file| hex(&file.id) != new.as_str() && tags.iter().all(|tag| file.tags.contains(tag)))
+            .collect();
+        if alike.is_empty() {
+            return Ok(());
+        }
+        let reader = self.reader()?;
+        for file in alike {
+            // One that cannot be read is damage, which the next look tells; it is not taken away unread.
+            if reader.record(&file, record.kind()).is_ok_and(|older| record.supersedes(&older)) {
+                self.forget(&[SnapshotId::new(hex(&file.id))])?;
+            }
+        }
+        Ok(())
     }
 
     /// What there is of a run, in the order in which it is to be forgotten: the manifests first, so that a run that is

@@ -121,7 +121,7 @@ impl Entries {
             EntryKind::Stream(stream) => {
                 // Makes it differ from the parent's entry of the same name, whose content would else be kept unread.
                 metadata.ctime = Some(self.shared.at);
-                content = Some(Content::Stream(stream));
+                content = Some(Content::Stream { stream, size });
                 NodeType::File
             }
             EntryKind::LocalFile(file) => {
@@ -160,7 +160,7 @@ fn metadata(meta: EntryMeta, kind: &EntryKind) -> Metadata {
 }
 
 enum Content {
-    Stream(Box<dyn Read + Send>),
+    Stream { stream: Box<dyn Read + Send>, size: u64 },
     File { file: PathBuf, size: u64 },
 }
 
@@ -177,8 +177,12 @@ impl ReadSourceOpen for Opening {
 
     fn open(self) -> RusticResult<Accounted> {
         let Self { content, path, row, shared } = self;
+        let hash = matches!(content, Content::Stream { .. }).then(Sha256::new);
         let (inner, size): (Box<dyn Read + Send>, _) = match content {
-            Content::Stream(stream) => (Box::new(BufReader::with_capacity(BUFFER, stream)), None),
+            Content::Stream { stream, size } => {
+                // Zero is unknown: any length is right.
+                (Box::new(BufReader::with_capacity(BUFFER, stream)), Some(size).filter(|size| *size > 0))
+            }
             Content::File { file, size } => match open_file(&file) {
                 Ok(file) => {
                     let capacity = usize::try_from(size).unwrap_or(BUFFER).clamp(4096, BUFFER);
@@ -188,7 +192,7 @@ impl ReadSourceOpen for Opening {
                 Err(error) => return Err(refuse(&shared, row, &path, error)),
             },
         };
-        let hash = size.is_none().then(Sha256::new);
+
         shared.ledger().rows[row].state = State::Reading;
         Ok(Accounted { inner, path, row, shared, size, hash, bytes: 0, done: false })
     }
@@ -222,7 +226,7 @@ pub(super) struct Accounted {
     path: PathBuf,
     row: usize,
     shared: Arc<Shared>,
-    /// Of a local file, when it was listed.
+    /// What it must have at its end, where that is known.
     size: Option<u64>,
     /// Of a stream.
     hash: Option<Sha256>,
@@ -258,7 +262,7 @@ impl Read for Accounted {
 impl Accounted {
     fn end(&mut self) -> io::Result<()> {
         if let Some(size) = self.size.filter(|size| *size != self.bytes) {
-            let why = format!("is shorter than when it was listed: {} of {size} bytes", self.bytes);
+            let why = format!("gave {} bytes and had {size} when it was listed", self.bytes);
             return Err(self.fail(io::Error::other(why), true));
         }
         self.done = true;
@@ -305,7 +309,7 @@ mod tests {
         let shared = Arc::new(Shared::new(Timestamp::UNIX_EPOCH, Cancel::new()));
         let path = PathBuf::from("/s");
         let row = shared.ledger().list(&path, Kind::Stream, 0).unwrap();
-        let content = Content::Stream(Box::new(Dripping(10_000)));
+        let content = Content::Stream { stream: Box::new(Dripping(10_000)), size: 0 };
         let mut reader = Opening { content, path, row, shared: shared.clone() }.open().unwrap();
         let mut buffer = [0; 4096];
         let counts: Vec<_> = (0..4).map(|_| reader.read(&mut buffer).unwrap()).collect();

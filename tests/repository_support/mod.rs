@@ -65,7 +65,10 @@ pub fn stream(path: &str, reader: impl Read + Send + 'static) -> Entry {
 }
 
 pub fn bytes(path: &str, content: impl Into<Vec<u8>>) -> Entry {
-    stream(path, io::Cursor::new(content.into()))
+    let content = content.into();
+    let size = content.len() as u64;
+    let entry = stream(path, io::Cursor::new(content));
+    Entry { meta: EntryMeta { size, ..entry.meta }, ..entry }
 }
 
 /// A local file as the files engine lists it.

@@ -505,7 +505,7 @@ fn any_plan() -> impl Strategy<Value = Vec<(Act, bool, Vec<Option<WaitOn>>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn in_any_plan_each_step_ends_once_after_its_waits_and_is_skipped_only_for_cause(shape in any_plan()) {
@@ -533,6 +533,8 @@ proptest! {
                     prop_assert!(waits.iter().all(|wait| ended.contains_key(&wait.step)), "{step} started too early");
                 }
                 Event::Ended { step, .. } => {
+                    let waits = &steps[step.0 as usize - 1].waits;
+                    prop_assert!(waits.iter().all(|wait| ended.contains_key(&wait.step)), "{step} ended too early");
                     prop_assert_eq!(ended.insert(*step, place), None, "{} ended twice", step);
                 }
                 Event::Progress { .. } | Event::Retrying { .. } => {}

@@ -206,7 +206,9 @@ fn the_heartbeat_renews_by_itself_and_notices_a_loss() {
     let lease = Lease::acquire_with(vec![at("local", &objects)], &who, &stack, clock, cancel.clone(), beat).unwrap();
     objects.wait_for_renewals(3);
     // The heartbeat may be about to renew what is removed here, and put it back once: until it is seen.
+    let begun = std::time::Instant::now();
     while !cancel.is_cancelled() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the loss goes unnoticed");
         objects.objects.lock().unwrap().clear();
         std::thread::yield_now();
     }
