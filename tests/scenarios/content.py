@@ -16,13 +16,14 @@ WORDS = "lamp kettle mug rug scarf tray linen wool oak copper order customer del
 
 
 def make_site(folder: Path, chance: random.Random, files: int = 12) -> None:
-    """Nested folders, an empty file, a name with spaces, a link, unlike modes and old times."""
+    """Nested folders, an empty file, a name with spaces, a link, unlike modes and old times. About the same size each time:
+    a source that shrinks by half would ask for approval."""
     for number in range(files):
         path = folder / f"part-{number % 3}" / f"page {number}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         # Anew each time: an earlier one may be read-only.
         path.unlink(missing_ok=True)
-        path.write_bytes(b"" if number == 0 else chance.randbytes(chance.randrange(1, 40_000)))
+        path.write_bytes(b"" if number == 0 else chance.randbytes(chance.randrange(15_000, 25_000)))
         path.chmod(chance.choice([0o644, 0o600, 0o755, 0o440]))
         when = 1_600_000_000 + chance.randrange(100_000_000)
         os.utime(path, ns=(when * 10**9, when * 10**9 + chance.randrange(10**9)))
