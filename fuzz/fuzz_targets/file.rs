@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     match spec::parse("devstack.yaml", bytes, base) {
         Ok(loaded) => {
             let drawn = spec::diagnostic::render("devstack.yaml", &loaded.text, &loaded.warnings, Look::Plain);
-            assert!(drawn.starts_with("devstack.yaml: no") || !loaded.warnings.is_empty() || drawn.lines().count() == 1);
+            assert_eq!(drawn.is_empty(), loaded.warnings.is_empty());
             let again = spec::parse("devstack.yaml", loaded.text.as_bytes(), base).expect("the same text again");
             assert_eq!(again.digest, loaded.digest);
         }

@@ -88,8 +88,11 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// Draws diagnostics of a file that was taken: its warnings.
+/// Draws diagnostics of a file that was taken: its warnings. Empty where there are none.
 pub fn render(source_name: &str, text: &str, diagnostics: &[Diagnostic], look: Look) -> String {
+    if diagnostics.is_empty() {
+        return String::new();
+    }
     let masked = mask::Masked::new(text, Vec::new());
     let mut diagnostics = diagnostics.to_vec();
     masked.move_places(&mut diagnostics);

@@ -105,8 +105,7 @@ impl Masked {
 fn telling_values(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut offset = 0;
-    let mut lines = text.split_inclusive('\n').peekable();
-    while let Some(line) = lines.next() {
+    for line in text.split_inclusive('\n') {
         let start = offset;
         offset += line.len();
         let mut from = 0;
@@ -219,7 +218,7 @@ mod tests {
     #[test]
     fn places_move_with_the_text() {
         let text = "a: verylongsecret, b: c";
-        let masked = Masked::new(text, vec![3..17]);
+        let masked = Masked::new(text, std::iter::once(3..17).collect());
         assert_eq!(masked.text, "a: ***, b: c");
         assert_eq!(masked.moved(&(3..17)), 3..6);
         assert_eq!(masked.moved(&(0..1)), 0..1);

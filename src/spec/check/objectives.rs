@@ -149,7 +149,9 @@ fn often_enough(schedule: &Schedule, rpo: Span, start: Timestamp) -> Option<Stri
 fn few(names: &[&str]) -> String {
     let quoted = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     match names {
-        [all @ ..] if all.len() <= 3 => quoted(all),
-        [first @ ..] => format!("{} and {} others", quoted(&first[..2]), first.len() - 2),
+        [first, second, rest @ ..] if rest.len() > 1 => {
+            format!("{} and {} others", quoted(&[first, second]), rest.len())
+        }
+        all => quoted(all),
     }
 }
