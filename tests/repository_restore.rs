@@ -85,7 +85,7 @@ fn a_tree_comes_back_as_it_was() {
     odd_tree(&source);
     let archived = archive(&bench.store, tree(&source)).unwrap();
     let reader = bench.store.reader().unwrap();
-    let options = RestoreOptions { only: None, ownership: true };
+    let options = RestoreOptions { ownership: true, ..RestoreOptions::default() };
     let restored = reader.restore_tree(&archived.snapshot, &target, &options, &Cancel::new(), &|_| {}).unwrap();
     assert_eq!((restored.files, restored.bytes), (archived.files, archived.bytes));
     assert_eq!(picture(&target), picture(&source));
@@ -94,7 +94,7 @@ fn a_tree_comes_back_as_it_was() {
     let _ = reader.restore_tree(&archived.snapshot, &target, &options, &Cancel::new(), &|_| {}).unwrap();
     assert_eq!(picture(&target), picture(&source));
 
-    let only = RestoreOptions { only: Some("/a.d/deep/deeper".into()), ownership: false };
+    let only = RestoreOptions { only: Some("/a.d/deep/deeper".into()), ..RestoreOptions::default() };
     let part = bench.folder.path().join("part");
     assert_eq!(reader.restore_tree(&archived.snapshot, &part, &only, &Cancel::new(), &|_| {}).unwrap().files, 1);
     assert_eq!(picture(&part).len(), 4);

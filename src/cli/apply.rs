@@ -134,7 +134,8 @@ pub(super) fn carry_out(
     let lease = session.lease(&cancel)?;
     session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
     let now = Timestamp::now();
-    let observation = session.observe(now);
+    let own = lease.id().clone();
+    let observation = session.observe_beside(now, Some(&own));
     let is_saved = saved.is_some();
     let plan = match saved {
         Some(plan) => {
@@ -179,7 +180,7 @@ pub(super) fn carry_out(
     let outcome = runtime.block_on(execute(&plan, &approvals, runner, &journal, options, cancel, events));
 
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
-    let after = session.observe(Timestamp::now());
+    let after = session.observe_beside(Timestamp::now(), Some(&own));
     note_repositories(&journal, &after)?;
     drop(world);
     finish(session, &after, &plan, Some(&outcome), consent, strict)
@@ -254,7 +255,8 @@ fn finish(
     if let Some(reason) = outcome.and_then(|outcome| outcome.unjournalled.as_ref()) {
         eprintln!("error: {reason}");
     }
-    let exit = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)));
+    // A repository that could not be looked at is a part of the file that was not made so.
+    let exit = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome))).or_worse(session.unseen());
     let missed =
         left.report.recovery.is_missed() || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));
     Ok(if exit == Exit::Done && strict && missed { Exit::Verification } else { exit })

@@ -16,14 +16,12 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
     let now = Timestamp::now();
     let observation = session.observe(now);
-    let mut unknown = false;
     match format {
         TextOrJson::Json => {
             let runs: Vec<_> = present(&observation)
                 .flat_map(|(name, facts)| facts.runs.iter().map(move |run| described(name, run)))
                 .collect();
             let unreachable: Vec<_> = unreachable(&observation).collect();
-            unknown = !unreachable.is_empty();
             println!(
                 "{}",
                 json!({ "format": 1, "runs": runs, "unknown": unreachable.iter().map(|(name, reason)| json!({"repository": name, "reason": reason})).collect::<Vec<_>>() })
@@ -31,7 +29,6 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
         }
         TextOrJson::Text => {
             for (name, reason) in unreachable(&observation) {
-                unknown = true;
                 println!("  UNKNOWN  repository {name}: {}", printable(reason));
             }
             let mut rows: Vec<(Timestamp, Vec<String>)> = present(&observation)
@@ -47,7 +44,7 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
             }
         }
     }
-    Ok(if unknown { Exit::Partly } else { Exit::Done })
+    Ok(session.unseen())
 }
 
 fn present(observation: &Observation) -> impl Iterator<Item = (&RepositoryName, &RepositoryFacts)> {

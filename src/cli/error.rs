@@ -49,6 +49,22 @@ impl Exit {
         }
     }
 
+    /// Of two that both hold, the one that is given.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        let rank = |exit: Self| match exit {
+            Self::Input => 0,
+            Self::Locked => 1,
+            Self::Stale => 2,
+            Self::NotApproved => 3,
+            Self::Partly => 4,
+            Self::Verification => 5,
+            Self::Unexpected => 6,
+            Self::Changes => 7,
+            Self::Done => 8,
+        };
+        if rank(other) < rank(self) { other } else { self }
+    }
+
     /// What a failure of that kind is to the shell.
     pub(crate) fn of(kind: FailureKind) -> Self {
         match kind {

@@ -61,7 +61,10 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
     }
     let missed =
         plan.report.recovery.is_missed() || plan.report.exposure.iter().any(|exposure| exposure.is_missed(now));
-    Ok(if arguments.strict && missed {
+    let unseen = session.unseen();
+    Ok(if unseen != Exit::Done {
+        unseen
+    } else if arguments.strict && missed {
         Exit::Verification
     } else if arguments.detailed_exitcode && !plan.is_empty() {
         Exit::Changes

@@ -15,7 +15,7 @@ use crate::apply::lease::{self, Lease, LeaseError};
 use crate::engines::Workrooms;
 use crate::model::cancel::Cancel;
 use crate::model::history::History;
-use crate::model::ids::RepositoryName;
+use crate::model::ids::{LeaseId, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::plan::Plan;
 use crate::observe::{self, Stores};
@@ -60,6 +60,11 @@ impl Session {
 
     /// Looks at the world. Leases are part of it.
     pub(super) fn observe(&self, now: Timestamp) -> Observation {
+        self.observe_beside(now, None)
+    }
+
+    /// As [`Self::observe`], where the lease `own` is ours: it does not stand in our own way.
+    pub(super) fn observe_beside(&self, now: Timestamp, own: Option<&LeaseId>) -> Observation {
         let spec = &self.loaded.spec;
         let mut observation =
             observe::observe(spec, &self.loaded.base, self.home.as_deref(), &self.stores, &self.history, now);
@@ -70,11 +75,18 @@ impl Session {
                     .map_err(|error| Failure::caused(Exit::Unexpected, "leases", &error))
             });
             match leases {
-                Ok(leases) => facts.leases = leases,
+                Ok(leases) => {
+                    facts.leases = leases.into_iter().filter(|lease| Some(&lease.id) != own).collect();
+                }
                 Err(failure) => *state = Observed::Unknown { reason: failure.text().to_owned() },
             }
         }
         observation
+    }
+
+    /// What it is to the shell that a declared repository could not be looked at; [`Exit::Done`] when all could.
+    pub(super) fn unseen(&self) -> Exit {
+        self.stores.troubles().into_iter().fold(Exit::Done, |worst, kind| worst.or_worse(Exit::of(kind)))
     }
 
     pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {

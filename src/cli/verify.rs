@@ -86,7 +86,7 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
             .hint("`devstack backups` lists the runs"));
     }
     let now = Timestamp::now();
-    let observation = session.observe(now);
+    let observation = session.observe_beside(now, Some(lease.id()));
     if let Ok(plan) = session.plan(&observation, &Request::Converge, now) {
         status::remember(&session, &observation, &plan, now)?;
     }

@@ -122,7 +122,7 @@ impl Engine for Files {
             request.store.discard(&archived.snapshot)?;
             return Err(EngineError::io("listing", &self.first)(error));
         }
-        if archived.files == 0 {
+        if archived.files == 0 && !request.allow_empty {
             request.store.discard(&archived.snapshot)?;
             return Err(EngineError::Empty { path: self.first.clone() });
         }

@@ -42,6 +42,8 @@ pub struct TakeRequest<'a> {
     pub at: Timestamp,
     /// The service's snapshot in the parent run.
     pub parent: Option<SnapshotId>,
+    /// Somebody has approved that the source is empty now.
+    pub allow_empty: bool,
 }
 
 /// What reading an artifact back has shown. Empty lists mean that the level passed.

@@ -239,7 +239,7 @@ impl Engine for Sqlite {
         self.back_up_to(&copy, work.cancel)?;
         let counts =
             open_at_rest(&copy).and_then(|database| count(&database)).map_err(self.error("counting its rows"))?;
-        if counts.first().is_none_or(|(_, tables)| *tables == 0) {
+        if !request.allow_empty && counts.first().is_none_or(|(_, tables)| *tables == 0) {
             return Err(EngineError::Empty { path: self.path.clone() });
         }
 

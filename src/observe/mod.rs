@@ -60,7 +60,9 @@ fn joined<K: Ord, T>(looks: Vec<(K, std::thread::ScopedJoinHandle<'_, Observed<T
 }
 
 fn repository(spec: &Spec, stores: &Stores, history: &History, name: &RepositoryName) -> Observed<RepositoryState> {
-    match look_at(spec, &spec.stack, stores, history, name) {
+    let looked = look_at(spec, &spec.stack, stores, history, name);
+    stores.note_trouble(name, looked.as_ref().err().map(StoreError::kind));
+    match looked {
         Ok(state) => Observed::Known(state),
         Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
     }

@@ -52,6 +52,8 @@ pub struct Stores {
     base: PathBuf,
     home: Option<PathBuf>,
     open: Mutex<BTreeMap<RepositoryName, Arc<Place>>>,
+    /// Why a repository could not be looked at, for the exit code.
+    troubles: Mutex<BTreeMap<RepositoryName, FailureKind>>,
 }
 
 /// Held locked while it is being opened, so that two callers derive the key once.
@@ -64,6 +66,7 @@ impl Stores {
             base: base.to_owned(),
             home: home.map(Path::to_owned),
             open: Mutex::default(),
+            troubles: Mutex::default(),
         }
     }
 
@@ -73,6 +76,20 @@ impl Stores {
 
     fn declared(&self, name: &RepositoryName) -> Result<&Repository, StoreError> {
         self.declared.get(name).ok_or_else(|| StoreError::Undeclared(name.clone()))
+    }
+
+    /// Notes what the last look at a repository came to.
+    pub(super) fn note_trouble(&self, name: &RepositoryName, trouble: Option<FailureKind>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(kind) => drop(troubles.insert(name.clone(), kind)),
+            None => drop(troubles.remove(name)),
+        }
+    }
+
+    /// The kinds of failure for which repositories are Unknown now.
+    pub fn troubles(&self) -> Vec<FailureKind> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
     }
 
     pub fn site(&self, name: &RepositoryName) -> Result<Site, StoreError> {

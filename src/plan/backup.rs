@@ -129,20 +129,21 @@ impl<'a> Planner<'a> {
         };
         let about = seen.or(had_data);
         let step = NewStep::new(Action::Take(take)).estimate(self.estimate_of(&format!("take/{service}"), about));
-        let nothing = match state {
-            Some(SourceState::Gone) => Some("is gone"),
-            Some(SourceState::Empty) => Some("is empty"),
-            Some(SourceState::HasData { .. }) | None => None,
-        };
-        let step = match (nothing, had_data) {
-            (Some(how), Some(had)) => {
-                let reason = format!("its source {how}, and held {had} in the last run");
+        let step = match (state, had_data) {
+            (Some(SourceState::Empty), Some(had)) => {
+                let reason = format!("its source is empty, and held {had} in the last run");
                 step.held(format!("take:{service}"), reason)
             }
+            // What is gone can't be taken, so there is nothing to approve: the take fails, and the run with it.
+            (Some(SourceState::Gone), Some(had)) => {
+                step.because(format!("its source is gone, and held {had} in the last run"))
+            }
             // Nothing was ever there to lose: the take fails visibly where it can't be done.
-            (Some(_), None) => step,
-            (None, had) if had.is_some() || state.is_some() => step.given([Precondition::SourceHasData { service }]),
-            (None, _) => step,
+            (Some(SourceState::Gone | SourceState::Empty), None) => step,
+            (Some(SourceState::HasData { .. }), _) | (None, Some(_)) => {
+                step.given([Precondition::SourceHasData { service }])
+            }
+            (None, None) => step,
         };
         (step, about)
     }

@@ -86,7 +86,7 @@ impl World {
     pub fn new(spec: Value) -> Self {
         let spec: Spec = serde_json::from_value(spec).unwrap();
         let absent = || RepositoryState::Absent { ungenerated_keys: vec![], known_before: None };
-        let has_data = Observed::Known(SourceState::HasData { bytes: ByteSize::mib(100) });
+        let has_data = Observed::Known(SourceState::HasData { bytes: Some(ByteSize::mib(100)) });
         Self {
             observation: Observation {
                 at: at(NOW),

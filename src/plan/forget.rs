@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::Planner;
 use super::draft::NewStep;
 use super::projection::{Projected, State};
@@ -128,7 +130,8 @@ impl<'a> Planner<'a> {
             let projected = place.runs_of(&policy).to_vec();
             let has_rule_step = place.rules.contains_key(&policy);
             // Acceptance is a step that the forgetting waits for: decided as if it had succeeded.
-            let candidates: Vec<_> = projected.iter().map(|run| candidate(run, false)).collect();
+            let serving = serving(&projected, self.now);
+            let candidates: Vec<_> = projected.iter().map(|run| candidate(run, false, serving.as_ref())).collect();
             let verdicts = retention::decide(&candidates, &rule, self.now, &self.calendar.zone(&policy));
             let resource = format!("{name}/{policy}/retention");
             let going = |verdict: &Verdict| !verdict.is_keep();
@@ -353,13 +356,21 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn candidate(run: &Projected, suspicion: bool) -> Candidate {
+/// The run that keeps the last slot from being due again.
+fn serving(runs: &[Projected], now: Timestamp) -> Option<RunId> {
+    let carriers =
+        runs.iter().filter(|run| run.is_complete() && run.started <= now && run.slot.is_some_and(|slot| slot <= now));
+    carriers.max_by_key(|run| (run.slot, run.started)).map(|run| run.run.clone())
+}
+
+fn candidate(run: &Projected, suspicion: bool, serving: Option<&RunId>) -> Candidate {
     Candidate {
         run: run.run.clone(),
         started: run.started,
         standing: run.standing,
         suspect: suspicion && !run.suspect.is_empty(),
         undeclared: run.undeclared,
+        serving: serving == Some(&run.run),
     }
 }
 

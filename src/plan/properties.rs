@@ -332,7 +332,7 @@ proptest! {
         let runs: Vec<Candidate> = runs.into_iter().enumerate().map(|(nth, (ago, standing, suspect, undeclared))| Candidate {
             run: RunId::new(format!("{nth:03}")),
             started: Timestamp::from_second(now.as_second() - ago).unwrap(),
-            standing, suspect, undeclared,
+            standing, suspect, undeclared, serving: false,
         }).collect();
         let verdicts = decide(&runs, &rule, now, &TimeZone::UTC);
         let mut verified: Vec<_> = runs.iter().zip(&verdicts).filter(|(run, _)| run.standing == Standing::Verified).collect();

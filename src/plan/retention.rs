@@ -32,6 +32,8 @@ pub struct Candidate {
     pub suspect: bool,
     /// It holds a service that the file no longer names.
     pub undeclared: bool,
+    /// The newest complete run that carries a slot of the schedule: without it the slot would be due again at once.
+    pub serving: bool,
 }
 
 /// What becomes of a run, and why.
@@ -72,6 +74,8 @@ pub enum Reason {
     WouldBeKept,
     /// Incomplete, and younger than the grace.
     Grace,
+    /// Carries the slot of the schedule that was served last.
+    Serving,
 }
 
 /// Why a run goes.
@@ -102,6 +106,7 @@ impl fmt::Display for Reason {
             Self::NoBetter => "not verified, but no two newer ones are",
             Self::WouldBeKept => "not verified, but would be kept if it were",
             Self::Grace => "incomplete, within the grace",
+            Self::Serving => "carries the slot that was served last",
         })
     }
 }
@@ -226,6 +231,9 @@ pub fn decide(runs: &[Candidate], rule: &Rule, now: Timestamp, zone: &TimeZone) 
         }
         if run.undeclared {
             reasons.push(Reason::Undeclared);
+        }
+        if run.serving {
+            reasons.push(Reason::Serving);
         }
         verdicts[index] = Some(if reasons.is_empty() { Verdict::Forget(cause) } else { Verdict::Keep(reasons) });
     }

@@ -136,7 +136,7 @@ fn no_name_breaks_out_of_the_text_or_the_comment() {
     spec["services"][evil] = spec["services"]["shop"].clone();
     let mut world = World::settled(spec);
     world.spec.stack = StackName::new(evil);
-    world.source(evil, SourceState::HasData { bytes: ByteSize::mib(1) });
+    world.source(evil, SourceState::HasData { bytes: Some(ByteSize::mib(1)) });
     world.facts("local").unsealed.push(unsealed("daily", at(SLOT), &["shop"]));
     world.facts("local").leases.push(crate::model::observation::LeaseFact { owner: evil.into(), ..lease(evil, true) });
     let plan = world.plan();
@@ -158,7 +158,7 @@ fn a_comment_is_never_longer_than_a_forge_allows_and_says_what_was_cut() {
     let mut world =
         World::settled(with_services(&names)).with_run("local", run("daily", at("2026-11-20T01:15:00Z"), &names));
     for name in &names {
-        world.source(name, SourceState::Gone);
+        world.source(name, SourceState::Empty);
     }
     let comment = markdown(&world.plan(), &berlin());
     assert!(comment.chars().count() <= LONGEST_COMMENT);

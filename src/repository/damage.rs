@@ -94,6 +94,13 @@ impl Site {
         for kind in what {
             self.list_files(*kind, &mut files, &mut damages)?;
         }
+        if what.contains(&FileKind::Key) {
+            damages.extend(self.orphaned_sidecars()?.into_iter().map(|id| Damage {
+                kind: FileKind::Key,
+                name: id,
+                what: What::Missing,
+            }));
+        }
         let (read, next) = (AtomicU64::new(0), AtomicUsize::new(0));
         let found = Mutex::new(Vec::new());
         let work = || {

@@ -11,8 +11,8 @@ use rustic_core::PruneOptions;
 use super::disk::UNFINISHED;
 use super::error::RepositoryError;
 use super::records::tag;
-use super::store::{Store, hex};
-use crate::model::ids::SnapshotId;
+use super::store::{Store, hex, remove_sidecars};
+use crate::model::ids::{KeyId, SnapshotId};
 use crate::model::units::{ByteSize, Span};
 
 /// What a prune did.
@@ -38,6 +38,7 @@ impl Store {
         }
         self.sweep_orphaned_records(grace)?;
         self.sweep_unfinished_files(grace)?;
+        self.sweep_orphaned_sidecars()?;
         let millis = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX / 2).min(MOST_GRACE);
         let mut options = PruneOptions::default();
         options.keep_delete = jiff::Span::new().milliseconds(millis);
@@ -70,6 +71,14 @@ impl Store {
             .map(|file| SnapshotId::new(hex(&file.id)))
             .collect();
         self.forget(&orphans)
+    }
+
+    /// Encrypted passwords of keys that a killed process did not get to write. Nobody adds a key meanwhile: a prune is alone.
+    fn sweep_orphaned_sidecars(&self) -> Result<(), RepositoryError> {
+        for id in self.site.orphaned_sidecars()? {
+            remove_sidecars(&self.site, &KeyId::new(id))?;
+        }
+        Ok(())
     }
 
     /// Files that a killed writer did not get to rename.

@@ -167,6 +167,14 @@ impl Site {
         Ok(keys)
     }
 
+    /// Ids of keys whose encrypted password is there and whose key file is not: the key was lost, or its making was
+    /// interrupted.
+    pub(super) fn orphaned_sidecars(&self) -> Result<Vec<String>, RepositoryError> {
+        let sidecars = self.objects().list("keys/").map_err(|source| self.io("list", &self.path, source))?;
+        let id = |name: &String| name.trim_start_matches("keys/").split('.').next().unwrap_or_default().to_owned();
+        Ok(sidecars.iter().map(id).filter(|id| !self.path.join("keys").join(id).exists()).collect())
+    }
+
     fn key_head(&self, name: &str) -> Result<KeyHead, RepositoryError> {
         let file = format!("keys/{name}");
         let path = self.path.join(&file);

@@ -231,7 +231,7 @@ fn key_options(label: &str) -> KeyOptions {
     KeyOptions::default().hostname(KEY_HOST.to_owned()).username(label.to_owned()).with_created(true)
 }
 
-fn remove_sidecars(site: &Site, id: &KeyId) -> Result<(), RepositoryError> {
+pub(super) fn remove_sidecars(site: &Site, id: &KeyId) -> Result<(), RepositoryError> {
     let objects = site.objects();
     for extension in ["gpg", "age"] {
         let name = format!("keys/{id}.{extension}");

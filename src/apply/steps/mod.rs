@@ -32,7 +32,7 @@ impl StepRunner for World {
             Action::SealInterrupted { repository, run, policy, snapshots } => {
                 run::seal_interrupted(self, repository, run, policy, snapshots)
             }
-            Action::Take(take) => run::take(self, take, context),
+            Action::Take(take) => run::take(self, step, take, context),
             Action::Seal { .. } => run::seal(self, step, context),
             Action::Copy { run, from, to, policy: _ } => run::copy(self, run, from, to, context),
             Action::Prove { repository, run } => proof::prove(self, repository, run, context),

@@ -12,11 +12,11 @@ use crate::model::outcome::{Done, FailureKind, StepOutcome};
 use crate::model::record::{Record, RuleApproved, ShrinkAccepted};
 use crate::model::retention::Rule;
 use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult, Shrink, Taken};
-use crate::model::step::{Action, Step, Take};
+use crate::model::step::{Action, Approval, Step, Take};
 use crate::model::units::ByteSize;
 use crate::repository::Tags;
 
-pub(super) fn take(world: &World, take: &Take, context: &StepContext<'_>) -> Result<Done, StepError> {
+pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContext<'_>) -> Result<Done, StepError> {
     world.check_lease(&take.repository)?;
     let store = world.store(&take.repository)?;
     let tags = Tags {
@@ -25,7 +25,9 @@ pub(super) fn take(world: &World, take: &Take, context: &StepContext<'_>) -> Res
         service: take.service.clone(),
         policy: take.policy.clone(),
     };
-    let request = TakeRequest { store: &store, tags, at: now(), parent: take.parent.clone() };
+    // The only word that a take is ever held for: it runs now, so it was given.
+    let allow_empty = matches!(step.approval, Approval::Needed { .. });
+    let request = TakeRequest { store: &store, tags, at: now(), parent: take.parent.clone(), allow_empty };
     let progress = |bytes| context.progress(bytes);
     let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
     let mut taken = world.engine(&take.service)?.take(request, &work).map_err(engine_error)?;
