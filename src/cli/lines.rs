@@ -16,16 +16,20 @@ pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     if at > now { format!("in {}", Span::between(now, at)) } else { format!("{} ago", Span::between(at, now)) }
 }
 
+/// The length of `2026-11-23`.
+const DAY: usize = 10;
+
 /// A point in time as people give it: RFC 3339, `2026-11-23 14:54` or `2026-11-23` in their own zone, or `3h` for that
 /// long ago.
 pub(super) fn parse_time(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
-    let local = text.parse::<DateTime>().or_else(|_| {
-        // A day alone means its end: "what did we have on Monday" includes Monday.
-        text.parse::<Date>().map(|day| day.at(23, 59, 59, 999_000_000))
-    });
+    // A day alone means its end: "what did we have on Monday" includes Monday.
+    let local = match text.len() {
+        DAY => text.parse::<Date>().map(|day| day.at(23, 59, 59, 999_000_000)),
+        _ => text.parse::<DateTime>(),
+    };
     if let Ok(local) = local {
         return local.to_zoned(zone.clone()).map(|at| at.timestamp()).map_err(|error| error.to_string());
     }
