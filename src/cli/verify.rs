@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{TextOrJson, apply, status};
 use crate::apply::interrupt;
 use crate::apply::lease::Lease;
-use crate::apply::steps::{ProofOf, prove_run, read_parts};
+use crate::apply::steps::{ProofOf, hurt_runs, prove_run, read_parts};
 use crate::model::cancel::Cancel;
 use crate::model::evidence::{DATA_PARTS, Verdict};
 use crate::model::ids::{RepositoryName, RunId};
@@ -138,6 +138,10 @@ fn look(
         here.files.push(format!("the {}{of} cannot be read: {}", record.kind, crate::model::chain(&record.source)));
         here.hurt.extend(record.run);
     }
+    let packs = store.reader()?.damaged_packs()?;
+    here.files.extend(packs.iter().map(|(id, why)| format!("data/{}/{id} {why}", &id[..2])));
+    let ids: Vec<String> = packs.into_iter().map(|(id, _)| id).collect();
+    here.hurt.extend(hurt_runs(&store, &facts, &ids)?);
     if broken(FileKind::Index) {
         // The index is what finds every run's data: until it is rebuilt, none of them can be counted on.
         here.hurt.extend(facts.runs.iter().map(|run| run.manifest.run.clone()));

@@ -101,6 +101,14 @@ impl Reader {
         }
     }
 
+    /// The packs that the index lists and that are not on disk in the right size, needed by a snapshot or not: each by
+    /// its id, with what is wrong with it.
+    pub fn damaged_packs(&self) -> Result<Vec<(String, String)>, RepositoryError> {
+        let mut packs: Vec<_> = self.faulty_packs()?.into_iter().map(|(id, why)| (hex(&id), why)).collect();
+        packs.sort();
+        Ok(packs)
+    }
+
     /// The packs of the index that are not on disk in the size that the index says.
     fn faulty_packs(&self) -> Result<HashMap<PackId, String>, RepositoryError> {
         let failed = |error| RepositoryError::store("read the index", self.site.path(), error);

@@ -185,7 +185,7 @@ MAKE, TAKE, FORGET = "make", "take", "forget"
 def mode_of(life: Life) -> str:
     if not life.complete:
         return MAKE
-    return FORGET if life.forgets and len(life.complete) >= KEPT and life.chance.random() < 0.6 else TAKE
+    return FORGET if life.forgets and len(life.complete) > KEPT and life.chance.random() < 0.6 else TAKE
 
 
 def prepare(life: Life, mode: str) -> list[str]:
@@ -223,7 +223,7 @@ def measure(world: World, seed: int) -> dict[str, Spread]:
     chance = random.Random(seed)
     life = new_life(world, "measured", True, chance)
     spreads: dict[str, Spread] = {}
-    for mode in [MAKE, *[TAKE] * (KEPT - 1), FORGET]:
+    for mode in [MAKE, *[TAKE] * KEPT, FORGET]:
         verb = prepare(life, mode)
         before, started = journal_size(life.stack), time.monotonic()
         life.stack.devstack(*verb)
@@ -242,8 +242,9 @@ def new_life(world: World, name: str, forgets: bool, chance: random.Random) -> L
 
 
 def fill(life: Life) -> None:
-    """As many runs as the rule keeps, so that every further one makes another superfluous."""
-    while len(life.complete) < KEPT:
+    """As many runs as the rule keeps, so that every further one makes another superfluous; and one more: the run that
+    carries the schedule's slot stays beside them."""
+    while len(life.complete) <= KEPT:
         life.stack.devstack(*prepare(life, mode_of(life)))
         life.look()
 

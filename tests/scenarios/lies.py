@@ -127,6 +127,12 @@ def must_be_caught(world: World, subject: Subject, kind: str, name: str, damage:
     # one that was never there. Where it is the declared one, it is missing: 3. Damage is always 8.
     right = {3, 8} if (kind, name) == ("keys", "delete") else {8}
     ended = broken.devstack("verify", "--all", "--data", expect=None)
+    if (kind, name) == ("index", "delete") and ended.code == 0:
+        # An index file may list only records that newer ones have superseded. restic, which nobody here wrote, is asked
+        # whether anything is hurt.
+        Restic(broken.repository, PASSWORD).check(read_data=True)
+        shutil.rmtree(folder)
+        return
     must(ended.code in right, f"{what}: verify ended with {ended.code}, not with {right}")
     if ended.code == 8:
         for path in damaged:

@@ -10,7 +10,7 @@ mod run;
 mod world;
 
 pub use proof::{ProofOf, prove_run};
-pub use read_data::read_parts;
+pub use read_data::{hurt_runs, read_parts};
 pub use world::World;
 
 use super::runner::{StepContext, StepError, StepRunner};

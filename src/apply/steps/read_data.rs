@@ -74,7 +74,7 @@ pub fn read_parts(
 }
 
 /// The runs that need one of `packs`.
-pub(crate) fn hurt_runs(
+pub fn hurt_runs(
     store: &Store,
     facts: &RepositoryFacts,
     packs: &[String],
