@@ -74,11 +74,7 @@ pub fn read_parts(
 }
 
 /// The runs that need one of `packs`.
-pub fn hurt_runs(
-    store: &Store,
-    facts: &RepositoryFacts,
-    packs: &[String],
-) -> Result<Vec<RunId>, RepositoryError> {
+pub fn hurt_runs(store: &Store, facts: &RepositoryFacts, packs: &[String]) -> Result<Vec<RunId>, RepositoryError> {
     if packs.is_empty() {
         return Ok(Vec::new());
     }
