@@ -102,7 +102,12 @@ fn take(store: &Store, database: &Path) -> Result<ByteSize, Box<dyn Error>> {
         service: ServiceName::new("db"),
         policy: PolicyName::new("bench"),
     };
-    let request =
-        ArchiveRequest { tags, at: jiff::Timestamp::now(), parent: None, entries: Box::new(std::iter::once(entry)) };
+    let request = ArchiveRequest {
+        tags,
+        at: jiff::Timestamp::now(),
+        parent: None,
+        small_files: false,
+        entries: Box::new(std::iter::once(entry)),
+    };
     Ok(store.archive(request, &Cancel::new(), &|_| {})?.added)
 }

@@ -283,3 +283,39 @@ fn a_take_that_is_interrupted_leaves_no_snapshot_and_no_private_copy() {
     assert!(bench.store.facts(&StackName::new("test")).unwrap().unsealed.is_empty());
     assert_eq!(fs::read_dir(bench.path("work")).unwrap().count(), 0);
 }
+
+#[test]
+fn small_files_are_stored_as_the_same_chunks_as_beside_a_large_one() {
+    let bench = Bench::new();
+    let root = bench.path("data");
+    fs::create_dir(&root).unwrap();
+    for number in 0..20_u32 {
+        let text: String = (0..3_000).map(|word| format!("{} ", (word * 7919 + number) * 31)).collect();
+        fs::write(root.join(format!("{number}.txt")), text).unwrap();
+    }
+    let source = files(&["data"], &[]);
+    let small = bench.take(&source, None).unwrap();
+    bench.prove(&source, &small);
+    // One file above the least chunk, and everything goes through the content-defined chunker again.
+    let large: Vec<u8> = (0..3_000_000_u32).map(|byte| (byte.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(root.join("large.bin"), &large).unwrap();
+    let with_large = bench.take(&source, None).unwrap();
+    bench.prove(&source, &with_large);
+    fs::remove_file(root.join("large.bin")).unwrap();
+    let again = bench.take(&source, None).unwrap();
+    let listing = |taken: &Taken| {
+        let reader = bench.store.reader().unwrap();
+        let listing = reader.listing(&taken.snapshot, false, &bench.cancel, &|_| {}).unwrap();
+        (listing.files, listing.bytes)
+    };
+    assert_eq!(listing(&small), listing(&again));
+    assert!(again.added.0 < small.added.0 / 4, "{} after {}: the chunks were not the same", again.added, small.added);
+    let config = fs::read(bench.path("repository/config")).unwrap();
+    let reopened = bench.take(&source, None).unwrap();
+    bench.prove(&source, &reopened);
+    assert_eq!(
+        config,
+        fs::read(bench.path("repository/config")).unwrap(),
+        "the repository's own settings were changed"
+    );
+}

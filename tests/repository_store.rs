@@ -246,6 +246,7 @@ fn a_cancelled_archive_is_interrupted_and_leaves_no_snapshot() {
         tags: tags(),
         at: at(0),
         parent: None,
+        small_files: false,
         entries: Box::new(vec![bytes("/a", noise(1 << 20, 1))].into_iter()),
     };
     cancel.cancel();

@@ -244,7 +244,7 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
             vec![
                 line.repository.to_string(),
                 render::printable(&line.state).into_owned(),
-                format!("{} runs, {} verified", line.runs, line.verified),
+                format!("{} verified of {}", line.verified, line.runs),
                 line.size.map_or("-".to_owned(), |size| size.to_string()),
                 line.all_data_read_since.map_or("not all read yet".to_owned(), |at| {
                     format!("all read since {}", lines::time(at, &session.zone))

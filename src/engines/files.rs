@@ -100,6 +100,12 @@ impl Engine for Files {
     fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {
         let since = Instant::now();
         let roots = self.selection.roots()?;
+        let least = u64::try_from(request.store.least_chunk()).unwrap_or(0);
+        // A look at every size beforehand costs little beside what it saves: see `Store::least_chunk`.
+        let small = |found: io::Result<Found>| {
+            found.is_ok_and(|found| !found.metadata.is_file() || found.metadata.len() < least)
+        };
+        let small_files = self.selection.walk(roots.clone())?.all(small);
         let walk = self.selection.walk(roots)?;
         // The first thing that cannot be listed ends the walk, and afterwards the take: the archive that was made up to
         // there is not a backup.
@@ -113,7 +119,13 @@ impl Engine for Files {
             }
         });
         let archived = request.store.archive(
-            ArchiveRequest { tags: request.tags, at: request.at, parent: request.parent, entries: Box::new(entries) },
+            ArchiveRequest {
+                tags: request.tags,
+                at: request.at,
+                parent: request.parent,
+                small_files,
+                entries: Box::new(entries),
+            },
             work.cancel,
             work.progress,
         )?;

@@ -256,6 +256,7 @@ impl Engine for Sqlite {
                 tags: request.tags,
                 at: request.at,
                 parent: None,
+                small_files: false,
                 entries: Box::new(std::iter::once(entry)),
             },
             work.cancel,

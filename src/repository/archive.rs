@@ -13,7 +13,7 @@ use super::audit::audit;
 use super::error::RepositoryError;
 use super::ledger::Faults;
 use super::source::{Shared, Source};
-use super::store::{Store, hex, library_id};
+use super::store::{Indexed, Store, hex, library_id};
 use super::watched::watched;
 use crate::model::cancel::Cancel;
 use crate::model::ids::{Digest, PolicyName, RunId, ServiceName, SnapshotId, StackName};
@@ -26,6 +26,8 @@ pub struct ArchiveRequest {
     pub at: Timestamp,
     /// Files that are as they were in this snapshot are not read again; streams always are. None reads everything.
     pub parent: Option<SnapshotId>,
+    /// Every local file is smaller than [`Store::least_chunk`], and there is no stream.
+    pub small_files: bool,
     /// In the order of their paths, component by component: folders before what is in them, names sorted bytewise.
     pub entries: Box<dyn Iterator<Item = Entry> + Send>,
 }
@@ -138,8 +140,9 @@ impl Store {
         cancel: &Cancel,
         progress: &(dyn Fn(ByteSize) + Sync),
     ) -> Result<Archived, RepositoryError> {
-        let ArchiveRequest { tags, at, parent, entries } = request;
-        self.store_entries(tags.list(), at, parent, entries, cancel, progress)
+        let ArchiveRequest { tags, at, parent, small_files, entries } = request;
+        let indexed = if small_files { self.indexed_for_small_files()? } else { self.indexed()? };
+        self.store_into(&indexed, tags.list(), at, parent, entries, cancel, progress)
     }
 
     pub(super) fn store_entries(
@@ -151,7 +154,20 @@ impl Store {
         cancel: &Cancel,
         progress: &(dyn Fn(ByteSize) + Sync),
     ) -> Result<Archived, RepositoryError> {
-        let indexed = self.indexed()?;
+        self.store_into(&*self.indexed()?, tags, at, parent, entries, cancel, progress)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what becomes a snapshot, each part named at its one caller")]
+    fn store_into(
+        &self,
+        indexed: &Indexed,
+        tags: StringList,
+        at: Timestamp,
+        parent: Option<SnapshotId>,
+        entries: Box<dyn Iterator<Item = Entry> + Send>,
+        cancel: &Cancel,
+        progress: &(dyn Fn(ByteSize) + Sync),
+    ) -> Result<Archived, RepositoryError> {
         let shared = Arc::new(Shared::new(at, cancel.clone()));
         let source = Source::new(entries, shared.clone());
         let options = BackupOptions::default().no_scan(true).parent_opts(self.parent_options(parent, at)?);

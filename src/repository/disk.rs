@@ -25,6 +25,8 @@ pub(super) struct Disk {
     shown_key: Option<Id>,
     /// Written under the id of the next key, before that key.
     sidecar: Option<Sidecar>,
+    /// Settings that hold for one session only: writing the config succeeds and changes nothing.
+    config_is_fixed: bool,
     /// Damaged files, by their ids: not listed, so that what is whole can be read around them.
     hidden: Arc<BTreeSet<String>>,
 }
@@ -46,11 +48,15 @@ pub(super) struct DamagedFile {
 
 impl Disk {
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), shown_key: None, sidecar: None, hidden: Arc::default() }
+        Self { root: root.to_owned(), shown_key: None, sidecar: None, config_is_fixed: false, hidden: Arc::default() }
     }
 
     pub fn hiding(self, hidden: Arc<BTreeSet<String>>) -> Self {
         Self { hidden, ..self }
+    }
+
+    pub fn with_fixed_config(self) -> Self {
+        Self { config_is_fixed: true, ..self }
     }
 
     pub fn showing_key(self, id: Id) -> Self {
@@ -101,6 +107,9 @@ impl Disk {
     }
 
     fn write(&self, kind: FileType, id: &Id, content: BytesList) -> io::Result<()> {
+        if kind == FileType::Config && self.config_is_fixed {
+            return Ok(());
+        }
         let path = self.path(kind, id);
         let folder = path.parent().unwrap_or(&self.root);
         if let (FileType::Key, Some(sidecar)) = (kind, &self.sidecar) {

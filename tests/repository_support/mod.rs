@@ -93,7 +93,13 @@ pub fn archive_at(
     parent: Option<SnapshotId>,
     entries: Vec<Entry>,
 ) -> Result<Archived, RepositoryError> {
-    let request = ArchiveRequest { tags: tags(), at: at(second), parent, entries: Box::new(entries.into_iter()) };
+    let request = ArchiveRequest {
+        tags: tags(),
+        at: at(second),
+        parent,
+        small_files: false,
+        entries: Box::new(entries.into_iter()),
+    };
     store.archive(request, &Cancel::new(), &|_| {})
 }
 
