@@ -179,6 +179,11 @@ pub(super) fn carry_out(
     let runner: Arc<dyn crate::apply::runner::StepRunner> = Arc::clone(&world) as _;
     let outcome = runtime.block_on(execute(&plan, &approvals, runner, &journal, options, cancel, events));
 
+    if world.lease.as_ref().is_some_and(Lease::lost) {
+        eprintln!(
+            "error: the lease was lost while the plan was carried out, so it was stopped; somebody unlocked it, or this machine stood still for over a minute"
+        );
+    }
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
     let after = session.observe_beside(Timestamp::now(), Some(&own));
     note_repositories(&journal, &after)?;

@@ -27,7 +27,7 @@ pub(super) fn forget(
     keep: &[RunId],
     context: &StepContext<'_>,
 ) -> Result<Done, StepError> {
-    let _alone = world.exclusive(repository)?;
+    let alone = world.exclusive(repository)?;
     world.forget_facts(repository);
     let facts = world.facts(repository)?;
     for keeper in keep {
@@ -50,7 +50,7 @@ pub(super) fn forget(
             ));
         }
         let Some(held) = facts.runs.iter().find(|known| known.manifest.run == *run) else { continue };
-        world.check_lease(repository)?;
+        alone.check().map_err(|error| StepError::new(FailureKind::Locked, error))?;
         // The manifest comes first: from then on the run is no longer one, whatever interrupts the rest.
         let snapshots = store.snapshots_of(&world.spec.stack, run).map_err(repository_error)?;
         store.forget(&snapshots).map_err(repository_error)?;
@@ -62,8 +62,8 @@ pub(super) fn forget(
 }
 
 pub(super) fn prune(world: &World, repository: &RepositoryName) -> Result<Done, StepError> {
-    let _alone = world.exclusive(repository)?;
-    world.check_lease(repository)?;
+    let alone = world.exclusive(repository)?;
+    alone.check().map_err(|error| StepError::new(FailureKind::Locked, error))?;
     let pruned = world.store(repository)?.prune(PRUNE_GRACE).map_err(repository_error)?;
     world.forget_facts(repository);
     Ok(Done {
