@@ -131,7 +131,7 @@ fn parse_span(text: &str) -> Result<Span, String> {
     text.parse::<Span>().map_err(|error| error.to_string())
 }
 
-/// Runs what the arguments ask for. The only place that turns errors into words and exit codes is [`Failure::report`].
+/// Runs what the arguments ask for. The only place that turns errors into words and exit codes is `Failure::report`.
 pub fn main() -> std::process::ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
