@@ -38,7 +38,7 @@ impl StepRunner for World {
             Action::Prove { repository, run } => proof::prove(self, repository, run, context),
             Action::ReadData { repository, parts } => read_data::read_data(self, repository, parts, context),
             Action::AcceptShrink { repository, run, service, .. } => run::accept_shrink(self, repository, run, service),
-            Action::Forget { repository, runs, keep, .. } => removal::forget(self, repository, runs, keep, context),
+            Action::Forget { repository, runs, .. } => removal::forget(self, step, repository, runs, context),
             Action::Prune { repository } => removal::prune(self, repository),
             Action::Restore(restore) => restore::restore(self, restore, context),
         }

@@ -1,11 +1,13 @@
 //! What takes away: forgetting runs and pruning packs. Each is alone in the repository and reads again before it deletes.
 
+use super::preconditions;
 use super::world::{World, repository_error};
 use crate::apply::lease::ExclusiveGuard;
 use crate::apply::runner::{StepContext, StepError};
 use crate::model::ids::{RepositoryName, RunId};
 use crate::model::outcome::{Done, FailureKind};
 use crate::model::retention::PRUNE_GRACE;
+use crate::model::step::Step;
 
 impl World {
     /// No other stack works in the repository while the guard lives.
@@ -22,23 +24,16 @@ impl World {
 
 pub(super) fn forget(
     world: &World,
+    step: &Step,
     repository: &RepositoryName,
     runs: &[RunId],
-    keep: &[RunId],
     context: &StepContext<'_>,
 ) -> Result<Done, StepError> {
     let alone = world.exclusive(repository)?;
     world.forget_facts(repository);
+    // Asked again with the repository to ourselves: every verified run that is to stay is there, and verified.
+    preconditions::check(world, step)?;
     let facts = world.facts(repository)?;
-    for keeper in keep {
-        // The precondition said so a moment ago; it is asked again with the repository to ourselves.
-        if !facts.runs.iter().any(|run| run.manifest.run == *keeper && run.is_verified()) {
-            return Err(StepError::new(
-                FailureKind::NeedsReplan,
-                format!("run {keeper}, which is to stay, is no longer there and verified; nothing was forgotten"),
-            ));
-        }
-    }
     let store = world.store(repository)?;
     let mut forgotten = 0;
     let mut freed = crate::model::units::ByteSize(0);
