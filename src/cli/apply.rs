@@ -7,16 +7,15 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
+use super::running::Running;
 use super::session::Session;
 use super::{Consent, TextOrJson, consent, known_service, outcome, status};
 use crate::apply::executor::{ExecuteOptions, execute};
 use crate::apply::exit::exit_code;
-use crate::apply::interrupt;
 use crate::apply::journal::Journal;
 use crate::apply::lease::Lease;
 use crate::apply::progress::{self, ProgressKind};
 use crate::apply::steps::World;
-use crate::model::cancel::Cancel;
 use crate::model::ids::{PlanId, PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::outcome::ApplyOutcome;
@@ -121,17 +120,9 @@ pub(super) fn carry_out(
     consent: &Consent,
     strict: bool,
 ) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::caused(Exit::Unexpected, "starting", &error))?;
-    let cancel = Cancel::new();
-    let _listening = runtime
-        .block_on(async { interrupt::listen(cancel.clone(), |text| eprintln!("{text}")) })
-        .map_err(|error| Failure::caused(Exit::Unexpected, "listening for signals", &error))?;
-
-    let lease = session.lease(&cancel)?;
+    let running = Running::start()?;
+    let Running { runtime, cancel } = &running;
+    let lease = session.lease(cancel)?;
     session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
     let now = Timestamp::now();
     let own = lease.id().clone();
@@ -145,6 +136,9 @@ pub(super) fn carry_out(
         None => session.plan(&observation, request, now)?,
     };
     if consent.format == TextOrJson::Text {
+        if is_saved {
+            println!("Applying the saved plan {}: every step in it is approved, held ones too.\n", plan.id.short());
+        }
         print!("{}", render::text(&plan, &session.layout(false)));
     }
     if plan.is_empty() {
@@ -152,6 +146,7 @@ pub(super) fn carry_out(
         return finish(session, &observation, &plan, None, consent, strict);
     }
     let approvals = consent::ask(&plan, consent, is_saved)?;
+    let _listening = running.listen()?;
     let world = World::new(
         session.loaded.spec.clone(),
         session.loaded.text.clone(),
@@ -177,7 +172,7 @@ pub(super) fn carry_out(
     let options = ExecuteOptions { parallel: usize::from(consent.parallel), ..ExecuteOptions::default() };
     let world = Arc::new(world);
     let runner: Arc<dyn crate::apply::runner::StepRunner> = Arc::clone(&world) as _;
-    let outcome = runtime.block_on(execute(&plan, &approvals, runner, &journal, options, cancel, events));
+    let outcome = runtime.block_on(execute(&plan, &approvals, runner, &journal, options, cancel.clone(), events));
 
     if world.lease.as_ref().is_some_and(Lease::lost) {
         eprintln!(

@@ -14,6 +14,7 @@ use crate::plan::render::printable;
 
 pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
+    session.stores.read_around_damage();
     let now = Timestamp::now();
     let observation = session.observe(now);
     match format {
@@ -36,9 +37,10 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
                 .map(|(name, run)| (run.manifest.started, row(&session, name, run, now)))
                 .collect();
             rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-            if rows.is_empty() {
+            let all_seen = unreachable(&observation).next().is_none();
+            if rows.is_empty() && all_seen {
                 println!("No runs yet. `devstack apply` takes the first.");
-            } else {
+            } else if !rows.is_empty() {
                 let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
                 print!("{}", tables::table(&["run", "repository", "started", "age", "size", "new", "state"], &rows));
             }

@@ -33,9 +33,10 @@ pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Appr
             continue;
         }
         let question = format!(
-            "Step {} {}: {reason}.\n  To approve it write {token}; anything else leaves it held: ",
+            "Step {}, {} {}: {reason}.\n  To approve it write {token}; anything else leaves it held: ",
             step.id,
-            step.effect.as_str()
+            step.action.verb(),
+            step.action.resource()
         );
         if answered(&question, token)? {
             tokens.insert(token.clone());

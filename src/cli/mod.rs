@@ -11,6 +11,7 @@ mod log;
 mod outcome;
 mod plan;
 mod restore;
+mod running;
 mod session;
 mod show;
 mod status;

@@ -13,7 +13,9 @@ use crate::plan::render;
 pub(super) fn text(outcome: &ApplyOutcome, left: &Plan) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "\ndevstack apply   plan {}   took {}\n", outcome.plan.short(), outcome.took);
-    let mut rows: Vec<(u8, String)> = outcome.steps.iter().map(|(id, action, came)| row(*id, action, came)).collect();
+    let width = outcome.steps.iter().map(|(_, action, _)| action.resource().chars().count()).max().unwrap_or(0);
+    let mut rows: Vec<(u8, String)> =
+        outcome.steps.iter().map(|(id, action, came)| row(*id, action, came, width)).collect();
     rows.sort_by_key(|(rank, _)| *rank);
     for (_, row) in rows {
         let _ = writeln!(out, "{row}");
@@ -33,11 +35,15 @@ pub(super) fn text(outcome: &ApplyOutcome, left: &Plan) -> String {
     out
 }
 
-fn row(id: StepId, action: &Action, came: &StepOutcome) -> (u8, String) {
+fn row(id: StepId, action: &Action, came: &StepOutcome, width: usize) -> (u8, String) {
     let (rank, word, text) = match came {
         StepOutcome::Failed { reason, .. } => (0, "FAILED", reason.clone()),
         StepOutcome::Done(done) if !done.damage.is_empty() => (0, "DAMAGED", done.summary.clone()),
-        StepOutcome::Interrupted => (1, "STOPPED", "interrupted; the next apply goes on from here".to_owned()),
+        StepOutcome::Interrupted => (
+            1,
+            "STOPPED",
+            "interrupted; the next apply seals what is there as incomplete, and takes what is due".to_owned(),
+        ),
         StepOutcome::Held { token } => (2, "HELD", format!("not approved; --approve {token}")),
         StepOutcome::Skipped { because } => (3, "skipped", format!("because of step {because}")),
         StepOutcome::Done(done) => (4, "done", done.summary.clone()),
@@ -45,7 +51,7 @@ fn row(id: StepId, action: &Action, came: &StepOutcome) -> (u8, String) {
     };
     let resource = action.resource();
     let (resource, text) = (render::printable(&resource), render::printable(&text));
-    (rank, format!("  {word:<8} {id:>4}  {resource:<28} {:<12} {text}", action.verb()))
+    (rank, format!("  {word:<8} {id:>4}  {resource:<width$}  {:<12}  {text}", action.verb()))
 }
 
 fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
@@ -68,11 +74,16 @@ fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
         "Apply INTERRUPTED"
     } else if failed > 0 || damaged > 0 {
         "Apply FAILED"
-    } else {
+    } else if outcome.steps.iter().all(|(_, _, came)| came.is_success()) {
         "Apply complete"
+    } else {
+        "Apply done in part"
     };
+    let all_well = failed == 0 && damaged == 0 && !outcome.interrupted;
+    let nothing_open = left.report.waiting.is_empty() && left.report.unknown.is_empty();
     let rest = match left.steps.len() {
-        0 => "The stack is as declared.".to_owned(),
+        0 if all_well && nothing_open => "The stack is as declared.".to_owned(),
+        0 => "Nothing else is due now; `devstack plan` says what is open.".to_owned(),
         1 => "1 step is left; `devstack plan` shows it.".to_owned(),
         steps => format!("{steps} steps are left; `devstack plan` shows them."),
     };

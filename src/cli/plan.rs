@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::session::{Session, write_private};
 use crate::model::plan::Plan;
-use crate::plan::{Request, render};
+use crate::plan::{Request, render, saved};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
@@ -55,6 +55,7 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
     };
     print!("{printed}");
     if let Some(path) = &arguments.out {
+        refuse_to_overwrite(path)?;
         write_private(path, json(&plan)?.as_bytes())
             .map_err(|error| Failure::caused(Exit::Input, &format!("saving the plan to {}", path.display()), &error))?;
         eprintln!("saved as {}; carry it out with `devstack apply {}`", path.display(), path.display());
@@ -71,6 +72,25 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
     } else {
         Exit::Done
     })
+}
+
+/// A slip of the pen must not cost a key or a database: only an older plan is written over.
+fn refuse_to_overwrite(path: &Path) -> Result<(), Failure> {
+    let refused = |why: String| {
+        Err(Failure::new(Exit::Input, format!("the plan was not saved to {}: {why}", path.display()))
+            .hint("give another name: `devstack plan --out FILE`"))
+    };
+    match std::fs::read(path) {
+        Ok(bytes) if saved::read(&bytes).is_ok() => Ok(()),
+        Ok(_) => refused("a file that is no plan is there".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+                refused(format!("{} is no folder", folder.display()))
+            }
+            _ => Ok(()),
+        },
+        Err(error) => refused(error.to_string()),
+    }
 }
 
 fn json(plan: &Plan) -> Result<String, Failure> {

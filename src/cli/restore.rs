@@ -37,6 +37,7 @@ pub(super) struct RestoreArguments {
 
 pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
+    session.stores.read_around_damage();
     known_service(&session, &arguments.service)?;
     let selection = match (&arguments.backup, arguments.at) {
         (Some(run), _) => Selection::Run(run.clone()),

@@ -20,7 +20,7 @@ use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::plan::Plan;
 use crate::observe::{self, Stores};
 use crate::plan::render::TextOptions;
-use crate::plan::{self, Request};
+use crate::plan::{self, PlanError, Request};
 use crate::repository::objects::Objects;
 use crate::spec::diagnostic::Look;
 use crate::spec::read::{self, Loaded};
@@ -90,8 +90,13 @@ impl Session {
     }
 
     pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {
-        plan::plan(&self.loaded.spec, &self.loaded.digest, observation, &self.history, now, request)
-            .map_err(|error| Failure::caused(Exit::Input, "planning", &error))
+        plan::plan(&self.loaded.spec, &self.loaded.digest, observation, &self.history, now, request).map_err(|error| {
+            let exit = match &error {
+                PlanError::NeverForgotten { .. } => Exit::NotApproved,
+                _ => self.unseen().or_worse(Exit::Input),
+            };
+            Failure::new(exit, crate::model::chain(&error))
+        })
     }
 
     pub(super) fn objects(&self, name: &RepositoryName) -> Result<Arc<dyn Objects>, Failure> {
@@ -112,7 +117,8 @@ impl Session {
             .map_err(|error| match &error {
                 LeaseError::Locked { .. } => Failure::caused(Exit::Locked, "locked", &error)
                     .hint("wait for it, or if that process is gone for good: `devstack unlock ID`"),
-                _ => Failure::caused(Exit::Unexpected, "taking the lease", &error),
+                _ => Failure::caused(Exit::of(error.kind()), "taking the lease", &error)
+                    .hint("each repository's `path` in the file must be a folder that can be written, or made"),
             })
     }
 }

@@ -15,6 +15,7 @@ use crate::plan::render::printable;
 
 pub(super) fn run(file: &Path, run: &RunId, format: TextOrJson) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
+    session.stores.read_around_damage();
     let now = Timestamp::now();
     let observation = session.observe(now);
     let copies: Vec<_> = backups::copies(&observation, run).collect();

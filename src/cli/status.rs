@@ -1,5 +1,6 @@
 //! `status`: from the cache at once, with its age; `--live` looks again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +11,7 @@ use super::error::{Exit, Failure};
 use super::session::{Session, write_private};
 use super::{TextOrJson, lines, tables};
 use crate::model::evidence::{Level, Verdict};
-use crate::model::ids::{Digest, RepositoryName};
+use crate::model::ids::{Digest, PolicyName, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
 use crate::model::plan::{Basis, Exposure, Plan, Report};
 use crate::model::units::{ByteSize, Span};
@@ -56,12 +57,18 @@ struct RepositoryLine {
     runs: usize,
     verified: usize,
     damaged: Vec<String>,
+    /// The newest run of a policy, where it is incomplete: what it is called, and without which services.
+    #[serde(default)]
+    failed: Vec<String>,
     size: Option<ByteSize>,
     /// The oldest of the last readings of all parts: since then every byte has been read once. None: not all yet.
     all_data_read_since: Option<Timestamp>,
 }
 
 const FORMAT: u32 = 1;
+
+/// What the state of a repository begins with that could not be looked at; the reason follows.
+const UNKNOWN: &str = "UNKNOWN: ";
 
 pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
@@ -72,7 +79,10 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
             let observation = session.observe(now);
             let plan = session.plan(&observation, &Request::Converge, now)?;
             let remembered = summarise(&session, &observation, &plan, now);
-            save(&session, &remembered)?;
+            // A look is worth having where nothing can be kept, as for somebody who may only read.
+            if let Err(failure) = save(&session, &remembered) {
+                eprintln!("warning: {}", failure.text());
+            }
             remembered
         }
     };
@@ -82,8 +92,15 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
     }
     let missed = remembered.report.recovery.is_missed()
         || remembered.report.exposure.iter().any(|exposure| exposure.is_missed(now))
-        || remembered.repositories.iter().any(|repository| !repository.damaged.is_empty());
-    Ok(if arguments.strict && missed { Exit::Verification } else { Exit::Done })
+        || remembered.repositories.iter().any(|line| !line.damaged.is_empty() || !line.failed.is_empty());
+    let unseen = session.unseen();
+    Ok(if unseen != Exit::Done {
+        unseen
+    } else if arguments.strict && missed {
+        Exit::Verification
+    } else {
+        Exit::Done
+    })
 }
 
 /// Keeps what was just seen, so that `status` answers at once.
@@ -163,17 +180,19 @@ fn repository_line(name: &RepositoryName, state: &Observed<RepositoryState>) -> 
         runs: 0,
         verified: 0,
         damaged: Vec::new(),
+        failed: Vec::new(),
         size: None,
         all_data_read_since: None,
     };
     match state {
-        Observed::Unknown { reason } => RepositoryLine { state: format!("UNKNOWN: {reason}"), ..line },
+        Observed::Unknown { reason } => RepositoryLine { state: format!("{UNKNOWN}{reason}"), ..line },
         Observed::Known(RepositoryState::Absent { .. }) => RepositoryLine { state: "not made yet".to_owned(), ..line },
         Observed::Known(RepositoryState::Present(facts)) => RepositoryLine {
             state: "open".to_owned(),
             runs: facts.runs.len(),
             verified: facts.runs.iter().filter(|run| run.is_verified()).count(),
             damaged: damaged(facts),
+            failed: failed(facts),
             size: Some(facts.size),
             all_data_read_since: all_data_read_since(facts),
             ..line
@@ -197,6 +216,22 @@ fn damaged(facts: &RepositoryFacts) -> Vec<String> {
         .collect()
 }
 
+/// Policies whose newest run is not complete.
+fn failed(facts: &RepositoryFacts) -> Vec<String> {
+    let mut newest: BTreeMap<&PolicyName, &Run> = BTreeMap::new();
+    for run in &facts.runs {
+        newest.insert(&run.manifest.policy, run);
+    }
+    newest
+        .into_values()
+        .filter(|run| !run.manifest.is_complete())
+        .map(|run| {
+            let missing: Vec<&str> = run.manifest.missing().map(|(service, _)| service.as_str()).collect();
+            format!("{}, without {}", run.manifest.run, missing.join(", "))
+        })
+        .collect()
+}
+
 fn all_data_read_since(facts: &RepositoryFacts) -> Option<Timestamp> {
     (0..=u8::MAX)
         .map(|part| facts.data_reads.iter().rev().find(|read| read.parts.contains(&part)).map(|read| read.at))
@@ -215,6 +250,17 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
                 repository.repository
             ));
         }
+    }
+    for repository in &seen.repositories {
+        if let Some(reason) = repository.state.strip_prefix(UNKNOWN) {
+            out.push_str(&format!("  UNKNOWN  repository {}: {}\n", repository.repository, render::printable(reason)));
+        }
+        for run in &repository.failed {
+            out.push_str(&format!("  FAILED   the newest run in {} is incomplete: {run}\n", repository.repository));
+        }
+    }
+    for note in &seen.report.waiting {
+        out.push_str(&format!("  OPEN     {}: {}\n", note.resource, render::printable(&note.text)));
     }
     for exposure in seen.report.exposure.iter().filter(|exposure| exposure.is_missed(now)) {
         let age = exposure.age(now).map_or("never".to_owned(), |age| age.to_string());
@@ -243,7 +289,7 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
         .map(|line| {
             vec![
                 line.repository.to_string(),
-                render::printable(&line.state).into_owned(),
+                if line.state.starts_with(UNKNOWN) { "unknown".to_owned() } else { line.state.clone() },
                 format!("{} verified of {}", line.verified, line.runs),
                 line.size.map_or("-".to_owned(), |size| size.to_string()),
                 line.all_data_read_since.map_or("not all read yet".to_owned(), |at| {
@@ -254,11 +300,13 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
         .collect();
     out.push_str(&tables::table(&["repository", "state", "runs", "size", "data"], &rows));
     let recovery = &seen.report.recovery;
-    let predicted = recovery.predicted.map_or("not measured yet".to_owned(), |time| time.to_string());
-    let target = recovery.rto.map_or(String::new(), |rto| format!(" of {rto}"));
-    out.push_str(&format!("\n  recovery of the stack: predicted {predicted}{target}\n"));
+    let predicted = recovery.predicted.map_or("not measured yet".to_owned(), |time| format!("predicted {time}"));
+    let target = recovery.rto.map_or(String::new(), |rto| format!(", objective {rto}"));
+    out.push_str(&format!("\n  recovery of the stack: {predicted}{target}\n"));
     if seen.steps_pending > 0 {
-        out.push_str(&format!("  {} steps are pending; `devstack plan` shows them\n", seen.steps_pending));
+        let steps =
+            if seen.steps_pending == 1 { "1 step is".to_owned() } else { format!("{} steps are", seen.steps_pending) };
+        out.push_str(&format!("  {steps} pending; `devstack plan` shows what\n"));
     }
     out
 }

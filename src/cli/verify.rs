@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::error::{Exit, Failure};
+use super::running::Running;
 use super::session::Session;
 use super::{TextOrJson, apply, status};
-use crate::apply::interrupt;
 use crate::apply::lease::Lease;
 use crate::apply::steps::{ProofOf, hurt_runs, prove_run, read_parts};
 use crate::model::cancel::Cancel;
@@ -45,6 +45,8 @@ struct Found {
     files: Vec<String>,
     /// Runs that were looked at, each with its findings.
     runs: Vec<(RunId, Vec<String>)>,
+    /// Runs that were never complete, each with what it lacks.
+    incomplete: Vec<(RunId, String)>,
     /// Runs hurt by damaged files, looked at or not.
     hurt: BTreeSet<RunId>,
     /// What hindered the look itself.
@@ -59,21 +61,15 @@ impl Found {
 
 pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::caused(Exit::Unexpected, "starting", &error))?;
-    let cancel = Cancel::new();
-    let _listening = runtime
-        .block_on(async { interrupt::listen(cancel.clone(), |text| eprintln!("{text}")) })
-        .map_err(|error| Failure::caused(Exit::Unexpected, "listening for signals", &error))?;
-    let lease = session.lease(&cancel)?;
+    let running = Running::start()?;
+    let cancel = &running.cancel;
+    let _listening = running.listen()?;
+    let lease = session.lease(cancel)?;
     let names: Vec<RepositoryName> = session.stores.names().cloned().collect();
     let mut found = Vec::new();
     for name in names {
         let mut here = Found::default();
-        if let Err(failure) = look(&session, &lease, &name, arguments, &cancel, &mut here) {
+        if let Err(failure) = look(&session, &lease, &name, arguments, cancel, &mut here) {
             here.unfinished = Some(failure);
         }
         found.push((name, here));
@@ -121,15 +117,16 @@ fn look(
     here: &mut Found,
 ) -> Result<(), Failure> {
     let site = session.stores.site(name)?;
-    // Before anything is opened: what is damaged is told as damage, not as a wrong password.
-    let damages = site.hash_files(&[FileKind::Key, FileKind::Snapshot, FileKind::Index], &|_| {}, cancel)?;
-    here.files.extend(damages.iter().map(ToString::to_string));
-    if site.look()? == Presence::Absent {
+    if matches!(site.look(), Ok(Presence::Absent)) {
         return Err(Failure::new(
             Exit::Partly,
             format!("repository {name} is not made yet; there is nothing to verify"),
         ));
     }
+    // Before anything is opened: what is damaged is told as damage, not as a wrong password.
+    let damages = site.hash_files(&[FileKind::Key, FileKind::Snapshot, FileKind::Index], &|_| {}, cancel)?;
+    here.files.extend(damages.iter().map(ToString::to_string));
+    site.look()?;
     let broken = |kind: FileKind| damages.iter().any(|damage| damage.kind == kind);
     let store = session.stores.open_around(name, &damages)?;
     let (facts, unreadable) = store.facts_around(&session.loaded.spec.stack)?;
@@ -156,7 +153,7 @@ fn look(
         read_data(session, lease, name, &site, &store, &facts, cancel, here)?;
     }
     for run in chosen(&facts, arguments) {
-        prove(session, lease, name, &store, run, cancel, here)?;
+        prove(session, lease, name, &store, run, arguments.run.is_some(), cancel, here)?;
     }
     Ok(())
 }
@@ -188,12 +185,14 @@ fn chosen<'a>(facts: &'a RepositoryFacts, arguments: &VerifyArguments) -> Vec<&'
         .collect()
 }
 
+#[allow(clippy::too_many_arguments, reason = "one run in one repository, each part named")]
 fn prove(
     session: &Session,
     lease: &Lease,
     name: &RepositoryName,
     store: &Arc<Store>,
     run: &Run,
+    asked_for: bool,
     cancel: &Cancel,
     here: &mut Found,
 ) -> Result<(), Failure> {
@@ -201,7 +200,13 @@ fn prove(
     if !run.manifest.is_complete() {
         let missing: Vec<String> =
             run.manifest.missing().map(|(service, reason)| format!("{service}: {reason}")).collect();
-        here.runs.push((id, vec![format!("incomplete, and never verified: {}", missing.join("; "))]));
+        let finding = format!("incomplete, and never verified: {}", missing.join("; "));
+        // Asked for by name, it fails. Among all runs it is what it was when it was sealed, and no damage.
+        if asked_for {
+            here.runs.push((id, vec![finding]));
+        } else {
+            here.incomplete.push((id, finding));
+        }
         return Ok(());
     }
     let spec = &session.loaded.spec;
@@ -261,6 +266,7 @@ fn print(found: &[(RepositoryName, Found)], format: TextOrJson) {
                     "clean": here.is_clean() && here.unfinished.is_none(),
                     "damaged_files": here.files,
                     "hurt_runs": here.hurt,
+                    "incomplete": here.incomplete.iter().map(|(run, _)| run).collect::<Vec<_>>(),
                     "runs": here.runs.iter().map(|(run, findings)| json!({ "run": run, "findings": findings })).collect::<Vec<_>>(),
                     "unfinished": here.unfinished.as_ref().map(Failure::text),
                 })
@@ -280,6 +286,9 @@ fn print(found: &[(RepositoryName, Found)], format: TextOrJson) {
             for finding in findings {
                 println!("  FAILED   {name}: run {run}: {}", printable(finding));
             }
+        }
+        for (run, finding) in &here.incomplete {
+            println!("  left out {name}: run {run}: {}", printable(finding));
         }
         if let Some(failure) = &here.unfinished {
             println!("  STOPPED  {name}: {}", printable(failure.text()));

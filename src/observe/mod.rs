@@ -81,10 +81,7 @@ fn look_at(
             ungenerated_keys: ungenerated(spec, stores, name),
             known_before: history.known_repositories.get(name).cloned(),
         }),
-        Presence::Present => {
-            let store = stores.open(name)?;
-            Ok(RepositoryState::Present(Box::new(store.facts(stack)?)))
-        }
+        Presence::Present => Ok(RepositoryState::Present(Box::new(stores.facts(name, stack)?))),
     }
 }
 

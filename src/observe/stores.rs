@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::ids::{RepositoryName, RunId};
+use crate::model::cancel::Cancel;
+use crate::model::ids::{RepositoryName, RunId, StackName};
+use crate::model::observation::RepositoryFacts;
 use crate::model::outcome::FailureKind;
-use crate::repository::{Damage, DeclaredKey, KeyMaterial, RepositoryError, Site, Store, StoreOptions};
+use crate::repository::{Damage, DeclaredKey, FileKind, KeyMaterial, RepositoryError, Site, Store, StoreOptions};
 use crate::secrets::{self, SecretError};
 use crate::spec::file::{Key, Repository, Spec};
 use crate::spec::paths;
@@ -52,6 +55,9 @@ pub struct Stores {
     base: PathBuf,
     home: Option<PathBuf>,
     open: Mutex<BTreeMap<RepositoryName, Arc<Place>>>,
+    /// Read what is whole where something is damaged: for verbs that only take data out. To a planner of backups, a
+    /// record that is left out could be a floor that is forgotten.
+    around_damage: AtomicBool,
     /// Why a repository could not be looked at, for the exit code.
     troubles: Mutex<BTreeMap<RepositoryName, FailureKind>>,
 }
@@ -66,6 +72,7 @@ impl Stores {
             base: base.to_owned(),
             home: home.map(Path::to_owned),
             open: Mutex::default(),
+            around_damage: AtomicBool::new(false),
             troubles: Mutex::default(),
         }
     }
@@ -76,6 +83,35 @@ impl Stores {
 
     fn declared(&self, name: &RepositoryName) -> Result<&Repository, StoreError> {
         self.declared.get(name).ok_or_else(|| StoreError::Undeclared(name.clone()))
+    }
+
+    pub fn read_around_damage(&self) {
+        self.around_damage.store(true, Ordering::Relaxed);
+    }
+
+    /// What the repository holds of the stack; what can't be read of it is warned of, or is an error.
+    pub fn facts(&self, name: &RepositoryName, stack: &StackName) -> Result<RepositoryFacts, StoreError> {
+        if !self.around_damage.load(Ordering::Relaxed) {
+            return Ok(self.open(name)?.facts(stack)?);
+        }
+        let looked = match self.open(name)?.facts_around(stack) {
+            Err(error) if error.kind() == FailureKind::Damage => {
+                let kinds = [FileKind::Key, FileKind::Snapshot, FileKind::Index];
+                let damages = self.site(name)?.hash_files(&kinds, &|_| {}, &Cancel::new())?;
+                let store = self.open_around(name, &damages)?;
+                *self.place(name).lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
+                store.facts_around(stack)
+            }
+            looked => looked,
+        };
+        let (facts, unreadable) = looked?;
+        for record in unreadable {
+            tracing::warn!(
+                "repository {name}: the {} of a run cannot be read; `devstack verify --all --data` says what is damaged",
+                record.kind
+            );
+        }
+        Ok(facts)
     }
 
     /// Notes what the last look at a repository came to.

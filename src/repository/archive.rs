@@ -157,7 +157,6 @@ impl Store {
         self.store_into(&*self.indexed()?, tags, at, parent, entries, cancel, progress)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what becomes a snapshot, each part named at its one caller")]
     fn store_into(
         &self,
         indexed: &Indexed,

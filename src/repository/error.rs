@@ -122,11 +122,13 @@ impl RepositoryError {
             Self::Io { source, .. } | Self::Restore { source, .. } | Self::Sink { source, .. } => kind_of_io(source),
             Self::Store { source, .. } => source.io().map_or(FailureKind::Permanent, kind_of_io),
             Self::Damaged { .. } | Self::Content { .. } => FailureKind::Damage,
-            Self::WrongKey { .. } | Self::NoOperableKey { .. } | Self::Key { .. } => FailureKind::Key,
+            // A foreign folder is a wrong path in the file.
+            Self::WrongKey { .. } | Self::NoOperableKey { .. } | Self::Key { .. } | Self::Foreign { .. } => {
+                FailureKind::Key
+            }
             Self::Incomplete { changed: true, .. } | Self::ResticLocked { .. } => FailureKind::Transient,
             Self::NoSuchSnapshot { .. } | Self::Exists { .. } => FailureKind::NeedsReplan,
-            Self::Foreign { .. }
-            | Self::NoRepository { .. }
+            Self::NoRepository { .. }
             | Self::LastKey { .. }
             | Self::Setting { .. }
             | Self::Interrupted
@@ -134,6 +136,16 @@ impl RepositoryError {
             | Self::NoSuchPath { .. }
             | Self::Record { .. }
             | Self::Refused { .. } => FailureKind::Permanent,
+        }
+    }
+
+    /// A file that was listed a moment ago is not there.
+    pub(super) fn is_of_something_gone(&self) -> bool {
+        match self {
+            Self::Store { source, .. } => source.io().is_some_and(|error| error.kind() == io::ErrorKind::NotFound),
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::NoSuchSnapshot { .. } => true,
+            _ => false,
         }
     }
 
@@ -184,8 +196,10 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.display_log().replace('\n', " ");
         let text = text.strip_prefix("Error: ").unwrap_or(&text);
-        // The cause is told by whoever walks the sources.
-        f.write_str(text.split(": caused by:").next().unwrap_or(text))
+        // The cause is told by whoever walks the sources. The library prints its backtrace with the error.
+        let text = text.split(": caused by:").next().unwrap_or(text);
+        let text = text.split(" : backtrace").next().unwrap_or(text);
+        f.write_str(text)
     }
 }
 

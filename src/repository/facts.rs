@@ -26,6 +26,10 @@ impl Store {
     /// What can still be read where something is damaged, and what can't. For verification only: to a planner, a record
     /// that is left out could be a floor that is forgotten.
     pub fn facts_around(&self, stack: &StackName) -> Result<(RepositoryFacts, Vec<UnreadableRecord>), RepositoryError> {
+        again_if_gone(|| self.facts_now(stack))
+    }
+
+    fn facts_now(&self, stack: &StackName) -> Result<(RepositoryFacts, Vec<UnreadableRecord>), RepositoryError> {
         let mut unreadable = Vec::new();
         let failed = |error| RepositoryError::store("read the snapshots", self.site.path(), error);
         let mut all = self.repository.get_all_snapshots().map_err(failed)?;
@@ -92,6 +96,20 @@ impl Store {
             }
         }
         Ok(marked)
+    }
+}
+
+/// How often a listing is made anew because something in it was gone when it was read: another thread has replaced a
+/// record by a newer one. Each time takes milliseconds, so that losing this many races in a row is not one.
+const LISTINGS: u32 = 8;
+
+pub(super) fn again_if_gone<T>(look: impl Fn() -> Result<T, RepositoryError>) -> Result<T, RepositoryError> {
+    let mut left = LISTINGS;
+    loop {
+        match look() {
+            Err(error) if left > 1 && error.is_of_something_gone() => left -= 1,
+            looked => return looked,
+        }
     }
 }
 

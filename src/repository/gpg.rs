@@ -68,7 +68,12 @@ fn run(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Refusal> {
         // gpg names keys and files there, never a secret.
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it gave no reason").to_owned();
-        return Err((format!("gpg failed ({}): {last}", output.status), None));
+        let next = if last.ends_with("No name") || last.contains("No public key") {
+            "; import the recipient's public key first: `gpg --import FILE`"
+        } else {
+            ""
+        };
+        return Err((format!("gpg failed ({}): {last}{next}", output.status), None));
     }
     fed.map_err(|error| ("`gpg` did not take its input".to_owned(), Some(error)))?;
     Ok(output.stdout)

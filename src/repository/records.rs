@@ -9,6 +9,7 @@ use rustic_core::repofile::SnapshotFile;
 use super::archive::{Entry, EntryKind, EntryMeta, tag_list};
 use super::chunks;
 use super::error::RepositoryError;
+use super::facts::again_if_gone;
 use super::reader::{Reader, content};
 use super::store::{Store, hex};
 use crate::model::cancel::Cancel;
@@ -109,9 +110,11 @@ impl Store {
 
     /// All snapshots of devstack, as they are now on disk.
     pub(super) fn snapshot_files(&self) -> Result<Vec<SnapshotFile>, RepositoryError> {
-        self.repository
-            .get_matching_snapshots(|file| file.tags.contains("devstack"))
-            .map_err(|error| RepositoryError::store("read the snapshots", self.site.path(), error))
+        again_if_gone(|| {
+            self.repository
+                .get_matching_snapshots(|file| file.tags.contains("devstack"))
+                .map_err(|error| RepositoryError::store("read the snapshots", self.site.path(), error))
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A run of a policy: taken service by service, then sealed by its manifest, and copied to where else it belongs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -161,7 +161,8 @@ pub(super) fn seal_interrupted(
             (service.clone(), ServiceResult::Failed { reason })
         })
         .collect::<BTreeMap<_, _>>();
-    let expected = services.keys().cloned().collect();
+    let declared = world.spec.backup.get(policy).map(|policy| world.spec.services_of(policy)).unwrap_or_default();
+    let expected: BTreeSet<ServiceName> = services.keys().cloned().chain(declared).collect();
     let manifest = Manifest {
         format: RECORD_FORMAT,
         stack: world.spec.stack.clone(),
@@ -170,7 +171,7 @@ pub(super) fn seal_interrupted(
         slot: None,
         started,
         finished: now(),
-        expected,
+        expected: expected.into_iter().collect(),
         services,
         parent: None,
         base: run.clone(),

@@ -72,7 +72,7 @@ impl World {
         if let Some(facts) = cached.get(name) {
             return Ok(Arc::clone(facts));
         }
-        let facts = Arc::new(self.store(name)?.facts(&self.spec.stack).map_err(repository_error)?);
+        let facts = Arc::new(self.stores.facts(name, &self.spec.stack).map_err(store_error)?);
         cached.insert(name.clone(), Arc::clone(&facts));
         Ok(facts)
     }
