@@ -297,9 +297,7 @@ fn print(found: &[(RepositoryName, Found)], format: TextOrJson) {
         println!("  {name}: {good} of {} runs verified, {} damaged files.", here.runs.len(), here.files.len());
     }
     if found.iter().any(|(_, here)| !here.is_clean()) {
-        println!(
-            "\nVerification FAILED. Keep the repository as it is, take a fresh run with `devstack backup --full`,"
-        );
-        println!("and for damaged files see docs/damage.md.");
+        println!("\nVerification FAILED. Keep the repository as it is; runs that are not named can be restored.");
+        println!("What helps against which damage: docs/damage.md.");
     }
 }

@@ -77,7 +77,8 @@ pub enum PlanError {
     #[error("run {run} does not hold service {service}; to see what it holds: devstack show {run}")]
     NotInRun { run: RunId, service: ServiceName },
     #[error(
-        "no complete and verified run holds service {service}{}{}; to see what there is: devstack backups",
+        "no complete and verified run holds service {service}{}{}; another is restored only by name: devstack backups, \
+         then devstack restore {service} --backup RUN",
         .at.map(|at| format!(" at or before {at}")).unwrap_or_default(), Places(.unknown)
     )]
     NothingToRestore { service: ServiceName, at: Option<Timestamp>, unknown: Vec<RepositoryName> },
