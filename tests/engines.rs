@@ -100,6 +100,15 @@ fn sum(path: &Path) -> i64 {
     Connection::open(path).unwrap().query_row("SELECT sum(money) FROM account", [], |row| row.get(0)).unwrap()
 }
 
+/// Ends the writer when the test ends, a failing one too: a test that fails must not hang.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn sqlite_is_taken_consistent_while_somebody_writes() {
     for mode in ["wal", "delete"] {
@@ -122,6 +131,7 @@ fn sqlite_is_taken_consistent_while_somebody_writes() {
                 }
                 moved
             });
+            let ending = Stop(stop);
             for round in 0..3 {
                 let taken = bench.take(&sqlite("bank.db"), None).unwrap();
                 bench.prove(&sqlite("bank.db"), &taken);
@@ -129,7 +139,7 @@ fn sqlite_is_taken_consistent_while_somebody_writes() {
                 bench.restore(&sqlite("bank.db"), &taken, &RestoreTarget::Beside { folder: folder.clone() }).unwrap();
                 assert_eq!(sum(&folder.join("bank.db")), 200_000, "{mode}, round {round}");
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(ending);
             moving.join().unwrap()
         });
         assert!(moved > 0, "nobody wrote meanwhile");
