@@ -3,6 +3,7 @@
 
 pub mod model;
 pub mod spec;
+pub mod runtime;
 pub mod secrets;
 pub mod repository;
 pub mod engines;

@@ -124,6 +124,7 @@ pub(super) fn carry_out(
     let Running { runtime, cancel } = &running;
     let lease = session.lease(cancel)?;
     session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
+    start_left_behind(session)?;
     let now = Timestamp::now();
     let own = lease.id().clone();
     let observation = session.observe_beside(now, Some(&own));
@@ -150,8 +151,7 @@ pub(super) fn carry_out(
     let world = World::new(
         session.loaded.spec.clone(),
         session.loaded.text.clone(),
-        session.loaded.base.clone(),
-        session.home.clone(),
+        session.ground.clone(),
         Arc::clone(&session.stores),
         session.rooms(),
         Some(lease),
@@ -184,6 +184,27 @@ pub(super) fn carry_out(
     note_repositories(&journal, &after)?;
     drop(world);
     finish(session, &after, &plan, Some(&outcome), consent, strict)
+}
+
+/// An apply that was killed may have left containers stopped, that it had stopped to read their data.
+fn start_left_behind(session: &Session) -> Result<(), Failure> {
+    let book = &session.ground.stopped;
+    if book.is_empty() {
+        return Ok(());
+    }
+    let started = session.ground.containers.docker().and_then(|docker| book.start_left_behind(&docker));
+    let started = started.map_err(|error| {
+        Failure::caused(
+            Exit::of(error.kind()),
+            "starting the containers that an interrupted apply left stopped",
+            &error,
+        )
+        .hint("start them by hand (`docker compose up -d`), then try again")
+    })?;
+    for name in started {
+        eprintln!("note: started the container {name}, which an interrupted apply had left stopped");
+    }
+    Ok(())
 }
 
 /// A lease that could not be taken away is said so: the next apply would wait for it.

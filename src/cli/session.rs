@@ -12,7 +12,7 @@ use crate::apply::clock::SystemClock;
 use crate::apply::host::Holder;
 use crate::apply::journal::Journal;
 use crate::apply::lease::{self, Lease, LeaseError};
-use crate::engines::Workrooms;
+use crate::engines::{Ground, Workrooms};
 use crate::model::cancel::Cancel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName};
@@ -27,7 +27,7 @@ use crate::spec::read::{self, Loaded};
 
 pub(super) struct Session {
     pub(super) loaded: Loaded,
-    pub(super) home: Option<PathBuf>,
+    pub(super) ground: Ground,
     pub(super) stores: Arc<Stores>,
     pub(super) history: History,
     /// `.devstack/` beside the file: a cache, whose loss loses no backup.
@@ -43,10 +43,11 @@ impl Session {
         }
         let home = home();
         let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref()));
+        let ground = Ground::new(&loaded.spec, &loaded.base, home.as_deref());
         let state = loaded.base.join(".devstack");
         let history = Journal::history(&state)
             .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
-        Ok(Self { loaded, home, stores, history, state, zone: TimeZone::system() })
+        Ok(Self { loaded, ground, stores, history, state, zone: TimeZone::system() })
     }
 
     pub(super) fn rooms(&self) -> Workrooms {
@@ -66,8 +67,7 @@ impl Session {
     /// As [`Self::observe`], where the lease `own` is ours: it does not stand in our own way.
     pub(super) fn observe_beside(&self, now: Timestamp, own: Option<&LeaseId>) -> Observation {
         let spec = &self.loaded.spec;
-        let mut observation =
-            observe::observe(spec, &self.loaded.base, self.home.as_deref(), &self.stores, &self.history, now);
+        let mut observation = observe::observe(spec, &self.ground, &self.stores, &self.history, now);
         for (name, state) in &mut observation.repositories {
             let Observed::Known(RepositoryState::Present(facts)) = state else { continue };
             let leases = self.objects(name).and_then(|objects| {

@@ -211,7 +211,7 @@ fn prove(
     }
     let spec = &session.loaded.spec;
     let rooms = session.rooms();
-    let of = ProofOf { spec, base: &session.loaded.base, home: session.home.as_deref(), rooms: &rooms };
+    let of = ProofOf { spec, ground: &session.ground, rooms: &rooms };
     let proof = prove_run(&of, store, run, cancel, &|_| {})
         .map_err(|error| Failure::caused(Exit::of(error.kind()), &format!("proving run {id} in {name}"), &error))?;
     let findings: Vec<String> =

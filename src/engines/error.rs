@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crate::model::ids::SnapshotId;
 use crate::model::outcome::FailureKind;
 use crate::repository::RepositoryError;
+use crate::runtime::RuntimeError;
+use crate::secrets::SecretError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -45,6 +47,35 @@ pub enum EngineError {
         "snapshot {snapshot} holds {artifacts} artifacts where one was expected; was its manifest written by a newer devstack?"
     )]
     Manifest { snapshot: SnapshotId, artifacts: usize },
+    #[error("{engine} in the container {container} holds nothing: an empty server is not backed up as a good run")]
+    Bare { engine: &'static str, container: String },
+    /// A stream that broke off, or a dump that ended before its end.
+    #[error("{name} was not taken to its end")]
+    Stream {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{name} is not whole, although the dump tool said that it was done: {why}")]
+    NotWhole { name: String, why: String },
+    /// An answer of a server's own client that says something else than was asked.
+    #[error("{what} answered something that cannot be read: {why}")]
+    Answer { what: String, why: String },
+    #[error("{doing} failed, and {after}")]
+    Restore {
+        doing: String,
+        after: String,
+        #[source]
+        source: Box<EngineError>,
+    },
+    #[error("after the restore {what} differs from the backup: {}", findings.join("; "))]
+    Differs { what: String, findings: Vec<String> },
+    #[error("{what}")]
+    Refused { what: String },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     #[error("interrupted")]
     Interrupted,
     #[error(transparent)]
@@ -57,6 +88,16 @@ impl EngineError {
             Self::Busy { .. } => FailureKind::Transient,
             Self::Damaged { .. } => FailureKind::Damage,
             Self::Repository(error) => error.kind(),
+            Self::Runtime(error) => error.kind(),
+            Self::Secret(_) => FailureKind::Key,
+            Self::Stream { source, .. } => {
+                match source.get_ref().and_then(|inner| inner.downcast_ref::<RuntimeError>()) {
+                    Some(error) => error.kind(),
+                    None => FailureKind::Transient,
+                }
+            }
+            // What was there is there again or was never touched; trying a restore again is for a person to decide.
+            Self::Restore { .. } => FailureKind::Permanent,
             Self::Gone { .. }
             | Self::NoMatch { .. }
             | Self::Empty { .. }
@@ -65,6 +106,11 @@ impl EngineError {
             | Self::Pattern { .. }
             | Self::NotEmpty { .. }
             | Self::Manifest { .. }
+            | Self::Bare { .. }
+            | Self::NotWhole { .. }
+            | Self::Answer { .. }
+            | Self::Differs { .. }
+            | Self::Refused { .. }
             | Self::Interrupted => FailureKind::Permanent,
         }
     }

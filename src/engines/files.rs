@@ -207,6 +207,6 @@ impl Engine for Files {
             0 => Vec::new(),
             count => vec![format!("the owner of {count} files could not be set (not running as root)")],
         };
-        Ok(Restored { to, bytes, notes })
+        Ok(Restored { to: to.display().to_string(), bytes, notes })
     }
 }

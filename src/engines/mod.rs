@@ -6,16 +6,26 @@
 mod error;
 mod files;
 mod files_walk;
+mod ground;
+mod inspect;
 mod meta;
+mod mongodb;
+mod mysql;
+mod postgres;
+mod rabbitmq;
+mod redis;
+mod server;
 mod sqlite;
+mod streams;
+mod volume;
 mod workroom;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 pub use error::EngineError;
+pub use ground::Ground;
 pub use workroom::{Workroom, Workrooms};
 
 use crate::model::cancel::Cancel;
@@ -61,7 +71,8 @@ pub struct Proven {
 #[must_use]
 #[derive(Debug)]
 pub struct Restored {
-    pub to: PathBuf,
+    /// Where it is now: a path, or a container.
+    pub to: String,
     pub bytes: ByteSize,
     /// What the person should know, such as ownership that could not be set.
     pub notes: Vec<String>,
@@ -94,11 +105,18 @@ pub trait Engine: Send + Sync {
     ) -> Result<Restored, EngineError>;
 }
 
-/// The engine for a source of the file; relative paths are taken from `base`, the folder of devstack.yaml.
-pub fn for_source(source: &Source, base: &Path, home: Option<&Path>) -> Box<dyn Engine> {
+/// The engine for a source of the file.
+pub fn for_source(source: &Source, ground: &Ground) -> Box<dyn Engine> {
     match source {
-        Source::Sqlite(sqlite) => Box::new(sqlite::Sqlite::new(crate::spec::paths::resolve(base, home, &sqlite.path))),
-        Source::Files(files) => Box::new(files::Files::new(files, base, home)),
+        Source::Sqlite(sqlite) => Box::new(sqlite::Sqlite::new(ground.path(&sqlite.path))),
+        Source::Files(files) => Box::new(files::Files::new(files, &ground.base, ground.home.as_deref())),
+        Source::Postgres(postgres) => Box::new(postgres::Postgres::new(postgres, ground)),
+        Source::Mysql(mysql) => Box::new(mysql::Mysql::new(mysql, mysql::Flavour::Mysql, ground)),
+        Source::Mariadb(mariadb) => Box::new(mysql::Mysql::new(mariadb, mysql::Flavour::Mariadb, ground)),
+        Source::Mongodb(mongodb) => Box::new(mongodb::Mongodb::new(mongodb, ground)),
+        Source::Redis(redis) => Box::new(redis::Redis::new(redis, ground)),
+        Source::Rabbitmq(rabbitmq) => Box::new(rabbitmq::Rabbitmq::new(rabbitmq, ground)),
+        Source::Volume(volume) => Box::new(volume::Volume::new(volume, ground)),
     }
 }
 
@@ -129,6 +147,7 @@ fn taken(
         took: Span::from(since.elapsed()),
         added,
         suspect: None,
+        image: None,
     }
 }
 

@@ -328,7 +328,7 @@ impl Engine for Sqlite {
         drop(room);
         // Ours, and empty now; another restore beside may still use it.
         let _ = fs::remove_dir(folder.join(".devstack-restore"));
-        Ok(Restored { to, bytes: proven.read, notes })
+        Ok(Restored { to: to.display().to_string(), bytes: proven.read, notes })
     }
 }
 

@@ -82,6 +82,10 @@ name!(
     LeaseId
 );
 name!(
+    /// A container's id, 64 hexadecimal digits.
+    ContainerId
+);
+name!(
     /// A SHA-256 in hexadecimal.
     Digest
 );

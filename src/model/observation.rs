@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{DataRead, Level, Proof, Verdict};
 use super::ids::{
-    KeyId, LeaseId, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId, StackName,
+    ContainerId, KeyId, LeaseId, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId,
+    StackName,
 };
 use super::record::Generation;
 use super::retention::Rule;
@@ -31,12 +32,56 @@ impl<T> Observed<T> {
     }
 }
 
+/// A container as the engine describes it. Its environment is never kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    pub id: ContainerId,
+    pub name: String,
+    /// As Compose or the command line named it.
+    pub image: String,
+    /// The digest of the image's configuration, `sha256:…`.
+    pub image_digest: String,
+    /// The engine's own word: `running`, `exited`, `created` …
+    pub state: String,
+    /// Running, and not paused.
+    pub running: bool,
+    /// Of its last end.
+    pub exit_code: i64,
+    pub health: Health,
+    pub restarts: u64,
+    pub mounts: Vec<Mount>,
+    pub networks: Vec<String>,
+    /// Those that Compose wrote.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What the container's own health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    Healthy,
+    Unhealthy,
+    Starting,
+    /// It has no health check.
+    NotChecked,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// The name of the volume; none for a folder of the host.
+    pub volume: Option<String>,
+    pub source: String,
+    pub destination: String,
+}
+
 /// Everything that was looked at, at one time. One part that can't be reached never hides the others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     pub at: Timestamp,
     pub took: Span,
     pub services: BTreeMap<ServiceName, Observed<SourceState>>,
+    /// The containers of each service that has some, by the names that the file gives them.
+    pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,
 }
 

@@ -1,12 +1,13 @@
 //! A step: one external act that can be repeated safely, with why it is there and what it waits for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{KeyId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId};
+use super::ids::{ContainerId, KeyId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId};
 use super::retention::Rule;
 use super::run::Shrink;
 use super::units::{ByteSize, Span};
@@ -109,6 +110,15 @@ pub enum Precondition {
     /// The source has data: emptiness is never backed up as a good run.
     SourceHasData {
         service: ServiceName,
+    },
+    /// The source has no data: nothing is overwritten that nobody has seen.
+    SourceHasNoData {
+        service: ServiceName,
+    },
+    /// The service's containers are the ones that were looked at, by the names that the file gives them.
+    ContainersAre {
+        service: ServiceName,
+        containers: BTreeMap<String, ContainerId>,
     },
     /// Each of these runs is still there, complete and verified.
     Verified {

@@ -192,6 +192,59 @@ impl JsonSchema for Span {
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 
+/// A size as the file writes it, with its unit: `8GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Size(pub ByteSize);
+
+const SIZE_UNITS: [(&str, u32); 5] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+
+impl FromStr for Size {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || UnitError::Size(text.to_owned());
+        let (unit, shift) = SIZE_UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or_else(wrong)?;
+        let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+        let bytes = number.checked_mul(1 << shift).ok_or_else(|| UnitError::TooLarge(text.to_owned()))?;
+        Ok(Self(ByteSize(bytes)))
+    }
+}
+
+impl From<Size> for ByteSize {
+    fn from(size: Size) -> Self {
+        size.0
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = self.0.0;
+        let whole = |shift: &u32| bytes.trailing_zeros() >= *shift && bytes >> shift > 0;
+        let (unit, shift) = SIZE_UNITS.iter().find(|(_, shift)| whole(shift)).unwrap_or(&("B", 0));
+        serializer.serialize_str(&format!("{}{unit}", bytes >> shift))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$",
+            "description": "A size with its unit: 512MiB, 8GiB."
+        })
+    }
+}
+
 impl ByteSize {
     pub const fn mib(count: u64) -> Self {
         Self(count << 20)
@@ -243,6 +296,17 @@ mod tests {
             assert!(wrong.parse::<Span>().is_err(), "{wrong:?}");
         }
         assert_eq!("99999999999999999w".parse::<Span>(), Err(UnitError::TooLarge("99999999999999999w".into())));
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units_and_written_back() {
+        assert_eq!("8GiB".parse::<Size>(), Ok(Size(ByteSize(8 << 30))));
+        for wrong in ["8", "8GB", "GiB", "-1MiB", "1.5GiB", ""] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong:?}");
+        }
+        for text in ["8GiB", "1536MiB", "7B", "0B"] {
+            assert_eq!(serde_json::to_value(text.parse::<Size>().unwrap()).unwrap(), text);
+        }
     }
 
     #[test]

@@ -4,48 +4,59 @@
 mod stores;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 pub use stores::{StoreError, Stores};
 
-use crate::engines;
+use crate::engines::{self, Ground};
 use crate::model::history::History;
 use crate::model::ids::{RepositoryName, StackName};
-use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::observation::{ContainerState, Observation, Observed, RepositoryState};
 use crate::model::units::Span;
 use crate::repository::Presence;
-use crate::spec::file::{Key, Spec};
+use crate::spec::file::{Key, Source, Spec};
 
 /// Looks at every declared service and repository at once. Opening a repository derives a key for some 0.4 s, so they
 /// are opened side by side, and each only once per command: `stores` keeps them.
-pub fn observe(
-    spec: &Spec,
-    base: &Path,
-    home: Option<&Path>,
-    stores: &Stores,
-    history: &History,
-    now: Timestamp,
-) -> Observation {
+pub fn observe(spec: &Spec, ground: &Ground, stores: &Stores, history: &History, now: Timestamp) -> Observation {
     let since = Instant::now();
-    let (services, repositories) = std::thread::scope(|scope| {
+    let (services, containers, repositories) = std::thread::scope(|scope| {
         let services: Vec<_> = spec
             .services
             .iter()
             .map(|(name, service)| {
-                (name.clone(), scope.spawn(|| engines::for_source(&service.source, base, home).observe()))
+                (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).observe()))
             })
+            .collect();
+        let containers: Vec<_> = spec
+            .services
+            .iter()
+            .filter(|(_, service)| !service.source.containers().is_empty())
+            .map(|(name, service)| (name.clone(), scope.spawn(|| containers_of(&service.source, ground))))
             .collect();
         let repositories: Vec<_> = spec
             .repositories
             .keys()
             .map(|name| (name.clone(), scope.spawn(|| repository(spec, stores, history, name))))
             .collect();
-        (joined(services), joined(repositories))
+        (joined(services), joined(containers), joined(repositories))
     });
-    Observation { at: now, took: Span::from(since.elapsed()), services, repositories }
+    Observation { at: now, took: Span::from(since.elapsed()), services, containers, repositories }
+}
+
+/// The containers of a source that are there.
+fn containers_of(source: &Source, ground: &Ground) -> Observed<BTreeMap<String, ContainerState>> {
+    let mut found = BTreeMap::new();
+    for name in source.containers() {
+        match ground.containers.look_for(name) {
+            Ok(Some(container)) => drop(found.insert(name.to_owned(), container)),
+            Ok(None) => {}
+            Err(error) => return Observed::Unknown { reason: crate::model::chain(&error) },
+        }
+    }
+    Observed::Known(found)
 }
 
 fn joined<K: Ord, T>(looks: Vec<(K, std::thread::ScopedJoinHandle<'_, Observed<T>>)>) -> BTreeMap<K, Observed<T>> {

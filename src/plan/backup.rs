@@ -14,7 +14,7 @@ use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::plan::Note;
 use crate::model::run::{ServiceResult, Taken};
-use crate::model::step::{Action, Estimate, Precondition, StepId, Take};
+use crate::model::step::{Action, Effect, Estimate, Precondition, StepId, Take};
 use crate::model::units::{ByteSize, Span};
 
 impl<'a> Planner<'a> {
@@ -128,7 +128,14 @@ impl<'a> Planner<'a> {
             None => None,
         };
         let about = seen.or(had_data);
-        let step = NewStep::new(Action::Take(take)).estimate(self.estimate_of(&format!("take/{service}"), about));
+        let stops = self.spec.services.get(&service).map(|service| service.source.stops()).unwrap_or_default();
+        let step = NewStep::new(Action::Take(take))
+            .estimate(self.estimate_of(&format!("take/{service}"), about))
+            .given(self.same_containers(&service));
+        let step = match stops.as_slice() {
+            [] => step,
+            stops => step.effect(Effect::Restarts).because(format!("stops {} while it is read", stops.join(", "))),
+        };
         let step = match (state, had_data) {
             (Some(SourceState::Empty), Some(had)) => {
                 let reason = format!("its source is empty, and held {had} in the last run");
@@ -146,6 +153,13 @@ impl<'a> Planner<'a> {
             (None, None) => step,
         };
         (step, about)
+    }
+
+    /// What the plan was made for is what its steps must meet: a container that was replaced meanwhile may hold other data.
+    pub(super) fn same_containers(&self, service: &ServiceName) -> Option<Precondition> {
+        let containers = self.observation.containers.get(service)?.known()?;
+        let ids = containers.iter().map(|(name, container)| (name.clone(), container.id.clone())).collect();
+        Some(Precondition::ContainersAre { service: service.clone(), containers: ids })
     }
 
     /// The newest complete run of a policy that is not due, in each repository, gets the proof it has no word of.

@@ -10,7 +10,7 @@ use super::retention::Standing;
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{ServiceResult, Taken};
-use crate::model::step::{Action, Effect, Restore, RestoreTarget};
+use crate::model::step::{Action, Effect, Precondition, Restore, RestoreTarget};
 use crate::model::units::Span;
 
 /// A run to restore from.
@@ -86,11 +86,18 @@ impl<'a> Planner<'a> {
             Some(Observed::Known(SourceState::HasData { bytes })) => {
                 let size = bytes.map_or_else(|| "the".to_owned(), |bytes| format!("{bytes} of"));
                 let reason = format!("overwrites {size} live data");
-                Ok(step.effect(Effect::OverwritesData).held(token, reason))
+                let step = step.effect(Effect::OverwritesData).given(self.same_containers(service));
+                Ok(step.held(token, reason))
             }
             // Nothing is there now; something may be by the time it runs, so in place asks all the same.
-            Some(Observed::Known(SourceState::Gone)) => Ok(step.held(token, "in place; the source is gone")),
-            Some(Observed::Known(SourceState::Empty)) => Ok(step.held(token, "in place; the source is empty")),
+            Some(Observed::Known(SourceState::Gone)) => {
+                let unseen = Precondition::SourceHasNoData { service: service.clone() };
+                Ok(step.given([unseen]).held(token, "in place; the source is gone"))
+            }
+            Some(Observed::Known(SourceState::Empty)) => {
+                let unseen = Precondition::SourceHasNoData { service: service.clone() };
+                Ok(step.given([unseen]).held(token, "in place; the source is empty"))
+            }
         }
     }
 

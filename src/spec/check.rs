@@ -7,6 +7,7 @@ mod objectives;
 mod repositories;
 mod secrets;
 mod services;
+mod sources;
 mod stores;
 
 use std::collections::BTreeMap;

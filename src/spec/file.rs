@@ -12,6 +12,12 @@ use crate::model::ids::{Digest, PolicyName, RepositoryName, ServiceName, StackNa
 use crate::model::retention::Rule;
 use crate::model::units::Span;
 
+pub use super::runtime::{ColimaRuntime, DockerRuntime, Runtime};
+pub use super::source::{
+    Choice, FilesSource, Login, MongodbSource, MysqlSource, PostgresSource, RabbitmqSource, RedisSource, Source,
+    SqliteSource, Tls, VolumeSource,
+};
+
 /// The desired state of one stack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +26,9 @@ pub struct Spec {
     pub version: u32,
     /// The name of the stack: lower-case letters, digits, `-` and `_`.
     pub stack: StackName,
+    /// Where the services run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
     /// What is backed up.
     pub services: BTreeMap<ServiceName, Service>,
     /// Where backups go.
@@ -39,34 +48,6 @@ pub struct Service {
     /// The services that must be back before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<ServiceName>,
-}
-
-/// The kind of data; each has an engine of its own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Source {
-    /// An SQLite database file, taken through SQLite's own online backup.
-    Sqlite(SqliteSource),
-    /// Files and folders of this machine.
-    Files(FilesSource),
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SqliteSource {
-    /// The database file; relative to the folder of devstack.yaml.
-    pub path: PathBuf,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FilesSource {
-    /// Files, folders or globs (`*`, `**`, `?`, `[a-z]`, `{a,b}`); relative to the folder of devstack.yaml.
-    /// Each must match something.
-    pub paths: Vec<String>,
-    /// Globs of what is left out, matched against the path and against every trailing part of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub exclude: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -128,7 +109,7 @@ pub struct Passphrase {
     pub generate: bool,
 }
 
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 
@@ -224,15 +205,6 @@ impl Spec {
     /// The service's own recovery time objective; the stack's one is for the whole.
     pub fn rto_of(&self, service: &ServiceName) -> Option<Span> {
         self.recovery.as_ref()?.services.get(service).and_then(|objective| objective.rto)
-    }
-}
-
-impl Source {
-    pub fn engine(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "sqlite",
-            Self::Files(_) => "files",
-        }
     }
 }
 

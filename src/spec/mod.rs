@@ -8,9 +8,11 @@ mod nearest;
 mod node;
 pub mod paths;
 pub mod read;
+mod runtime;
 pub mod schedule;
 pub mod schema;
 mod services;
+mod source;
 mod structure;
 mod yaml;
 

@@ -65,6 +65,36 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
             // The take itself will say what is wrong with it, in the engine's own words.
             Observed::Unknown { .. } => Ok(None),
         },
+        Precondition::SourceHasNoData { service } => match world.engine(service)?.observe() {
+            Observed::Known(SourceState::Gone | SourceState::Empty) => Ok(None),
+            Observed::Known(SourceState::HasData { .. }) => Err(changed(format!(
+                "{service} had no data when the plan was made and has some now, so nothing was written to it"
+            ))),
+            Observed::Unknown { reason } => {
+                Err(changed(format!("{service} cannot be looked at ({reason}), so nothing was written to it")))
+            }
+        },
+        Precondition::ContainersAre { service, containers } => {
+            for (name, id) in containers {
+                let now =
+                    world.ground.containers.look_for(name).map_err(|error| StepError::new(error.kind(), error))?;
+                match now {
+                    Some(now) if now.id == *id => {}
+                    Some(now) => {
+                        return Err(changed(format!(
+                            "{service}: the container {name} was replaced since the plan was made (now {}, image {})",
+                            now.name, now.image
+                        )));
+                    }
+                    None => {
+                        return Err(changed(format!(
+                            "{service}: the container {name} was there when the plan was made and is gone"
+                        )));
+                    }
+                }
+            }
+            Ok(None)
+        }
         Precondition::Verified { repository, runs } => {
             let facts = world.facts(repository)?;
             for wanted in runs {

@@ -1,12 +1,11 @@
 //! Proving a run: structure, artifacts and content, with the evidence written beside it whatever it says.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use super::world::{World, engine_error, now};
 use crate::apply::runner::{StepContext, StepError};
-use crate::engines::{self, EngineError, Work, Workrooms};
+use crate::engines::{self, EngineError, Ground, Work, Workrooms};
 use crate::model::cancel::Cancel;
 use crate::model::evidence::{Level, Proof, Verdict};
 use crate::model::ids::{RepositoryName, RunId, SnapshotId};
@@ -33,7 +32,7 @@ pub(super) fn prove(
         ));
     }
     let progress = |bytes| context.progress(bytes);
-    let of = ProofOf { spec: &world.spec, base: &world.base, home: world.home.as_deref(), rooms: &world.rooms };
+    let of = ProofOf { spec: &world.spec, ground: &world.ground, rooms: &world.rooms };
     let proof = prove_run(&of, &*world.store(repository)?, &held, &context.cancel, &progress).map_err(engine_error)?;
     let damage: Vec<String> =
         proof.findings().map(|(level, finding)| format!("{}: {finding}", level.as_str())).collect();
@@ -49,8 +48,7 @@ pub(super) fn prove(
 /// What a proof needs to know of the stack.
 pub struct ProofOf<'a> {
     pub spec: &'a Spec,
-    pub base: &'a Path,
-    pub home: Option<&'a Path>,
+    pub ground: &'a Ground,
     pub rooms: &'a Workrooms,
 }
 
@@ -94,7 +92,7 @@ pub fn prove_run(
             ));
             continue;
         };
-        let engine = engines::for_source(&declared.source, of.base, of.home);
+        let engine = engines::for_source(&declared.source, of.ground);
         let started = Instant::now();
         let before = read;
         let told = |bytes: ByteSize| progress(before + bytes);

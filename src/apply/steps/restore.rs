@@ -25,7 +25,7 @@ pub(super) fn restore(world: &World, restore: &Restore, context: &StepContext<'_
         world.engine(&restore.service)?.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
     Ok(Done {
         bytes: restored.bytes,
-        summary: format!("{} to {}", restored.bytes, restored.to.display()),
+        summary: format!("{} to {}", restored.bytes, restored.to),
         advice: restored.notes,
         ..Done::default()
     })

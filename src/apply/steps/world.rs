@@ -1,14 +1,13 @@
 //! What the steps act on: the file's resources, the opened repositories, the lease.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
 use crate::apply::lease::Lease;
 use crate::apply::runner::StepError;
-use crate::engines::{self, Engine, EngineError, Workrooms};
+use crate::engines::{self, Engine, EngineError, Ground, Workrooms};
 use crate::model::ids::{Digest, PlanId, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{RepositoryFacts, Run};
 use crate::model::outcome::FailureKind;
@@ -24,8 +23,7 @@ pub struct World {
     pub spec: Spec,
     /// The text of devstack.yaml, which goes into every run: on an empty host it is needed first.
     pub spec_text: String,
-    pub base: PathBuf,
-    pub home: Option<PathBuf>,
+    pub ground: Ground,
     pub stores: Arc<Stores>,
     pub rooms: Workrooms,
     /// None for what writes to no repository.
@@ -41,15 +39,14 @@ impl World {
     pub fn new(
         spec: Spec,
         spec_text: String,
-        base: PathBuf,
-        home: Option<PathBuf>,
+        ground: Ground,
         stores: Arc<Stores>,
         rooms: Workrooms,
         lease: Option<Lease>,
         plan: Plan,
         saved: bool,
     ) -> Self {
-        Self { spec, spec_text, base, home, stores, rooms, lease, plan, saved, facts: Mutex::default() }
+        Self { spec, spec_text, ground, stores, rooms, lease, plan, saved, facts: Mutex::default() }
     }
 
     pub(super) fn store(&self, name: &RepositoryName) -> Result<Arc<Store>, StepError> {
@@ -58,7 +55,7 @@ impl World {
 
     pub(super) fn engine(&self, service: &ServiceName) -> Result<Box<dyn Engine>, StepError> {
         match self.spec.services.get(service) {
-            Some(service) => Ok(engines::for_source(&service.source, &self.base, self.home.as_deref())),
+            Some(service) => Ok(engines::for_source(&service.source, &self.ground)),
             None => Err(StepError::new(
                 FailureKind::Permanent,
                 format!("service {service} is no longer in the file; declare it again to work with its backups"),

@@ -8,7 +8,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::super::file::{Source, Spec};
 use super::super::node::Place;
 use super::super::paths;
-use super::Findings;
+use super::{Findings, sources};
 use crate::model::ids::ServiceName;
 
 pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
@@ -62,12 +62,19 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
                 findings.doubles(&place.key("paths"), &files.paths);
                 findings.doubles(&place.key("exclude"), &files.exclude);
             }
+            Source::Postgres(_)
+            | Source::Mysql(_)
+            | Source::Mariadb(_)
+            | Source::Mongodb(_)
+            | Source::Redis(_)
+            | Source::Rabbitmq(_)
+            | Source::Volume(_) => sources::check(&service.source, &source.key(service.source.engine()), findings),
         }
     }
     loops(spec, findings);
 }
 
-fn globs(place: &Place, patterns: &[String], findings: &mut Findings<'_>) {
+pub(super) fn globs(place: &Place, patterns: &[String], findings: &mut Findings<'_>) {
     for (index, pattern) in patterns.iter().enumerate() {
         let at = place.index(index);
         if pattern.trim().is_empty() {

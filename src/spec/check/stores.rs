@@ -61,6 +61,8 @@ pub(super) fn check(spec: &Spec, base: &Path, home: Option<&Path>, findings: &mu
                     }
                 }
             }
+            // What lies in containers is not on this machine's file system as far as devstack is concerned.
+            _ => {}
         }
     }
     for (name, repository) in &spec.repositories {

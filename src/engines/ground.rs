@@ -1,0 +1,34 @@
+//! Where an engine stands: the folder of devstack.yaml, the home folder, the stack's containers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::runtime::{Containers, StoppedBook};
+use crate::spec::file::Spec;
+use crate::spec::paths;
+
+#[derive(Clone)]
+pub struct Ground {
+    /// The folder of devstack.yaml: relative paths start from it.
+    pub base: PathBuf,
+    pub home: Option<PathBuf>,
+    pub containers: Arc<Containers>,
+    /// Which containers are stopped for a take.
+    pub stopped: StoppedBook,
+}
+
+impl Ground {
+    pub fn new(spec: &Spec, base: &Path, home: Option<&Path>) -> Self {
+        Self {
+            base: base.to_owned(),
+            home: home.map(Path::to_owned),
+            containers: Arc::new(Containers::new(spec.runtime.as_ref(), base, home)),
+            stopped: StoppedBook::new(base.join(".devstack/stopped")),
+        }
+    }
+
+    /// A path of the file as it is on this machine.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        paths::resolve(&self.base, self.home.as_deref(), path)
+    }
+}

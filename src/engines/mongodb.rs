@@ -1,0 +1,38 @@
+//! Being written.
+
+use super::{Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work};
+use crate::model::observation::{Observed, SourceState};
+use crate::model::run::Taken;
+use crate::model::step::RestoreTarget;
+use crate::repository::Reader;
+use crate::spec::file::MongodbSource;
+
+pub(super) struct Mongodb {
+    source: MongodbSource,
+    ground: Ground,
+}
+
+impl Mongodb {
+    pub(super) fn new(source: &MongodbSource, ground: &Ground) -> Self {
+        Self { source: source.clone(), ground: ground.clone() }
+    }
+}
+
+impl Engine for Mongodb {
+    fn observe(&self) -> Observed<SourceState> {
+        let _ = (&self.source, &self.ground);
+        Observed::Unknown { reason: "not written yet".to_owned() }
+    }
+
+    fn take(&self, _: TakeRequest<'_>, _: &Work<'_>) -> Result<Taken, EngineError> {
+        Err(EngineError::Refused { what: "not written yet".to_owned() })
+    }
+
+    fn prove(&self, _: &Reader, _: &Taken, _: &Work<'_>) -> Result<Proven, EngineError> {
+        Err(EngineError::Refused { what: "not written yet".to_owned() })
+    }
+
+    fn restore(&self, _: &Reader, _: &Taken, _: &RestoreTarget, _: &Work<'_>) -> Result<Restored, EngineError> {
+        Err(EngineError::Refused { what: "not written yet".to_owned() })
+    }
+}

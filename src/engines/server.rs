@@ -1,0 +1,128 @@
+//! A server in a container, as its engine talks to it: through the server's own programs, run where it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{EngineError, Ground};
+use crate::model::observation::{ContainerState, Observed, SourceState};
+use crate::runtime::{Command, Docker, Finished, RuntimeError};
+use crate::secrets;
+use crate::spec::file::{Choice, SecretRef};
+use crate::spec::paths;
+
+/// A question to a server is answered within this, or the server hangs.
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
+
+/// A container that runs, and the engine it runs on.
+pub(super) struct Server {
+    pub docker: Arc<Docker>,
+    pub container: ContainerState,
+}
+
+impl Server {
+    /// The container that the file calls `name`, which must run.
+    pub(super) fn find(ground: &Ground, name: &str) -> Result<Self, EngineError> {
+        let container = ground.containers.find(name)?;
+        if !container.running {
+            return Err(RuntimeError::NotRunning { name: container.name, state: container.state }.into());
+        }
+        Ok(Self { docker: ground.containers.docker()?, container })
+    }
+
+    /// Runs a program that answers soon.
+    pub(super) fn ask(&self, command: &Command, input: &str) -> Result<Finished, EngineError> {
+        Ok(self.docker.run(&self.container, command, input.as_bytes(), ANSWER)?)
+    }
+}
+
+/// The state of a source whose server is `name`: gone when the engine says that there is no such container, unknown when
+/// it does not run, and else what `look` sees.
+pub(super) fn observe(
+    ground: &Ground,
+    name: &str,
+    look: impl FnOnce(&Server) -> Result<SourceState, EngineError>,
+) -> Observed<SourceState> {
+    let seen = match ground.containers.look_for(name) {
+        Ok(None) => return Observed::Known(SourceState::Gone),
+        Ok(Some(_)) => Server::find(ground, name).and_then(|server| look(&server)),
+        Err(error) => Err(error.into()),
+    };
+    match seen {
+        Ok(state) => Observed::Known(state),
+        Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+    }
+}
+
+/// The value of a declared secret, for the environment or the input of one program.
+pub(super) fn secret(reference: Option<&SecretRef>, ground: &Ground) -> Result<Option<Zeroizing<String>>, EngineError> {
+    let Some(reference) = reference else { return Ok(None) };
+    let secret = secrets::resolve(reference, &ground.base)?;
+    Ok(Some(Zeroizing::new(secret.expose().to_owned())))
+}
+
+/// Whether a database is among those that the file chooses. The globs were checked with the file.
+pub(super) fn is_chosen(choice: Option<&Choice>, database: &str) -> bool {
+    let Some(choice) = choice else { return true };
+    let matches = |patterns: &[String]| {
+        patterns.iter().any(|pattern| paths::glob(pattern).is_ok_and(|glob| glob.is_match(database)))
+    };
+    (choice.include.is_empty() || matches(&choice.include)) && !matches(&choice.exclude)
+}
+
+/// A database's name as a file's: what a path can't hold, and `%`, as percent escapes.
+pub(super) fn file_name(database: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') || *byte >= 0x80;
+    let first = database.as_bytes().first() == Some(&b'.');
+    let mut name = Vec::with_capacity(database.len());
+    for (place, byte) in database.bytes().enumerate() {
+        if plain(&byte) && !(first && place == 0) {
+            name.push(byte);
+        } else {
+            name.extend(format!("%{byte:02X}").bytes());
+        }
+    }
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+/// The name behind [`file_name`].
+pub(super) fn database_name(file: &str) -> String {
+    let mut name = Vec::with_capacity(file.len());
+    let mut bytes = file.bytes();
+    while let Some(byte) = bytes.next() {
+        let escaped = (byte == b'%').then(|| [bytes.next(), bytes.next()]);
+        let decoded = escaped.and_then(|pair| match pair {
+            [Some(high), Some(low)] => u8::from_str_radix(std::str::from_utf8(&[high, low]).ok()?, 16).ok(),
+            _ => None,
+        });
+        name.push(decoded.unwrap_or(byte));
+    }
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_databases_name_survives_being_a_files() {
+        for name in ["shop", "Größe", "a/b", "..", ".hidden", "50%", "with space", "new\nline", "a.b-c_d"] {
+            let file = file_name(name);
+            assert!(!file.contains('/') && !file.starts_with('.'), "{file}");
+            assert_eq!(database_name(&file), name);
+        }
+    }
+
+    #[test]
+    fn databases_are_chosen_by_globs() {
+        let choice = |include: &[&str], exclude: &[&str]| Choice {
+            include: include.iter().map(|glob| (*glob).to_owned()).collect(),
+            exclude: exclude.iter().map(|glob| (*glob).to_owned()).collect(),
+        };
+        assert!(is_chosen(None, "shop"));
+        assert!(is_chosen(Some(&choice(&["shop*"], &[])), "shop_eu"));
+        assert!(!is_chosen(Some(&choice(&["shop*"], &["*_test"])), "shop_test"));
+        assert!(!is_chosen(Some(&choice(&["shop"], &[])), "other"));
+    }
+}

@@ -1,0 +1,101 @@
+//! The stack's containers by the names that the file uses: a service of the Compose project, or a container's own name.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Compose, Docker, RuntimeError};
+use crate::model::observation::ContainerState;
+use crate::spec::file::{DockerRuntime, Runtime};
+
+const PROJECT: &str = "com.docker.compose.project";
+const SERVICE: &str = "com.docker.compose.service";
+/// `True` on containers of `docker compose run`, which are nobody's service.
+const ONE_OFF: &str = "com.docker.compose.oneoff";
+
+/// Connected when first asked, and once per command.
+pub struct Containers {
+    declared: Option<DockerRuntime>,
+    base: PathBuf,
+    home: Option<PathBuf>,
+    docker: Mutex<Option<Arc<Docker>>>,
+    project: Mutex<Option<Option<String>>>,
+}
+
+impl Containers {
+    pub fn new(runtime: Option<&Runtime>, base: &Path, home: Option<&Path>) -> Self {
+        Self {
+            declared: runtime.and_then(|runtime| runtime.docker.clone()),
+            base: base.to_owned(),
+            home: home.map(Path::to_owned),
+            docker: Mutex::default(),
+            project: Mutex::default(),
+        }
+    }
+
+    /// The connection to the engine.
+    pub fn docker(&self) -> Result<Arc<Docker>, RuntimeError> {
+        let mut docker = self.docker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*docker {
+            Some(docker) => Ok(Arc::clone(docker)),
+            None => Ok(Arc::clone(docker.insert(Arc::new(Docker::connect()?)))),
+        }
+    }
+
+    pub fn compose(&self) -> Option<Compose> {
+        Compose::declared(self.declared.as_ref()?, &self.base, self.home.as_deref())
+    }
+
+    /// The Compose project that is declared, if one is.
+    pub fn project(&self) -> Result<Option<String>, RuntimeError> {
+        let mut known = self.project.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(project) = &*known {
+            return Ok(project.clone());
+        }
+        let project = match (&self.declared, self.compose()) {
+            (Some(DockerRuntime { project: Some(project), .. }), _) => Some(project.clone()),
+            (_, Some(compose)) => Some(compose.project()?),
+            (_, None) => None,
+        };
+        Ok(known.insert(project).clone())
+    }
+
+    /// The container that the file calls `name`; None where the engine says that there is none.
+    pub fn look_for(&self, name: &str) -> Result<Option<ContainerState>, RuntimeError> {
+        let docker = self.docker()?;
+        if let Some(project) = self.project()? {
+            let found = docker.labelled(&[(PROJECT, &project), (SERVICE, name)])?;
+            let mut found: Vec<_> =
+                found.into_iter().filter(|it| it.labels.get(ONE_OFF).is_none_or(|value| value != "True")).collect();
+            match found.len() {
+                0 => {}
+                1 => return Ok(found.pop()),
+                count => {
+                    let names = found.into_iter().map(|container| container.name).collect();
+                    return Err(RuntimeError::Ambiguous { name: name.to_owned(), count, names });
+                }
+            }
+        }
+        // By its own name, and not by a prefix of its id, which the engine would take too.
+        Ok(docker.inspect(name)?.filter(|container| container.name == name))
+    }
+
+    /// As [`Self::look_for`], with its absence being an error.
+    pub fn find(&self, name: &str) -> Result<ContainerState, RuntimeError> {
+        match self.look_for(name)? {
+            Some(container) => Ok(container),
+            None => Err(RuntimeError::NoContainer { name: name.to_owned(), project: self.project()? }),
+        }
+    }
+
+    /// A volume's real name: Compose puts the project's before those that its files name.
+    pub fn volume(&self, name: &str) -> Result<String, RuntimeError> {
+        let docker = self.docker()?;
+        if let Some(project) = self.project()? {
+            let full = format!("{project}_{name}");
+            if docker.has_volume(&full)? {
+                return Ok(full);
+            }
+        }
+        Ok(name.to_owned())
+    }
+}

@@ -1,0 +1,173 @@
+//! A connection to the Docker engine, and what it says of containers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::time::Duration;
+
+use bollard::models::{ContainerInspectResponse, HealthStatusEnum, MountPoint};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
+
+use super::RuntimeError;
+use super::connect::Surroundings;
+use crate::model::ids::ContainerId;
+use crate::model::observation::{ContainerState, Health, Mount};
+
+/// An answer that is not a stream comes within this, or the engine hangs.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A stream may take as long as the longest run; its own steps watch over it.
+const STREAM: Duration = Duration::from_secs(24 * 3600);
+
+/// A connection to an engine. Its calls block; they run on threads of its own, so that it serves from any thread that
+/// is not itself one of tokio's workers.
+pub struct Docker {
+    /// For questions.
+    pub(super) client: bollard::Docker,
+    /// For uploads, whose answer comes only after the last byte.
+    pub(super) patient: bollard::Docker,
+    runtime: tokio::runtime::Runtime,
+    address: String,
+}
+
+impl Docker {
+    /// Connects to the engine that the environment, Docker's context or the usual sockets name, in the newest version of
+    /// its API that both know (1.41 at least).
+    pub fn connect() -> Result<Self, RuntimeError> {
+        let addresses = Surroundings::here().addresses()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("docker")
+            .enable_all()
+            .build()
+            .map_err(|source| RuntimeError::Io { doing: "starting the threads that talk to Docker".into(), source })?;
+        let mut last = None;
+        for address in &addresses {
+            match runtime.block_on(answers(address)) {
+                Ok(client) => {
+                    let patient = client.clone().with_timeout(STREAM);
+                    return Ok(Self { client, patient, runtime, address: address.clone() });
+                }
+                Err(Refusal::Unsupported(why)) => {
+                    return Err(RuntimeError::Unsupported { at: address.clone(), why });
+                }
+                Err(Refusal::Silent(error)) => last = Some(*error),
+            }
+        }
+        Err(RuntimeError::NoEngine { looked_at: addresses, source: last })
+    }
+
+    /// The address that answered, as `DOCKER_HOST` takes it.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(future);
+    }
+
+    /// The containers, in any state, that carry every one of these labels.
+    pub(super) fn labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<ContainerState>, RuntimeError> {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.listed(HashMap::from([("label".to_owned(), labels)]))
+    }
+
+    /// The containers, in any state, that mount a named volume.
+    pub fn mounting(&self, volume: &str) -> Result<Vec<ContainerState>, RuntimeError> {
+        self.listed(HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]))
+    }
+
+    fn listed(&self, filters: HashMap<String, Vec<String>>) -> Result<Vec<ContainerState>, RuntimeError> {
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let found = self
+            .wait(self.client.list_containers(Some(options)))
+            .map_err(RuntimeError::docker("listing the containers"))?;
+        let mut states = Vec::new();
+        for id in found.into_iter().filter_map(|container| container.id) {
+            // One that went between the listing and the look is not there.
+            states.extend(self.inspect(&id)?);
+        }
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(states)
+    }
+
+    /// A container by id or exact name; None where the engine says that there is none.
+    pub fn inspect(&self, container: &str) -> Result<Option<ContainerState>, RuntimeError> {
+        match self.wait(self.client.inspect_container(container, None::<InspectContainerOptions>)) {
+            Ok(answer) => Ok(Some(state(answer))),
+            Err(error) if RuntimeError::is_not_found(&error) => Ok(None),
+            Err(error) => Err(RuntimeError::docker(format!("looking at the container {container}"))(error)),
+        }
+    }
+
+    /// Whether a named volume is there.
+    pub fn has_volume(&self, volume: &str) -> Result<bool, RuntimeError> {
+        match self.wait(self.client.inspect_volume(volume)) {
+            Ok(_) => Ok(true),
+            Err(error) if RuntimeError::is_not_found(&error) => Ok(false),
+            Err(error) => Err(RuntimeError::docker(format!("looking at the volume {volume}"))(error)),
+        }
+    }
+}
+
+enum Refusal {
+    Unsupported(&'static str),
+    Silent(Box<bollard::errors::Error>),
+}
+
+async fn answers(address: &str) -> Result<bollard::Docker, Refusal> {
+    if address.starts_with("ssh://") {
+        return Err(Refusal::Unsupported("ssh is not spoken here; forward its socket with `ssh -L`"));
+    }
+    if std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()) || address.starts_with("https://") {
+        return Err(Refusal::Unsupported("TLS to a remote engine is not spoken here"));
+    }
+    let client = bollard::Docker::connect_with_host(address).map_err(|error| Refusal::Silent(Box::new(error)))?;
+    let negotiated = client.with_timeout(ANSWER).negotiate_version().await;
+    negotiated.map_err(|error| Refusal::Silent(Box::new(error)))
+}
+
+/// What is kept of an answer. Its environment is not: it may hold passwords.
+fn state(answer: ContainerInspectResponse) -> ContainerState {
+    let now = answer.state.unwrap_or_default();
+    let config = answer.config.unwrap_or_default();
+    let health = now.health.and_then(|health| health.status).map_or(Health::NotChecked, |status| match status {
+        HealthStatusEnum::HEALTHY => Health::Healthy,
+        HealthStatusEnum::UNHEALTHY => Health::Unhealthy,
+        HealthStatusEnum::STARTING => Health::Starting,
+        HealthStatusEnum::EMPTY | HealthStatusEnum::NONE => Health::NotChecked,
+    });
+    let networks = answer.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let mut networks: Vec<String> = networks.into_keys().collect();
+    networks.sort();
+    ContainerState {
+        id: ContainerId::new(answer.id.unwrap_or_default()),
+        name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        image: config.image.unwrap_or_default(),
+        image_digest: answer.image.unwrap_or_default(),
+        state: now.status.map(|status| status.to_string()).unwrap_or_default(),
+        running: now.running.unwrap_or_default() && !now.paused.unwrap_or_default(),
+        exit_code: now.exit_code.unwrap_or_default(),
+        health,
+        restarts: u64::try_from(answer.restart_count.unwrap_or_default()).unwrap_or_default(),
+        mounts: answer.mounts.unwrap_or_default().into_iter().map(mount).collect(),
+        networks,
+        labels: config
+            .labels
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("com.docker.compose."))
+            .collect::<BTreeMap<_, _>>(),
+    }
+}
+
+fn mount(point: MountPoint) -> Mount {
+    Mount {
+        volume: point.name.filter(|_| point.typ.as_deref() == Some("volume")),
+        source: point.source.unwrap_or_default(),
+        destination: point.destination.unwrap_or_default(),
+    }
+}

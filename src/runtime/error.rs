@@ -1,0 +1,121 @@
+//! What can go wrong between devstack and the Docker engine.
+
+use std::path::PathBuf;
+
+use crate::model::outcome::FailureKind;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error(
+        "no Docker engine answers; looked at {}: start Docker, or set DOCKER_HOST to where it is",
+        looked_at.join(", ")
+    )]
+    NoEngine {
+        looked_at: Vec<String>,
+        #[source]
+        source: Option<bollard::errors::Error>,
+    },
+    #[error("the Docker engine at {at} cannot be used from here: {why}; set DOCKER_HOST to its socket")]
+    Unsupported { at: String, why: &'static str },
+    #[error("reading the Docker settings in {path} failed; correct the file, or set DOCKER_HOST")]
+    Settings {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "there is no container {name}{}; start it (`docker compose up -d`), or correct `container` in the file",
+        project.as_ref().map(|project| format!(" in the Compose project {project}")).unwrap_or_default()
+    )]
+    NoContainer { name: String, project: Option<String> },
+    #[error(
+        "{count} containers belong to the Compose service {name}; name one of them in `container`: {}",
+        names.join(", ")
+    )]
+    Ambiguous { name: String, count: usize, names: Vec<String> },
+    #[error("the container {name} is not running, it is {state}; start it and try again")]
+    NotRunning { name: String, state: String },
+    #[error("{program} is not in the container {container} ({said}); devstack runs the server's own tools there")]
+    NoProgram { container: String, program: String, said: String },
+    /// A program in a container ended with another code than 0.
+    #[error("{program} in the container {container} ended with exit code {code}{}", told(said))]
+    Exit { container: String, program: String, code: i64, said: String },
+    /// The stream ended and nobody can say how the program did: the engine was restarted, or the container is gone.
+    #[error(
+        "{program} in the container {container} ended without an exit code, so the container or Docker stopped meanwhile{}",
+        told(said)
+    )]
+    NoExitCode { container: String, program: String, said: String },
+    #[error("{doing} failed")]
+    Docker {
+        doing: String,
+        #[source]
+        source: bollard::errors::Error,
+    },
+    #[error("{doing} failed")]
+    Io {
+        doing: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{doing} took longer than {seconds} s")]
+    TimedOut { doing: String, seconds: u64 },
+    #[error("the container {name} became unhealthy: {said}")]
+    Unhealthy { name: String, said: String },
+    #[error("`{program}` was not found; install it, since {why}")]
+    NoCompose { program: &'static str, why: &'static str },
+    #[error("`{program}` failed with {status}: {said}")]
+    Program { program: String, status: String, said: String },
+    #[error("`{program}` printed something else than was expected")]
+    Printed {
+        program: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// The last words of a program, on the same line as what it did.
+fn told(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
+}
+
+impl RuntimeError {
+    /// What may pass by itself is tried again: a connection that was cut, an engine that restarts.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::NoEngine { .. } | Self::TimedOut { .. } | Self::NoExitCode { .. } | Self::Io { .. } => {
+                FailureKind::Transient
+            }
+            Self::Docker { source, .. } => match source {
+                bollard::errors::Error::DockerResponseServerError { status_code, .. } if *status_code < 500 => {
+                    FailureKind::Permanent
+                }
+                _ => FailureKind::Transient,
+            },
+            Self::Unsupported { .. }
+            | Self::Settings { .. }
+            | Self::NoContainer { .. }
+            | Self::Ambiguous { .. }
+            | Self::NotRunning { .. }
+            | Self::NoProgram { .. }
+            | Self::Exit { .. }
+            | Self::Unhealthy { .. }
+            | Self::NoCompose { .. }
+            | Self::Program { .. }
+            | Self::Printed { .. }
+            | Self::Interrupted => FailureKind::Permanent,
+        }
+    }
+
+    pub(super) fn docker(doing: impl Into<String>) -> impl FnOnce(bollard::errors::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Docker { doing, source }
+    }
+
+    /// The engine has positively said that there is no such thing.
+    pub(super) fn is_not_found(error: &bollard::errors::Error) -> bool {
+        matches!(error, bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })
+    }
+}

@@ -1,0 +1,75 @@
+//! Stopping and starting containers that Compose has made, and waiting until they are healthy.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::query_parameters::{StartContainerOptions, StopContainerOptionsBuilder};
+
+use super::{Docker, RuntimeError};
+use crate::model::cancel::Cancel;
+use crate::model::observation::{ContainerState, Health};
+
+/// How long a server may take to end by itself before the engine kills it: an InnoDB flush of a full buffer takes a
+/// minute, and a killed server replays its log at the next start.
+const STOP_SECONDS: i32 = 120;
+
+/// Between two looks at a container that starts.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+impl Docker {
+    /// Stops a container and waits for its end. One that does not run is fine.
+    pub fn stop(&self, container: &ContainerState) -> Result<(), RuntimeError> {
+        let options = StopContainerOptionsBuilder::default().t(STOP_SECONDS).build();
+        self.wait(self.patient.stop_container(container.id.as_str(), Some(options)))
+            .map_err(RuntimeError::docker(format!("stopping the container {}", container.name)))
+    }
+
+    /// Starts a container. One that runs is fine.
+    pub fn start_container(&self, container: &ContainerState) -> Result<(), RuntimeError> {
+        self.wait(self.client.start_container(container.id.as_str(), None::<StartContainerOptions>))
+            .map_err(RuntimeError::docker(format!("starting the container {}", container.name)))
+    }
+
+    /// Waits until the container runs and its health check, where it has one, says healthy.
+    pub fn wait_healthy(
+        self: &Arc<Self>,
+        container: &ContainerState,
+        limit: Duration,
+        cancel: &Cancel,
+    ) -> Result<ContainerState, RuntimeError> {
+        let since = Instant::now();
+        loop {
+            let gone = || RuntimeError::NoContainer { name: container.name.clone(), project: None };
+            let now = self.inspect(container.id.as_str())?.ok_or_else(gone)?;
+            match (now.running, now.health) {
+                (true, Health::Healthy | Health::NotChecked) => return Ok(now),
+                (true, Health::Starting) => {}
+                // A health check that fails while a large database replays its log may pass again.
+                (true, Health::Unhealthy) => {}
+                (false, _) if now.state == "exited" || now.state == "dead" => {
+                    return Err(RuntimeError::NotRunning {
+                        name: now.name,
+                        state: format!("{} with exit code {}", now.state, now.exit_code),
+                    });
+                }
+                (false, _) => {}
+            }
+            if cancel.is_cancelled() {
+                return Err(RuntimeError::Interrupted);
+            }
+            if since.elapsed() > limit {
+                return Err(match now.health {
+                    Health::Unhealthy => RuntimeError::Unhealthy {
+                        name: now.name,
+                        said: format!("and stayed so for {} s", limit.as_secs()),
+                    },
+                    _ => RuntimeError::TimedOut {
+                        doing: format!("waiting for the container {} to be healthy", now.name),
+                        seconds: limit.as_secs(),
+                    },
+                });
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+}

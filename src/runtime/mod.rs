@@ -1,0 +1,22 @@
+//! Docker: where its engine is, what containers are there, what runs in them. Containers are made by Compose and by
+//! nothing here.
+
+mod archive;
+mod colima;
+mod compose;
+mod connect;
+mod containers;
+mod docker;
+mod error;
+mod exec;
+mod lifecycle;
+mod stopped;
+
+pub use archive::{Download, Upload};
+pub use colima::Colima;
+pub use compose::Compose;
+pub use containers::Containers;
+pub use docker::Docker;
+pub use error::RuntimeError;
+pub use exec::{Command, Finished, Input, Output};
+pub use stopped::{Stopped, StoppedBook};

@@ -1,0 +1,247 @@
+//! The kinds of data that a service may have.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::file::{SecretRef, is_false};
+
+/// The kind of data; each has an engine of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    /// An SQLite database file, taken through SQLite's own online backup.
+    Sqlite(SqliteSource),
+    /// Files and folders of this machine.
+    Files(FilesSource),
+    /// A PostgreSQL server in a container.
+    Postgres(PostgresSource),
+    /// A MySQL server in a container.
+    Mysql(MysqlSource),
+    /// A MariaDB server in a container.
+    Mariadb(MysqlSource),
+    /// A MongoDB server in a container.
+    Mongodb(MongodbSource),
+    /// A Redis server or cluster in containers.
+    Redis(RedisSource),
+    /// A RabbitMQ server in a container.
+    Rabbitmq(RabbitmqSource),
+    /// A named volume, or a folder in a container.
+    Volume(VolumeSource),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteSource {
+    /// The database file; relative to the folder of devstack.yaml.
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilesSource {
+    /// Files, folders or globs (`*`, `**`, `?`, `[a-z]`, `{a,b}`); relative to the folder of devstack.yaml.
+    /// Each must match something.
+    pub paths: Vec<String>,
+    /// Globs of what is left out, matched against the path and against every trailing part of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+}
+
+/// Which databases of a server are backed up: globs, all of them if nothing is said.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// Only those whose name matches one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// None of those whose name matches one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+}
+
+/// Who restores, where the user that takes backups may not write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    pub user: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+}
+
+/// TLS to a server that asks for it. The files are those inside the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate of the authority that signed the server's.
+    pub ca: String,
+    /// The client's own certificate, where the server wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<String>,
+    /// The client's own key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSource {
+    /// A service of the Compose project, or a container's name.
+    pub container: String,
+    /// Who takes backups; `postgres` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Not needed where the server trusts its own socket, as the official image does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+    /// All that accept connections, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub databases: Option<Choice>,
+    /// Leave the roles' passwords out: for a user that may not read them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub without_role_passwords: bool,
+    /// Connect by TCP with TLS, the server's certificate checked; its socket in the container if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Who restores; the user that takes backups, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_as: Option<Login>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MysqlSource {
+    /// A service of the Compose project, or a container's name.
+    pub container: String,
+    /// Who takes backups; `root` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+    /// All of them, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub databases: Option<Choice>,
+    /// Connect by TCP with TLS, the server's certificate checked; its socket in the container if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Who restores; the user that takes backups, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_as: Option<Login>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MongodbSource {
+    /// A service of the Compose project, or a container's name.
+    pub container: String,
+    /// Who takes backups; no login if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+    /// The database that the user is known in; `admin` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_database: Option<String>,
+    /// All of them, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub databases: Option<Choice>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Who restores; the user that takes backups, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_as: Option<Login>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedisSource {
+    /// One service of the Compose project (or container) for a single server; all nodes of a cluster.
+    pub containers: Vec<String>,
+    /// The containers are the nodes of one Redis Cluster.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cluster: bool,
+    /// The ACL user; the default user if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+    /// 6379 if not given.
+    #[schemars(range(min = 1, max = 65535))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitmqSource {
+    /// A service of the Compose project, or a container's name.
+    pub container: String,
+    /// The messages too: the node is stopped while its data folder is read.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub messages: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSource {
+    /// A named volume, with or without the Compose project before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// In place of a volume: the container that `path` lies in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// A folder in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Who writes to it: services or containers that are stopped while it is read, and started again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+}
+
+impl Source {
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Files(_) => "files",
+            Self::Postgres(_) => "postgres",
+            Self::Mysql(_) => "mysql",
+            Self::Mariadb(_) => "mariadb",
+            Self::Mongodb(_) => "mongodb",
+            Self::Redis(_) => "redis",
+            Self::Rabbitmq(_) => "rabbitmq",
+            Self::Volume(_) => "volume",
+        }
+    }
+
+    /// The containers whose state it depends on, as the file names them.
+    pub fn containers(&self) -> Vec<&str> {
+        match self {
+            Self::Sqlite(_) | Self::Files(_) => Vec::new(),
+            Self::Postgres(source) => vec![&source.container],
+            Self::Mysql(source) | Self::Mariadb(source) => vec![&source.container],
+            Self::Mongodb(source) => vec![&source.container],
+            Self::Redis(source) => source.containers.iter().map(String::as_str).collect(),
+            Self::Rabbitmq(source) => vec![&source.container],
+            Self::Volume(source) => source.container.iter().chain(&source.stop).map(String::as_str).collect(),
+        }
+    }
+
+    /// The containers that are stopped while it is taken.
+    pub fn stops(&self) -> Vec<&str> {
+        match self {
+            Self::Volume(source) => source.stop.iter().map(String::as_str).collect(),
+            Self::Rabbitmq(source) if source.messages => vec![&source.container],
+            Self::Rabbitmq(_)
+            | Self::Sqlite(_)
+            | Self::Files(_)
+            | Self::Postgres(_)
+            | Self::Mysql(_)
+            | Self::Mariadb(_)
+            | Self::Mongodb(_)
+            | Self::Redis(_) => Vec::new(),
+        }
+    }
+}
