@@ -216,6 +216,11 @@ impl Source {
         }
     }
 
+    /// Whether it lives in containers, so that a Docker engine is needed.
+    pub fn needs_docker(&self) -> bool {
+        !matches!(self, Self::Sqlite(_) | Self::Files(_))
+    }
+
     /// The containers whose state it depends on, as the file names them.
     pub fn containers(&self) -> Vec<&str> {
         match self {
