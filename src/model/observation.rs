@@ -72,6 +72,9 @@ pub struct Mount {
     pub volume: Option<String>,
     pub source: String,
     pub destination: String,
+    /// Not mounted read-only.
+    #[serde(default)]
+    pub writable: bool,
 }
 
 /// Everything that was looked at, at one time. One part that can't be reached never hides the others.
