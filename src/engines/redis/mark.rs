@@ -12,6 +12,7 @@ const PIECE: usize = 64 * 1024;
 /// bytes before its end there is an `0xff`.
 pub(super) struct WithoutMark<R> {
     inner: R,
+    piece: Vec<u8>,
     held: Vec<u8>,
     at: usize,
     ended: bool,
@@ -19,7 +20,7 @@ pub(super) struct WithoutMark<R> {
 
 impl<R: Read> WithoutMark<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self { inner, held: Vec::new(), at: 0, ended: false }
+        Self { inner, piece: vec![0; PIECE], held: Vec::new(), at: 0, ended: false }
     }
 
     /// What may go on: all but the last bytes, as long as more may come.
@@ -34,11 +35,9 @@ impl<R: Read> Read for WithoutMark<R> {
         while self.free() == 0 && !self.ended {
             self.held.drain(..self.at);
             self.at = 0;
-            let before = self.held.len();
-            self.held.resize(before + PIECE, 0);
-            let read = self.inner.read(&mut self.held[before..]);
-            self.held.truncate(before + *read.as_ref().unwrap_or(&0));
-            if read? == 0 {
+            let count = self.inner.read(&mut self.piece)?;
+            self.held.extend_from_slice(&self.piece[..count]);
+            if count == 0 {
                 self.ended = true;
                 let mark = self.held.len().checked_sub(MARK).filter(|at| self.held[*at..].iter().all(is_digit));
                 self.held.truncate(mark.unwrap_or(self.held.len()));
