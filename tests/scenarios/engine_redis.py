@@ -5,6 +5,8 @@ from __future__ import annotations
 import binascii
 import contextlib
 import json
+import random
+import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -193,11 +195,13 @@ def same(before: list[str], after: list[str]) -> None:
 
 @contextlib.contextmanager
 def redis(world: World, declared: str = SINGLE, *services: str, **more: str) -> Iterator[ComposeStack]:
-    with compose_stack(world, [declared], list(services or ("redis-single",)), **more) as stack:
-        for service in services or ("redis-single",):
-            if not service.endswith("init"):
-                # The server waits 5 s for further replicas before it begins; here none will come.
-                ask(stack, service, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    services = services or ("redis-single",)
+    with compose_stack(world, [declared], list(services), **more) as stack:
+        if services == NODES:
+            stack.compose("up", "--no-deps", "redis-init")
+        for service in services:
+            # The server waits 5 s for further replicas before it begins; here none will come.
+            ask(stack, service, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
         yield stack
 
 
@@ -233,11 +237,27 @@ def checked_by_the_servers_own_program(stack: ComposeStack) -> None:
         must(f"[info] {counts[name]['value']} {word}" in said, f"devstack counted {counts[name]} {name}: {said}")
 
 
+def a_killed_restore_leaves_one_or_the_other(stack: ComposeStack, before: list[str]) -> None:
+    """Killed while the server is stopped: the next apply starts it, with the old data or with the backup's."""
+    now = look(stack, "redis-single")
+    restoring = stack.start("restore", "redis", "--in-place", "--yes", "--approve", "restore:redis")
+    state = ["docker", "inspect", "--format", "{{.State.Running}}", stack.container("redis-single")]
+    wait_until(lambda: stack.run(state).text == "false", "the server is stopped")
+    restoring.kill()
+    restoring.communicate()
+    stack.devstack("apply", "--yes")
+    wait_until(lambda: answers(stack), "the server answers after a restore that was killed")
+    must(look(stack, "redis-single") in (now, before), "the data is neither the old one nor the backup's")
+
+
+def answers(stack: ComposeStack) -> bool:
+    return stack.inside("redis-single", *client("PING"), env=password(stack), expect=None).text == "PONG"
+
+
 def as_if_nothing_had_happened(stack: ComposeStack, expected: list[str]) -> None:
     """The server, started once more, has what it should and the file that was written last."""
     stack.run(["docker", "restart", stack.container("redis-single")])
-    answers = lambda: stack.inside("redis-single", *client("PING"), env=password(stack), expect=None).text == "PONG"  # noqa: E731
-    wait_until(answers, "the server answers after a restart")
+    wait_until(lambda: answers(stack), "the server answers after a restart")
     same(expected, look(stack, "redis-single"))
 
 
@@ -251,6 +271,7 @@ def redis_is_replaced_while_it_runs_and_keeps_what_is_written_afterwards(world: 
             before = look(stack, "redis-single")
             ask(stack, "redis-single", "FLUSHALL")
             send(stack, "redis-single", [["SET", "later", "1"], ["SET", "string:int", "43"]])
+            a_killed_restore_leaves_one_or_the_other(stack, before)
             restore(stack)
             same(before, look(stack, "redis-single"))
             ask(stack, "redis-single", "SET", "written afterwards", "1")
@@ -292,7 +313,8 @@ for n = 1, 100 do sum = sum + redis.call('GET', 'account:' .. n) end return sum"
 @contextlib.contextmanager
 def writing(stack: ComposeStack, service: str, command: str, stdin: str = "") -> Iterator[None]:
     """The client goes on writing in the container until the end; `stdin` is what it reads, again and again."""
-    line = f'REDISCLI_AUTH="$REDIS_PASSWORD" exec redis-cli {command} >/dev/null'
+    note = f"/tmp/writer-{random.randrange(10**9)}"
+    line = f'echo $$ > {note}; REDISCLI_AUTH="$REDIS_PASSWORD" exec redis-cli {command} >/dev/null'
     writer = stack.start_inside(service, "sh", "-c", line)
 
     def feed() -> None:
@@ -306,7 +328,7 @@ def writing(stack: ComposeStack, service: str, command: str, stdin: str = "") ->
         yield
         must(writer.poll() is None, "the writer has ended before the backup did")
     finally:
-        stack.inside(service, "sh", "-c", "kill $(pidof redis-cli)", expect=None)
+        stack.inside(service, "sh", "-c", f"kill $(cat {note})", expect=None)
         writer.kill()
         writer.wait()
         feeder.join(5)
@@ -379,6 +401,7 @@ def what_a_redis_cannot_give_is_an_error_that_says_why(world: World) -> None:
 
         # Slow enough to be in the middle of.
         send(stack, "redis-single", [["SET", f"filler:{n}", "x" * 100] for n in range(10_000)])
+        ask(stack, "redis-single", "SAVE")
         ask(stack, "redis-single", "CONFIG", "SET", "rdb-key-save-delay", "1000")
         taking = stack.start("backup")
         busy = lambda: "rdb_bgsave_in_progress:1" in ask(stack, "redis-single", "INFO", "persistence")  # noqa: E731
@@ -396,14 +419,26 @@ def what_a_redis_cannot_give_is_an_error_that_says_why(world: World) -> None:
 
 RIGHTS = ("+sync", "+psync", "+replconf", "+info")
 
+# Beside the plain port, one that speaks nothing but TLS and wants a certificate of the client's.
+CERTIFICATE = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=redis-single"]
+TLS_SETTINGS = "--tls-port 6380 --tls-ca-cert-file /tls/cert --tls-cert-file /tls/cert --tls-key-file /tls/key"
 
-@scenario()
-def the_documented_rights_suffice_for_redis_and_one_less_is_told(world: World) -> None:
+
+@scenario("openssl")
+def the_documented_rights_suffice_for_redis_over_tls_and_one_less_is_told(world: World) -> None:
     declared = (
-        "  redis: { source: { redis: { containers: [redis-single], user: backup, password: { env: BACKUP_PASSWORD },"
+        "  redis: { source: { redis: { containers: [redis-single], user: backup, password: { env: BACKUP_PASSWORD }, port: 6380,"
+        " tls: { ca: /tls/cert, cert: /tls/cert, key: /tls/key },"
         " restore_as: { user: default, password: { env: REDIS_PASSWORD } } } } }"
     )
-    with redis(world, declared) as stack:
+    override = SETTINGS.format(TLS_SETTINGS) + "    volumes: [../tls:/tls:ro]\n"
+    (world.folder / "tls").mkdir()
+    made = subprocess.run([*CERTIFICATE, "-keyout", "tls/key", "-out", "tls/cert"], cwd=world.folder, capture_output=True)
+    must(made.returncode == 0, f"openssl made no certificate: {made.stderr!r}")
+    # For the server's own user in the container.
+    (world.folder / "tls/key").chmod(0o644)
+    world.folder.chmod(0o755)
+    with redis(world, declared, override=override) as stack:
         stack.environment["BACKUP_PASSWORD"] = "throw-away-2"
         send(stack, "redis-single", every_type(large=20) + [["ACL", "SETUSER", "backup", "reset", "on", ">throw-away-2", *RIGHTS]])
         before = look(stack, "redis-single")
@@ -460,7 +495,7 @@ def whole(stack: ComposeStack) -> None:
 
 @scenario()
 def a_redis_cluster_comes_back_with_its_slots_and_all_its_keys(world: World) -> None:
-    with redis(world, CLUSTER, *NODES, "redis-init") as stack:
+    with redis(world, CLUSTER, *NODES) as stack:
         # Not as `--cluster create` shares them out, so that a cluster that is formed anew by the book would be wrong.
         move_slots(stack, "redis-1", "redis-2", 100)
         keys: list[Words] = [["SET", f"key:{n}", f"value {n}"] for n in range(100_000)]
@@ -504,13 +539,12 @@ def move_slots(stack: ComposeStack, source: str, target: str, count: int) -> Non
 
 @scenario()
 def a_redis_cluster_is_taken_whole_or_not_at_all(world: World) -> None:
-    with redis(world, CLUSTER, *NODES, "redis-init") as stack:
+    with redis(world, CLUSTER, *NODES) as stack:
         send_to_cluster(stack, [["SET", f"key:{n}", "1"] for n in range(100)])
         # The masters are of different moments, as the page says: what is always behind on one is ahead of it in the backup.
         ranges = served(stack)
         first, last = (next(f"n{n}" for n in range(9999) if slot(f"n{n}") in ranges[node]) for node in (NODES[0], NODES[2]))
-        for node in NODES:
-            ask(stack, node, "CONFIG", "SET", "repl-diskless-sync-delay", "1")
+        ask(stack, NODES[2], "CONFIG", "SET", "repl-diskless-sync-delay", "2")
         counting = f"-c -h {NODES[0]}"
         with writing(stack, NODES[0], counting, stdin=f"INCR {first}\nINCR {last}\n" * 50):
             stack.devstack("backup")
