@@ -111,8 +111,8 @@ impl RuntimeError {
         }
     }
 
-    /// The engine has positively said that what was asked for is not there.
-    pub fn is_absence(&self) -> bool {
+    /// The engine has positively said that what was asked for, such as a file of a container, is not there.
+    pub fn is_missing(&self) -> bool {
         matches!(self, Self::Docker { source, .. } if Self::is_not_found(source))
     }
 

@@ -172,6 +172,9 @@ pub struct RedisSource {
     pub port: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Who restores; the user that takes backups, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_as: Option<Login>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
