@@ -1,0 +1,193 @@
+//! Users, roles and what they may do, as statements that the server itself gives. Two texts, since an account must be there
+//! before the views and routines that it defines, and a grant only after the table that it is for.
+
+use std::io::{BufRead, BufReader, Read};
+
+use super::Flavour;
+use super::names::{quoted, words};
+use crate::engines::EngineError;
+use crate::engines::inspect::{Counts, cut};
+
+/// The last line of both texts.
+const LAST_LINE: &str = "-- devstack: complete";
+
+/// What every session that reads or loads these texts says first: a backslash in a string is an escape.
+pub(super) const PLAIN_MODE: &str = "SET SESSION sql_mode = '';\n";
+
+/// Divides what is said of one account from what is said of the next.
+const NEXT: &str = "-";
+
+/// The servers' own, made by each server for itself.
+const SYSTEM: [&str; 4] = ["mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys"];
+
+/// The role that everybody has: it is there, and only its grants are somebody's.
+const EVERYBODY: &str = "PUBLIC";
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    pub user: String,
+    pub host: String,
+    /// MariaDB's roles are no users; MySQL's are.
+    pub role: bool,
+}
+
+/// The question that [`listed`] reads the answer to.
+pub(super) fn which(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Mysql => "SELECT user, host, 'N' FROM mysql.user ORDER BY user, host;",
+        Flavour::Mariadb => "SELECT user, host, is_role FROM mysql.user ORDER BY user, host;",
+    }
+}
+
+pub(super) fn listed(rows: &[Vec<String>]) -> Vec<Account> {
+    let account = |row: &Vec<String>| match row.as_slice() {
+        [user, host, role] if !SYSTEM.contains(&user.as_str()) => {
+            Some(Account { user: user.clone(), host: host.clone(), role: role == "Y" })
+        }
+        _ => None,
+    };
+    rows.iter().filter_map(account).collect()
+}
+
+impl Account {
+    /// As a statement names it.
+    fn name(&self) -> String {
+        if self.role { quoted(&self.user) } else { format!("{}@{}", quoted(&self.user), quoted(&self.host)) }
+    }
+
+    fn is_everybody(&self) -> bool {
+        self.user == EVERYBODY && self.host.is_empty()
+    }
+}
+
+/// The question that [`texts`] reads the answer to.
+pub(super) fn what_they_are(flavour: Flavour, accounts: &[Account]) -> String {
+    let mut sql = PLAIN_MODE.to_owned();
+    if flavour == Flavour::Mysql {
+        // A hash of `caching_sha2_password` holds bytes that are no text.
+        sql.push_str("SET SESSION print_identified_with_as_hex = ON;\n");
+    }
+    for account in accounts {
+        sql.push_str(&format!("SELECT '{NEXT}';\n"));
+        let name = if account.is_everybody() { EVERYBODY.to_owned() } else { account.name() };
+        if !account.role && !account.is_everybody() {
+            sql.push_str(&format!("SHOW CREATE USER {name};\n"));
+        }
+        sql.push_str(&format!("SHOW GRANTS FOR {name};\n"));
+    }
+    sql
+}
+
+/// The accounts, and their grants.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Texts {
+    pub accounts: String,
+    pub grants: String,
+}
+
+pub(super) fn texts(flavour: Flavour, accounts: &[Account], rows: &[Vec<String>]) -> Result<Texts, EngineError> {
+    let unreadable = |why: String| EngineError::Answer { what: "SHOW GRANTS".to_owned(), why };
+    let mut texts = Texts {
+        accounts: format!("-- Accounts of a server, before its databases are loaded\n{PLAIN_MODE}"),
+        grants: format!("-- What they may do, after its databases are loaded\n{PLAIN_MODE}"),
+    };
+    let mut told = rows.split(|row| row.as_slice() == [NEXT]).skip(1);
+    for account in accounts {
+        let said = told.next().ok_or_else(|| unreadable(format!("nothing is said of {}", account.name())))?;
+        if account.role && !account.is_everybody() {
+            texts.accounts.push_str(&format!("CREATE ROLE IF NOT EXISTS {};\n", account.name()));
+        }
+        for row in said {
+            let [statement] = row.as_slice() else {
+                return Err(unreadable(format!("{} columns for {}", row.len(), account.name())));
+            };
+            if statement.contains('\n') {
+                return Err(unreadable(format!("the name of {} goes over two lines", account.name())));
+            }
+            texts.add(flavour, account, statement);
+        }
+    }
+    for text in [&mut texts.accounts, &mut texts.grants] {
+        text.push_str(LAST_LINE);
+        text.push('\n');
+    }
+    Ok(texts)
+}
+
+impl Texts {
+    fn add(&mut self, flavour: Flavour, account: &Account, statement: &str) {
+        match statement.strip_prefix("CREATE USER ") {
+            Some(definition) => {
+                let (definition, default_role) = match flavour {
+                    Flavour::Mysql => without(definition, &["DEFAULT", "ROLE"], &["REQUIRE"]),
+                    Flavour::Mariadb => (definition.to_owned(), None),
+                };
+                let exists = format!("CREATE USER IF NOT EXISTS {definition};\nALTER USER {definition};\n");
+                self.accounts.push_str(&exists);
+                if let Some(roles) = default_role {
+                    self.grants.push_str(&format!("ALTER USER {} {roles};\n", account.name()));
+                }
+            }
+            None => {
+                // The password stands with the account.
+                let (grant, _) = without(statement, &["IDENTIFIED"], &["WITH"]);
+                self.grants.push_str(&grant);
+                self.grants.push_str(";\n");
+            }
+        }
+    }
+}
+
+/// A statement without its clause that begins with the words `from` and ends before one of `until`; and that clause.
+fn without(statement: &str, from: &[&str], until: &[&str]) -> (String, Option<String>) {
+    let words = words(statement);
+    let Some(begin) = words.windows(from.len()).position(|some| some == from) else {
+        return (statement.to_owned(), None);
+    };
+    let end = words[begin..].iter().position(|word| until.contains(word)).map_or(words.len(), |end| begin + end);
+    // The words are pieces of the statement, so that their places in it are known.
+    let place =
+        |at: usize| words.get(at).map_or(statement.len(), |word| word.as_ptr() as usize - statement.as_ptr() as usize);
+    let (before, clause, after) =
+        (&statement[..place(begin)], &statement[place(begin)..place(end)], &statement[place(end)..]);
+    (format!("{before}{after}").trim_end().to_owned(), Some(clause.trim_end().to_owned()))
+}
+
+/// Looks through one of the texts.
+pub(super) fn inspect_accounts(from: &mut dyn Read) -> Result<Counts, String> {
+    Ok(vec![("accounts".to_owned(), counted(from, &["CREATE "])?)])
+}
+
+pub(super) fn inspect_grants(from: &mut dyn Read) -> Result<Counts, String> {
+    Ok(vec![("grants".to_owned(), counted(from, &["GRANT ", "REVOKE "])?)])
+}
+
+fn counted(from: &mut dyn Read, beginnings: &[&str]) -> Result<u64, String> {
+    let (mut count, mut whole) = (0, false);
+    let mut lines = BufReader::new(from);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).map_err(|error| cut("the accounts", &error))? == 0 {
+            break;
+        }
+        whole = line.strip_suffix(b"\n") == Some(LAST_LINE.as_bytes());
+        count += u64::from(beginnings.iter().any(|beginning| line.starts_with(beginning.as_bytes())));
+    }
+    if whole { Ok(count) } else { Err("its last line is missing".to_owned()) }
+}
+
+/// The accounts without the statements that would change those of these users: whoever restores must be let in afterwards
+/// with the password that was used before.
+pub(super) fn keeping(accounts: &str, users: &[&str]) -> String {
+    let changes = |line: &&str| {
+        let altered = line.strip_prefix("ALTER USER ").and_then(super::names::first_quoted);
+        altered.is_some_and(|(user, _)| users.contains(&user.as_str()))
+    };
+    accounts.lines().filter(|line| !changes(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The statements of the grants, one by one.
+pub(super) fn statements(grants: &str) -> impl Iterator<Item = &str> {
+    grants.lines().filter(|line| !line.starts_with("--") && !line.starts_with("SET SESSION"))
+}
