@@ -91,6 +91,8 @@ pub(super) fn texts(flavour: Flavour, accounts: &[Account], rows: &[Vec<String>]
         accounts: format!("-- Accounts of a server, before its databases are loaded\n{PLAIN_MODE}"),
         grants: format!("-- What they may do, after its databases are loaded\n{PLAIN_MODE}"),
     };
+    // A role is somebody's default only when it is granted.
+    let mut default_roles = String::new();
     let mut told = rows.split(|row| row.as_slice() == [NEXT]).skip(1);
     for account in accounts {
         let said = told.next().ok_or_else(|| unreadable(format!("nothing is said of {}", account.name())))?;
@@ -104,9 +106,10 @@ pub(super) fn texts(flavour: Flavour, accounts: &[Account], rows: &[Vec<String>]
             if statement.contains('\n') {
                 return Err(unreadable(format!("the name of {} goes over two lines", account.name())));
             }
-            texts.add(flavour, account, statement);
+            default_roles.extend(texts.add(flavour, account, statement));
         }
     }
+    texts.grants.push_str(&default_roles);
     for text in [&mut texts.accounts, &mut texts.grants] {
         text.push_str(LAST_LINE);
         text.push('\n');
@@ -115,7 +118,8 @@ pub(super) fn texts(flavour: Flavour, accounts: &[Account], rows: &[Vec<String>]
 }
 
 impl Texts {
-    fn add(&mut self, flavour: Flavour, account: &Account, statement: &str) {
+    /// Adds a statement; the one that is due after all grants comes back.
+    fn add(&mut self, flavour: Flavour, account: &Account, statement: &str) -> Option<String> {
         match statement.strip_prefix("CREATE USER ") {
             Some(definition) => {
                 let (definition, default_role) = match flavour {
@@ -124,15 +128,14 @@ impl Texts {
                 };
                 let exists = format!("CREATE USER IF NOT EXISTS {definition};\nALTER USER {definition};\n");
                 self.accounts.push_str(&exists);
-                if let Some(roles) = default_role {
-                    self.grants.push_str(&format!("ALTER USER {} {roles};\n", account.name()));
-                }
+                default_role.map(|roles| format!("ALTER USER {} {roles};\n", account.name()))
             }
             None => {
                 // The password stands with the account.
                 let (grant, _) = without(statement, &["IDENTIFIED"], &["WITH"]);
                 self.grants.push_str(&grant);
                 self.grants.push_str(";\n");
+                None
             }
         }
     }
@@ -190,4 +193,82 @@ pub(super) fn keeping(accounts: &str, users: &[&str]) -> String {
 /// The statements of the grants, one by one.
 pub(super) fn statements(grants: &str) -> impl Iterator<Item = &str> {
     grants.lines().filter(|line| !line.starts_with("--") && !line.starts_with("SET SESSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> Account {
+        Account { user: name.to_owned(), host: "%".to_owned(), role: false }
+    }
+
+    fn rows(lines: &[&str]) -> Vec<Vec<String>> {
+        lines.iter().map(|line| vec![(*line).to_owned()]).collect()
+    }
+
+    #[test]
+    fn mysqls_default_roles_are_set_when_the_roles_are_granted() {
+        let said = [
+            "-",
+            "CREATE USER `app`@`%` IDENTIFIED WITH 'p' AS 0x24 DEFAULT ROLE `r`@`%`,`s`@`%` REQUIRE NONE COMMENT 'DEFAULT ROLE x'",
+            "GRANT USAGE ON *.* TO `app`@`%`",
+            "GRANT `r`@`%` TO `app`@`%`",
+        ];
+        let texts = texts(Flavour::Mysql, &[user("app")], &rows(&said)).unwrap();
+        let definition = "`app`@`%` IDENTIFIED WITH 'p' AS 0x24 REQUIRE NONE COMMENT 'DEFAULT ROLE x'";
+        assert!(
+            texts.accounts.contains(&format!("CREATE USER IF NOT EXISTS {definition};\nALTER USER {definition};\n"))
+        );
+        assert_eq!(
+            statements(&texts.grants).collect::<Vec<_>>(),
+            [
+                "GRANT USAGE ON *.* TO `app`@`%`;",
+                "GRANT `r`@`%` TO `app`@`%`;",
+                "ALTER USER `app`@`%` DEFAULT ROLE `r`@`%`,`s`@`%`;"
+            ]
+        );
+    }
+
+    #[test]
+    fn mariadbs_grants_go_without_the_password() {
+        let grant =
+            "GRANT ALL PRIVILEGES ON *.* TO `root`@`%` IDENTIFIED BY PASSWORD '* WITH 9' REQUIRE SSL WITH GRANT OPTION";
+        let role = Account { user: "reader".to_owned(), host: String::new(), role: true };
+        let said =
+            ["-", "CREATE USER `root`@`%` IDENTIFIED BY PASSWORD '*9'", grant, "-", "GRANT USAGE ON *.* TO `reader`"];
+        let texts = texts(Flavour::Mariadb, &[user("root"), role], &rows(&said)).unwrap();
+        assert!(
+            texts.grants.contains("GRANT ALL PRIVILEGES ON *.* TO `root`@`%` WITH GRANT OPTION;\n"),
+            "{}",
+            texts.grants
+        );
+        assert!(texts.accounts.contains("CREATE ROLE IF NOT EXISTS `reader`;\n"));
+    }
+
+    #[test]
+    fn an_account_of_which_nothing_is_said_is_an_error() {
+        assert!(texts(Flavour::Mysql, &[user("a"), user("b")], &rows(&["-", "CREATE USER `a`@`%`"])).is_err());
+    }
+
+    #[test]
+    fn a_text_cut_anywhere_is_not_whole() {
+        let said = ["-", "CREATE USER `a`@`%` IDENTIFIED BY PASSWORD '*9'", "GRANT SELECT ON *.* TO `a`@`%`"];
+        let texts = texts(Flavour::Mariadb, &[user("a")], &rows(&said)).unwrap();
+        assert_eq!(inspect_accounts(&mut texts.accounts.as_bytes()), Ok(vec![("accounts".to_owned(), 1)]));
+        assert_eq!(inspect_grants(&mut texts.grants.as_bytes()), Ok(vec![("grants".to_owned(), 1)]));
+        for text in [texts.accounts, texts.grants] {
+            for length in 0..text.len() {
+                assert!(inspect_grants(&mut &text.as_bytes()[..length]).is_err(), "cut after {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn who_restores_keeps_the_password() {
+        let accounts =
+            "CREATE USER IF NOT EXISTS `root`@`%` x;\nALTER USER `root`@`%` x;\nALTER USER `rooter`@`%` y;\n";
+        let kept = "CREATE USER IF NOT EXISTS `root`@`%` x;\nALTER USER `rooter`@`%` y;\n";
+        assert_eq!(keeping(accounts, &["root", "backup"]), kept);
+    }
 }
