@@ -251,8 +251,9 @@ impl Mysql {
     /// The two texts, gathered at once: they are small, and are asked for by many questions.
     fn accounts(&self, server: &Server, session: &Session) -> Result<accounts::Texts, EngineError> {
         let listed = accounts::listed(&self.asked(server, session, accounts::which(self.flavour))?);
-        let told = self.asked(server, session, &accounts::what_they_are(self.flavour, &listed))?;
-        accounts::texts(self.flavour, &listed, &told)
+        let question = accounts::what_they_are(self.flavour, &listed);
+        let told = server.ask(&self.client(session).arg("--force"), &question)?.text();
+        accounts::texts(self.flavour, &listed, &names::rows(&told))
     }
 
     fn streams(

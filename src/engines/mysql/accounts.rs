@@ -49,6 +49,9 @@ pub(super) fn listed(rows: &[Vec<String>]) -> Vec<Account> {
     rows.iter().filter_map(account).collect()
 }
 
+/// No such user, no such grant: what a server says of accounts whose host is a name while it resolves none.
+const NOT_IN_EFFECT: [&str; 2] = ["1133", "1141"];
+
 impl Account {
     /// As a statement names it.
     fn name(&self) -> String {
@@ -60,7 +63,7 @@ impl Account {
     }
 }
 
-/// The question that [`texts`] reads the answer to.
+/// The question that [`texts`] reads the answer to, for a client that goes on after an error.
 pub(super) fn what_they_are(flavour: Flavour, accounts: &[Account]) -> String {
     let mut sql = PLAIN_MODE.to_owned();
     if flavour == Flavour::Mysql {
@@ -68,12 +71,13 @@ pub(super) fn what_they_are(flavour: Flavour, accounts: &[Account]) -> String {
         sql.push_str("SET SESSION print_identified_with_as_hex = ON;\n");
     }
     for account in accounts {
-        sql.push_str(&format!("SELECT '{NEXT}';\n"));
+        // A question to a table: it also makes the server forget the errors of what was asked before.
+        sql.push_str(&format!("SELECT '{NEXT}' FROM information_schema.engines LIMIT 1;\n"));
         let name = if account.is_everybody() { EVERYBODY.to_owned() } else { account.name() };
         if !account.role && !account.is_everybody() {
-            sql.push_str(&format!("SHOW CREATE USER {name};\n"));
+            sql.push_str(&format!("SHOW CREATE USER {name};\nSHOW ERRORS;\n"));
         }
-        sql.push_str(&format!("SHOW GRANTS FOR {name};\n"));
+        sql.push_str(&format!("SHOW GRANTS FOR {name};\nSHOW ERRORS;\n"));
     }
     sql
 }
@@ -96,12 +100,16 @@ pub(super) fn texts(flavour: Flavour, accounts: &[Account], rows: &[Vec<String>]
     let mut told = rows.split(|row| row.as_slice() == [NEXT]).skip(1);
     for account in accounts {
         let said = told.next().ok_or_else(|| unreadable(format!("nothing is said of {}", account.name())))?;
+        if said.iter().any(|row| matches!(row.as_slice(), [_, number, _] if NOT_IN_EFFECT.contains(&number.as_str()))) {
+            texts.accounts.push_str(&format!("-- Not in effect on the server, and not here: {}\n", account.name()));
+            continue;
+        }
         if account.role && !account.is_everybody() {
             texts.accounts.push_str(&format!("CREATE ROLE IF NOT EXISTS {};\n", account.name()));
         }
         for row in said {
             let [statement] = row.as_slice() else {
-                return Err(unreadable(format!("{} columns for {}", row.len(), account.name())));
+                return Err(unreadable(format!("of {}: {}", account.name(), row.join(" "))));
             };
             if statement.contains('\n') {
                 return Err(unreadable(format!("the name of {} goes over two lines", account.name())));
@@ -123,6 +131,10 @@ impl Texts {
         match statement.strip_prefix("CREATE USER ") {
             Some(definition) => {
                 let (definition, default_role) = match flavour {
+                    // What MySQL says of an account without a name it does not take.
+                    Flavour::Mysql if account.user.is_empty() => {
+                        (without(definition, &["PASSWORD", "EXPIRE"], &["ACCOUNT"]).0, None)
+                    }
                     Flavour::Mysql => without(definition, &["DEFAULT", "ROLE"], &["REQUIRE"]),
                     Flavour::Mariadb => (definition.to_owned(), None),
                 };
@@ -133,8 +145,10 @@ impl Texts {
             None => {
                 // The password stands with the account.
                 let (grant, _) = without(statement, &["IDENTIFIED"], &["WITH"]);
-                self.grants.push_str(&grant);
-                self.grants.push_str(";\n");
+                // Nothing is nothing to grant, and MariaDB does not even find an account without a name for it.
+                if !grant.starts_with("GRANT USAGE ON *.*") || words(&grant).contains(&"WITH") {
+                    self.grants.push_str(&format!("{grant};\n"));
+                }
                 None
             }
         }
@@ -222,11 +236,7 @@ mod tests {
         );
         assert_eq!(
             statements(&texts.grants).collect::<Vec<_>>(),
-            [
-                "GRANT USAGE ON *.* TO `app`@`%`;",
-                "GRANT `r`@`%` TO `app`@`%`;",
-                "ALTER USER `app`@`%` DEFAULT ROLE `r`@`%`,`s`@`%`;"
-            ]
+            ["GRANT `r`@`%` TO `app`@`%`;", "ALTER USER `app`@`%` DEFAULT ROLE `r`@`%`,`s`@`%`;"]
         );
     }
 
@@ -244,6 +254,18 @@ mod tests {
             texts.grants
         );
         assert!(texts.accounts.contains("CREATE ROLE IF NOT EXISTS `reader`;\n"));
+    }
+
+    #[test]
+    fn an_account_that_is_not_in_effect_is_left_out_and_another_error_is_one() {
+        let said = |number: &str| {
+            let mut rows = rows(&["-"]);
+            rows.push(["Error", number, "why"].map(str::to_owned).to_vec());
+            rows
+        };
+        let left_out = texts(Flavour::Mariadb, &[user("a")], &said("1133")).unwrap();
+        assert!(left_out.accounts.contains("Not in effect") && !left_out.accounts.contains("CREATE"));
+        assert!(texts(Flavour::Mariadb, &[user("a")], &said("1142")).is_err());
     }
 
     #[test]
