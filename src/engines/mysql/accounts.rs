@@ -130,16 +130,17 @@ impl Texts {
     fn add(&mut self, flavour: Flavour, account: &Account, statement: &str) -> Option<String> {
         match statement.strip_prefix("CREATE USER ") {
             Some(definition) => {
+                // What MySQL says of an account without a name it takes back in part, and never changes.
+                let nameless = flavour == Flavour::Mysql && account.user.is_empty();
                 let (definition, default_role) = match flavour {
-                    // What MySQL says of an account without a name it does not take.
-                    Flavour::Mysql if account.user.is_empty() => {
-                        (without(definition, &["PASSWORD", "EXPIRE"], &["ACCOUNT"]).0, None)
-                    }
+                    Flavour::Mysql if nameless => (without(definition, &["PASSWORD", "EXPIRE"], &["ACCOUNT"]).0, None),
                     Flavour::Mysql => without(definition, &["DEFAULT", "ROLE"], &["REQUIRE"]),
                     Flavour::Mariadb => (definition.to_owned(), None),
                 };
-                let exists = format!("CREATE USER IF NOT EXISTS {definition};\nALTER USER {definition};\n");
-                self.accounts.push_str(&exists);
+                self.accounts.push_str(&format!("CREATE USER IF NOT EXISTS {definition};\n"));
+                if !nameless {
+                    self.accounts.push_str(&format!("ALTER USER {definition};\n"));
+                }
                 default_role.map(|roles| format!("ALTER USER {} {roles};\n", account.name()))
             }
             None => {
