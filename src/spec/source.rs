@@ -122,6 +122,9 @@ pub struct MysqlSource {
     /// All of them, if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub databases: Option<Choice>,
+    /// Leave users, roles and grants out: for a user that may not read them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub without_accounts: bool,
     /// Connect by TCP with TLS, the server's certificate checked; its socket in the container if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
