@@ -62,10 +62,9 @@ impl Mongodb {
     fn restorer(&self) -> Result<Session, EngineError> {
         match &self.source.restore_as {
             None => self.session(),
-            Some(Login { user, password }) => Ok(Session {
-                user: Some(user.clone()),
-                password: server::secret(password.as_ref(), &self.ground)?,
-            }),
+            Some(Login { user, password }) => {
+                Ok(Session { user: Some(user.clone()), password: server::secret(password.as_ref(), &self.ground)? })
+            }
         }
     }
 
@@ -76,14 +75,13 @@ impl Mongodb {
     /// `mongodump` or `mongorestore`, told whom to connect as.
     fn tool(&self, session: &Session, name: &str) -> Command {
         let mut command = match &session.password {
-            Some(password) => {
-                Command::script(WITH_PASSWORD, [name]).env("DEVSTACK_CONFIG", &shell::config(password))
-            }
+            Some(password) => Command::script(WITH_PASSWORD, [name]).env("DEVSTACK_CONFIG", &shell::config(password)),
             None => Command::new([name]),
         };
         if let Some(user) = &session.user {
-            command =
-                command.arg(format!("--username={user}")).arg(format!("--authenticationDatabase={}", self.auth_database()));
+            command = command
+                .arg(format!("--username={user}"))
+                .arg(format!("--authenticationDatabase={}", self.auth_database()));
         }
         if let Some(tls) = &self.source.tls {
             command = command.args(["--ssl", "--sslAllowInvalidHostnames"]).arg(format!("--sslCAFile={}", tls.ca));

@@ -188,10 +188,7 @@ impl Archive<'_> {
 }
 
 /// The announced collection that a block belongs to. The blocks of a time series bear the name of its buckets.
-fn find<'a>(
-    collections: &'a mut BTreeMap<String, Collection>,
-    block: &str,
-) -> Result<&'a mut Collection, String> {
+fn find<'a>(collections: &'a mut BTreeMap<String, Collection>, block: &str) -> Result<&'a mut Collection, String> {
     let unknown = || format!("a block belongs to {block}, which the archive does not announce");
     if collections.contains_key(block) {
         return collections.get_mut(block).ok_or_else(unknown);
@@ -293,10 +290,7 @@ mod tests {
             ("time series shop.weather", 1),
             ("indexes", 6),
         ];
-        assert_eq!(
-            inspect(&mut archive().as_slice()).unwrap(),
-            expected.map(|(name, count)| (name.to_owned(), count))
-        );
+        assert_eq!(inspect(&mut archive().as_slice()).unwrap(), expected.map(|(name, count)| (name.to_owned(), count)));
     }
 
     #[test]

@@ -101,7 +101,12 @@ mod tests {
 
     #[test]
     fn a_broken_header_is_an_error_and_no_panic() {
-        for broken in [&b"\0\0"[..], b"\0\0\0\0\x02db\0\xFF\xFF\xFF\xFFx\0", b"\0\0\0\0\x02db\0\0\0\0\0\0", b"\0\0\0\0\x03a\0\x01\0\0\0\0"] {
+        for broken in [
+            &b"\0\0"[..],
+            b"\0\0\0\0\x02db\0\xFF\xFF\xFF\xFFx\0",
+            b"\0\0\0\0\x02db\0\0\0\0\0\0",
+            b"\0\0\0\0\x03a\0\x01\0\0\0\0",
+        ] {
             assert!(elements(broken).is_err(), "{broken:?}");
         }
     }

@@ -1,11 +1,12 @@
-//! Putting databases back into a running server. Each collection is loaded beside the one that is there, under another
-//! name, and counted; only when all of a database are in are they exchanged, by renaming. Where anything fails, what was
+//! Putting databases back into a running server. Every collection is loaded beside the one that is there, under another
+//! name, and counted; only when all of the backup are in are they exchanged, by renaming. Where anything fails, what was
 //! there is there again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::archive::{DOCUMENTS, INDEXES, TIME_SERIES, VIEW};
 use super::shell::Database;
@@ -18,7 +19,7 @@ use crate::repository::Reader;
 
 /// Begins the name of a collection while it is loaded.
 const LOADING: &str = "devstack_loading_";
-/// Begins the name of the collection that was there, until all of its database are exchanged.
+/// Begins the name of the collection that was there, until all are exchanged.
 const ASIDE: &str = "devstack_aside_";
 
 /// Counting a large collection takes as long as reading it.
@@ -27,52 +28,59 @@ const A_DAY: Duration = Duration::from_secs(24 * 3600);
 /// What users and roles are kept in. They are merged and never dropped: a login that is not in the backup stays.
 const USERS: [&str; 3] = ["admin.system.users", "admin.system.roles", "admin.system.version"];
 
-/// Undoes what a restore has begun. Collections are aside while others are loaded: the exchange was cut off, and what is
-/// aside is what was there. Collections are aside and nothing is loaded any more: it had been done.
+const RESTORE: &str = r#"
+const [databases, loading, aside] = JSON.parse(process.env.DEVSTACK_RESTORE);
+const rename = (home, from, to) => admin.runCommand({renameCollection: home + "." + from, to: home + "." + to});
+const drop = (home, name) => database(home).getCollection(name).drop();
+"#;
+
+/// Undoes what a restore has begun. Collections of a database are aside while others are loaded: their exchange was cut
+/// off, and what is aside is what was there. Some are aside and nothing is loaded any more: it had been done.
 const CLEAN: &str = r#"
-const [name, loading, aside] = JSON.parse(process.env.DEVSTACK_RESTORE);
-const all = names(name), home = database(name);
-const rename = (from, to) => admin.runCommand({renameCollection: name + "." + from, to: name + "." + to});
-const cutOff = all.some((it) => it.startsWith(loading));
-for (const it of all.filter((it) => it.startsWith(aside))) {
-  if (cutOff) {
-    home.getCollection(it.slice(aside.length)).drop();
-    rename(it, it.slice(aside.length));
-  } else home.getCollection(it).drop();
+for (const home of databases) {
+  const all = names(home), cutOff = all.some((it) => it.startsWith(loading));
+  for (const it of all.filter((it) => it.startsWith(aside))) {
+    drop(home, cutOff ? it.slice(aside.length) : it);
+    if (cutOff) rename(home, it, it.slice(aside.length));
+  }
+  for (const it of all.filter((it) => it.startsWith(loading))) drop(home, it);
 }
-for (const it of all.filter((it) => it.startsWith(loading))) home.getCollection(it).drop();
-answer(cutOff);
+answer(true);
 "#;
 
 /// What has been loaded. A collection whose documents expire may have lost some already.
 const COUNT: &str = r#"
-const [name, loading] = JSON.parse(process.env.DEVSTACK_RESTORE);
-answer(database(name).getCollectionInfos({name: {$regex: "^" + loading}}).map(({name: it, options}) => {
-  const collection = database(name).getCollection(it), indexes = collection.getIndexes();
-  const expires = indexes.some((it) => it.expireAfterSeconds !== undefined) || options?.expireAfterSeconds !== undefined;
-  return {name: it.slice(loading.length), documents: Number(collection.countDocuments({})), indexes: indexes.length, expires};
-}));
+answer(databases.flatMap((home) => database(home).getCollectionInfos().filter((it) => it.name.startsWith(loading))
+  .map(({name, options}) => {
+    const collection = database(home).getCollection(name), indexes = collection.getIndexes();
+    const expires = indexes.some((it) => it.expireAfterSeconds !== undefined) || options?.expireAfterSeconds !== undefined;
+    return {namespace: home + "." + name.slice(loading.length), documents: Number(collection.countDocuments({})),
+      indexes: indexes.length, expires};
+  })));
 "#;
 
-/// Exchanges what is loaded for what is there. No name has two collections at any time, and the old ones go last.
+/// Exchanges what is loaded for what is there. The old collections go when all new ones are in their places.
 const EXCHANGE: &str = r#"
-const [name, loading, aside] = JSON.parse(process.env.DEVSTACK_RESTORE);
-const all = names(name), loaded = all.filter((it) => it.startsWith(loading)).map((it) => it.slice(loading.length));
-const rename = (from, to) => admin.runCommand({renameCollection: name + "." + from, to: name + "." + to});
-const made = [];
+const made = [], old = [];
 try {
-  for (const it of loaded) {
-    if (all.includes(it)) rename(it, aside + it);
-    rename(loading + it, it);
-    made.push(it);
+  for (const home of databases) {
+    const all = names(home);
+    for (const it of all.filter((it) => it.startsWith(loading)).map((it) => it.slice(loading.length))) {
+      if (all.includes(it)) {
+        rename(home, it, aside + it);
+        old.push([home, aside + it]);
+      }
+      rename(home, loading + it, it);
+      made.push([home, it]);
+    }
   }
 } catch (error) {
-  // Back to being loaded, so that whoever cleans up knows what is old.
-  for (const it of made) rename(it, loading + it);
+  // Back to being loaded: that tells whoever cleans up that the old ones are wanted.
+  for (const [home, it] of made) rename(home, it, loading + it);
   throw error;
 }
-for (const it of loaded.filter((it) => all.includes(it))) database(name).getCollection(aside + it).drop();
-answer(loaded.length);
+for (const [home, it] of old) drop(home, it);
+answer(true);
 "#;
 
 const USERS_NOW: &str = r#"
@@ -82,7 +90,7 @@ answer({"admin.system.users": count("system.users"), "admin.system.roles": count
 
 #[derive(Debug, Deserialize)]
 struct Loaded {
-    name: String,
+    namespace: String,
     documents: u64,
     indexes: u64,
     expires: bool,
@@ -115,123 +123,28 @@ impl Mongodb {
         taken: &Taken,
         work: &Work<'_>,
     ) -> Result<Restored, EngineError> {
-        streams::must_be_whole(reader, taken, work, inspector)?;
+        let bytes = streams::must_be_whole(reader, taken, work, inspector)?;
         let server = Server::find(&self.ground, &self.source.container)?;
         let session = self.restorer()?;
-        let mut notes = Vec::new();
-        let mut bytes = ByteSize(0);
-        // Users last: the login of the restore may be another one afterwards.
-        let mut artifacts: Vec<(String, &Artifact)> = taken
-            .artifacts
-            .iter()
-            .filter_map(|artifact| Some((database_of(&artifact.name)?, artifact)))
-            .collect();
-        artifacts.sort_by_key(|(database, _)| database == ADMIN);
-        let parts = |database: &str, artifact| Part {
-            engine: self,
-            server: &server,
-            session: &session,
-            database: database.to_owned(),
-            reader,
-            taken,
-            artifact,
-            work,
-        };
-        for (database, artifact) in &artifacts {
-            let part = parts(database, artifact);
-            part.restore(bytes, &mut notes)?;
-            bytes = bytes + artifact.bytes;
-        }
-        let left_alone = self.left_alone(&server, &session, &artifacts)?;
-        if !left_alone.is_empty() {
-            notes.push(format!("left as they are, since the backup does not hold them: {}", left_alone.join(", ")));
-        }
-        for (database, artifact) in artifacts.iter().filter(|(database, _)| database == ADMIN) {
-            parts(database, artifact).restore_users(&mut notes)?;
-        }
+        let named = taken.artifacts.iter().filter_map(|artifact| Some((database_of(&artifact.name)?, artifact)));
+        let parts = named.map(|(database, artifact)| Part { database, artifact }).collect();
+        let restore = Restore { engine: self, server: &server, session: &session, reader, taken, work, parts };
+        let notes = restore.run()?;
         Ok(Restored { to: format!("the container {}", server.container.name), bytes, notes })
     }
-
-    /// Collections of the server that the backup does not hold, and whole databases.
-    fn left_alone(
-        &self,
-        server: &Server,
-        session: &Session,
-        artifacts: &[(String, &Artifact)],
-    ) -> Result<Vec<String>, EngineError> {
-        let restored: BTreeMap<&str, Vec<&str>> =
-            artifacts.iter().map(|(database, artifact)| (database.as_str(), collections(artifact))).collect();
-        let mut left = Vec::new();
-        for database in self.databases(server, session)? {
-            match restored.get(database.name.as_str()) {
-                None if database.collections.is_empty() => {}
-                None => left.push(database.name),
-                Some(known) => left.extend(
-                    database
-                        .collections
-                        .iter()
-                        .map(|collection| format!("{}.{collection}", database.name))
-                        .filter(|namespace| !known.contains(&namespace.as_str())),
-                ),
-            }
-        }
-        Ok(left)
-    }
-}
-
-/// Everything that an artifact holds: collections, views, time series, as `database.name`.
-fn collections(artifact: &Artifact) -> Vec<&str> {
-    let kinds = [DOCUMENTS, VIEW, TIME_SERIES];
-    artifact.counts.keys().filter_map(|name| kinds.iter().find_map(|kind| name.strip_prefix(kind))).collect()
 }
 
 /// One database of a restore.
 struct Part<'a> {
-    engine: &'a Mongodb,
-    server: &'a Server,
-    session: &'a Session,
     database: String,
-    reader: &'a Reader,
-    taken: &'a Taken,
     artifact: &'a Artifact,
-    work: &'a Work<'a>,
 }
 
 impl Part<'_> {
-    fn restore(&self, before: ByteSize, notes: &mut Vec<String>) -> Result<(), EngineError> {
-        self.clean()?;
-        let plain = self.plain();
-        let exchanged = match plain.is_empty() {
-            true => Ok(()),
-            false => {
-                self.load(&plain, before).and_then(|()| self.compare(&plain, notes)).and_then(|()| self.exchange())
-            }
-        };
-        if let Err(error) = exchanged {
-            let after = match self.clean() {
-                Ok(()) => "the database is as it was before".to_owned(),
-                Err(failed) => format!(
-                    "what was there before is still there, part of it perhaps under names that begin with {ASIDE} ({}); \
-                     the next restore tidies up first",
-                    crate::model::chain(&failed)
-                ),
-            };
-            return Err(self.failed(format!("restoring the database {}", self.database), after, error));
-        }
-        self.restore_others()
-    }
-
-    fn failed(&self, doing: String, after: String, error: EngineError) -> EngineError {
-        EngineError::Restore { doing, after, source: Box::new(error) }
-    }
-
-    /// The names of this database whose counts begin with `kind`, as `database.name`, with what was counted. What the
-    /// server keeps for itself has no other name to be loaded under.
+    /// The names whose counts begin with `kind`, as `database.name`, with what was counted.
     fn counted(&self, kind: &str) -> impl Iterator<Item = (&str, u64)> {
-        self.artifact
-            .counts
-            .iter()
-            .filter_map(move |(name, count)| Some((name.strip_prefix(kind)?, count.value)))
+        let counts = self.artifact.counts.iter();
+        counts.filter_map(move |(name, count)| Some((name.strip_prefix(kind)?, count.value)))
     }
 
     fn is_systems(&self, namespace: &str) -> bool {
@@ -239,136 +152,205 @@ impl Part<'_> {
     }
 
     /// The collections that are loaded beside those that are there.
-    fn plain(&self) -> BTreeMap<&str, u64> {
-        self.counted(DOCUMENTS).filter(|(namespace, _)| !self.is_systems(namespace)).collect()
+    fn plain(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counted(DOCUMENTS).filter(|(namespace, _)| !self.is_systems(namespace))
     }
 
     /// What cannot be renamed: views, time series, the functions in `system.js`. Users are no matter of this.
     fn others(&self) -> Vec<&str> {
         let functions = self.counted(DOCUMENTS).filter(|(namespace, _)| namespace.ends_with(".system.js"));
-        let renamed_never = self.counted(VIEW).chain(self.counted(TIME_SERIES)).chain(functions);
-        renamed_never.map(|(namespace, _)| namespace).filter(|namespace| !namespace.starts_with("admin.system.")).collect()
+        let others = self.counted(VIEW).chain(self.counted(TIME_SERIES)).chain(functions);
+        others.map(|(namespace, _)| namespace).filter(|namespace| !namespace.starts_with("admin.system.")).collect()
+    }
+}
+
+struct Restore<'a> {
+    engine: &'a Mongodb,
+    server: &'a Server,
+    session: &'a Session,
+    reader: &'a Reader,
+    taken: &'a Taken,
+    work: &'a Work<'a>,
+    parts: Vec<Part<'a>>,
+}
+
+impl Restore<'_> {
+    fn run(&self) -> Result<Vec<String>, EngineError> {
+        let mut notes = Vec::new();
+        self.asked::<bool>(CLEAN, ANSWER)?;
+        if let Err(error) = self.exchange(&mut notes) {
+            let after = match self.asked::<bool>(CLEAN, ANSWER) {
+                Ok(_) => "every database is as it was before".to_owned(),
+                Err(failed) => format!(
+                    "what was there before is still there, some of it perhaps under names that begin with {ASIDE} ({}); the \
+                     next restore tidies up first",
+                    crate::model::chain(&failed)
+                ),
+            };
+            return Err(failed("loading the collections", after, error));
+        }
+        for part in &self.parts {
+            self.restore_others(part)?;
+        }
+        notes.extend(self.left_alone()?);
+        // Users last: the login of the restore may be another one afterwards.
+        for part in self.parts.iter().filter(|part| part.database == ADMIN) {
+            self.restore_users(part, &mut notes)?;
+        }
+        Ok(notes)
     }
 
-    fn asked<T: serde::de::DeserializeOwned>(&self, script: &str, limit: Duration) -> Result<T, EngineError> {
-        let told = serde_json::json!([self.database, LOADING, ASIDE]).to_string();
-        self.engine.asked(self.server, self.session, script, &[("DEVSTACK_RESTORE", &told)], limit)
+    fn asked<T: DeserializeOwned>(&self, script: &str, limit: Duration) -> Result<T, EngineError> {
+        let databases: Vec<&str> = self.parts.iter().map(|part| part.database.as_str()).collect();
+        let told = serde_json::json!([databases, LOADING, ASIDE]).to_string();
+        let script = format!("{RESTORE}{script}");
+        self.engine.asked(self.server, self.session, &script, &[("DEVSTACK_RESTORE", &told)], limit)
     }
 
-    fn clean(&self) -> Result<(), EngineError> {
-        self.asked::<bool>(CLEAN, ANSWER).map(|_| ())
+    fn exchange(&self, notes: &mut Vec<String>) -> Result<(), EngineError> {
+        let mut before = ByteSize(0);
+        for part in &self.parts {
+            self.load(part, before)?;
+            before = before + part.artifact.bytes;
+        }
+        self.compare(notes)?;
+        self.asked::<bool>(EXCHANGE, ANSWER).map(|_| ())
     }
 
-    fn exchange(&self) -> Result<(), EngineError> {
-        self.asked::<u64>(EXCHANGE, ANSWER).map(|_| ())
-    }
-
-    /// Loads part of the archive. The archive's own checks come too late, so it was looked through before.
-    fn pour(&self, arguments: Vec<String>, work: &Work<'_>, before: ByteSize) -> Result<(), EngineError> {
+    /// Loads a part of an archive. The tool's own checks of it come too late, so it was looked through before.
+    fn pour(
+        &self,
+        part: &Part<'_>,
+        arguments: impl Iterator<Item = String>,
+        work: &Work<'_>,
+        before: ByteSize,
+    ) -> Result<(), EngineError> {
         // What was let into a collection once is let in again, whatever its validator says today.
         let always = ["--stopOnError", "--bypassDocumentValidation"];
         let command = self.engine.tool(self.session, "mongorestore").args(always).args(arguments);
         let input = self.server.docker.input(&self.server.container, &command)?;
-        streams::pour(self.reader, self.taken, self.artifact, input, work, before).map(|_| ())
+        streams::pour(self.reader, self.taken, part.artifact, input, work, before).map(|_| ())
     }
 
-    fn load(&self, plain: &BTreeMap<&str, u64>, before: ByteSize) -> Result<(), EngineError> {
-        let mut arguments = Vec::new();
-        for namespace in plain.keys() {
-            let name = &namespace[self.database.len() + 1..];
-            let pattern = escaped(namespace);
-            arguments.push(format!("--nsInclude={pattern}"));
-            arguments.push(format!("--nsFrom={pattern}"));
-            arguments.push(format!("--nsTo={}", escaped(&format!("{}.{LOADING}{name}", self.database))));
-        }
-        self.pour(arguments, self.work, before)
+    fn load(&self, part: &Part<'_>, before: ByteSize) -> Result<(), EngineError> {
+        let renamed = part.plain().flat_map(|(namespace, _)| {
+            let (home, name) = namespace.split_at(part.database.len() + 1);
+            let (from, to) = (escaped(namespace), escaped(&format!("{home}{LOADING}{name}")));
+            [format!("--nsInclude={from}"), format!("--nsFrom={from}"), format!("--nsTo={to}")]
+        });
+        let arguments: Vec<String> = renamed.collect();
+        // Told to include nothing, it would include everything.
+        if arguments.is_empty() { Ok(()) } else { self.pour(part, arguments.into_iter(), self.work, before) }
     }
 
-    fn compare(&self, plain: &BTreeMap<&str, u64>, notes: &mut Vec<String>) -> Result<(), EngineError> {
+    fn compare(&self, notes: &mut Vec<String>) -> Result<(), EngineError> {
         let loaded: Vec<Loaded> = self.asked(COUNT, A_DAY)?;
+        let there: BTreeMap<&str, &Loaded> = loaded.iter().map(|one| (one.namespace.as_str(), one)).collect();
         let mut findings = Vec::new();
-        let now: BTreeMap<String, &Loaded> =
-            loaded.iter().map(|one| (format!("{}.{}", self.database, one.name), one)).collect();
-        for (namespace, documents) in plain {
-            match now.get(*namespace) {
-                None => findings.push(format!("{namespace} is missing")),
-                Some(one) if one.documents == *documents => {}
-                Some(one) if one.expires && one.documents < *documents => notes.push(format!(
-                    "{namespace} has {} of {documents} documents: its index lets old ones expire",
-                    one.documents
-                )),
-                Some(one) => {
-                    findings.push(format!("{namespace} has {} documents, and {documents} in the backup", one.documents));
+        for part in &self.parts {
+            let mut indexes = 0;
+            for (namespace, documents) in part.plain() {
+                let Some(one) = there.get(namespace) else {
+                    findings.push(format!("{namespace} is missing"));
+                    continue;
+                };
+                indexes += one.indexes;
+                let now = one.documents;
+                if one.expires && now < documents {
+                    notes.push(format!(
+                        "{namespace} has {now} of {documents} documents: an index of it lets old ones expire"
+                    ));
+                } else if now != documents {
+                    findings.push(format!("{namespace} has {now} documents, and {documents} in the backup"));
                 }
             }
-        }
-        let indexes: u64 = loaded.iter().map(|one| one.indexes).sum();
-        let systems = self.counted(DOCUMENTS).any(|(namespace, _)| self.is_systems(namespace));
-        let expected = self.counted(INDEXES).map(|(_, count)| count).sum::<u64>();
-        // The indexes of the server's own collections are in the sum, and are not loaded here.
-        if !systems && indexes != expected {
-            findings.push(format!("there are {indexes} indexes, and {expected} in the backup"));
+            let expected = part.counted(INDEXES).map(|(_, count)| count).sum::<u64>();
+            // In the sum are those of the server's own collections, which are not loaded beside.
+            if indexes != expected && !part.counted(DOCUMENTS).any(|(namespace, _)| part.is_systems(namespace)) {
+                findings.push(format!("{} has {indexes} indexes, and {expected} in the backup", part.database));
+            }
         }
         match findings.is_empty() {
             true => Ok(()),
-            false => Err(EngineError::Differs { what: format!("the database {}", self.database), findings }),
+            false => Err(EngineError::Differs { what: "what was loaded".to_owned(), findings }),
         }
     }
 
-    fn restore_others(&self) -> Result<(), EngineError> {
-        let others = self.others();
+    fn restore_others(&self, part: &Part<'_>) -> Result<(), EngineError> {
+        let others = part.others();
         if others.is_empty() {
             return Ok(());
         }
         let included = others.iter().map(|namespace| format!("--nsInclude={}", escaped(namespace)));
-        let arguments = std::iter::once("--drop".to_owned()).chain(included).collect();
+        let arguments = std::iter::once("--drop".to_owned()).chain(included);
         let silent = Work { progress: &|_| {}, ..*self.work };
-        self.pour(arguments, &silent, ByteSize(0)).map_err(|error| {
-            let doing = format!("restoring the views, time series and functions of {}", self.database);
+        self.pour(part, arguments, &silent, ByteSize(0)).map_err(|error| {
             let after = format!(
-                "its collections are restored; {} may be missing or half there: correct the cause and restore again",
+                "the collections of every database are restored; {} may be missing or half there: correct the cause and \
+                 restore again",
                 others.join(", ")
             );
-            self.failed(doing, after, error)
+            failed(&format!("restoring the views, time series and functions of {}", part.database), after, error)
         })
     }
 
+    /// Collections of the server that the backup does not hold, and whole databases.
+    fn left_alone(&self) -> Result<Option<String>, EngineError> {
+        let kinds = [DOCUMENTS, VIEW, TIME_SERIES];
+        let held = |namespace: &str| {
+            let holds = |part: &Part<'_>, kind: &&str| part.artifact.counts.contains_key(&format!("{kind}{namespace}"));
+            self.parts.iter().any(|part| kinds.iter().any(|kind| holds(part, kind)))
+        };
+        let mut left = Vec::new();
+        for database in self.engine.databases(self.server, self.session)? {
+            if self.parts.iter().any(|part| part.database == database.name) {
+                let namespaces = database.collections.iter().map(|name| format!("{}.{name}", database.name));
+                left.extend(namespaces.filter(|namespace| !held(namespace)));
+            } else if !database.collections.is_empty() {
+                left.push(database.name);
+            }
+        }
+        let told = || format!("left as they are, since the backup does not hold them: {}", left.join(", "));
+        Ok((!left.is_empty()).then(told))
+    }
+
     /// Merges users and roles into those that are there.
-    fn restore_users(&self, notes: &mut Vec<String>) -> Result<(), EngineError> {
-        let in_backup: Vec<(&str, u64)> =
-            self.counted(DOCUMENTS).filter(|(namespace, _)| USERS[..2].contains(namespace)).collect();
-        if in_backup.iter().all(|(_, count)| *count == 0) {
+    fn restore_users(&self, part: &Part<'_>, notes: &mut Vec<String>) -> Result<(), EngineError> {
+        let held: Vec<(&str, u64)> =
+            part.counted(DOCUMENTS).filter(|(namespace, _)| USERS[..2].contains(namespace)).collect();
+        if held.iter().all(|(_, count)| *count == 0) {
             return Ok(());
         }
         let silent = Work { progress: &|_| {}, ..*self.work };
-        let arguments = USERS.iter().map(|namespace| format!("--nsInclude={namespace}")).collect();
-        self.pour(arguments, &silent, ByteSize(0)).map_err(|error| {
+        let arguments = USERS.iter().map(|namespace| format!("--nsInclude={namespace}"));
+        self.pour(part, arguments, &silent, ByteSize(0)).map_err(|error| {
             let after = "the databases are restored; users and roles are as they were, or partly those of the backup";
-            self.failed("restoring users and roles".to_owned(), after.to_owned(), error)
+            failed("restoring users and roles", after.to_owned(), error)
         })?;
-        let now: BTreeMap<String, u64> =
-            match self.engine.asked(self.server, self.session, USERS_NOW, &[], ANSWER) {
-                Ok(now) => now,
-                Err(error) => {
-                    notes.push(format!(
-                        "users and roles are those of the backup now, and the login of this restore could not count them: {}",
-                        crate::model::chain(&error)
-                    ));
-                    return Ok(());
-                }
-            };
-        let findings: Vec<String> = in_backup
-            .iter()
-            .filter_map(|(namespace, count)| {
-                let there = now.get(*namespace).copied().unwrap_or_default();
-                (there < *count).then(|| format!("{namespace} has {there} documents, and {count} in the backup"))
-            })
-            .collect();
+        let now: BTreeMap<String, u64> = match self.asked(USERS_NOW, ANSWER) {
+            Ok(now) => now,
+            Err(error) => {
+                notes.push(format!(
+                    "users and roles are those of the backup now, and the login of this restore could not count them: {}",
+                    crate::model::chain(&error)
+                ));
+                return Ok(());
+            }
+        };
+        let fewer = held.iter().filter_map(|(namespace, count)| {
+            let there = now.get(*namespace).copied().unwrap_or_default();
+            (there < *count).then(|| format!("{namespace} has {there} documents, and {count} in the backup"))
+        });
+        let findings: Vec<String> = fewer.collect();
         match findings.is_empty() {
             true => Ok(()),
             false => Err(EngineError::Differs { what: "users and roles".to_owned(), findings }),
         }
     }
+}
+
+fn failed(doing: &str, after: String, error: EngineError) -> EngineError {
+    EngineError::Restore { doing: doing.to_owned(), after, source: Box::new(error) }
 }
 
 /// A name as a pattern that means itself.
