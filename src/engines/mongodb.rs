@@ -150,9 +150,14 @@ fn database_of(artifact: &str) -> Option<String> {
 
 impl Engine for Mongodb {
     /// Gone: there is no such container. Empty: no chosen database but `admin`, `config` and `local` holds a collection.
+    /// A new server knows only the login that restores: it is asked where the other one is refused.
     fn observe(&self) -> Observed<SourceState> {
         server::observe(&self.ground, &self.source.container, |server| {
-            Ok(Self::state(&self.databases(server, &self.session()?)?))
+            let databases = match (self.databases(server, &self.session()?), &self.source.restore_as) {
+                (Err(_), Some(_)) => self.databases(server, &self.restorer()?)?,
+                (databases, _) => databases?,
+            };
+            Ok(Self::state(&databases))
         })
     }
 
