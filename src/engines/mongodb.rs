@@ -75,7 +75,9 @@ impl Mongodb {
     /// `mongodump` or `mongorestore`, told whom to connect as.
     fn tool(&self, session: &Session, name: &str) -> Command {
         let mut command = match &session.password {
-            Some(password) => Command::script(WITH_PASSWORD, [name]).env("DEVSTACK_CONFIG", &shell::config(password)),
+            // Its first word is what messages call it.
+            Some(password) => Command::script(&format!("# {name}\n{WITH_PASSWORD}"), [name])
+                .env("DEVSTACK_CONFIG", &shell::config(password)),
             None => Command::new([name]),
         };
         if let Some(user) = &session.user {
