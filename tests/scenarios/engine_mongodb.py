@@ -82,7 +82,7 @@ for (const name of ["shop", "other-db"])
     if (it.startsWith("system.")) continue;
     const collection = server.getDB(name).getCollection(it);
     print(name, it, type, EJSON.stringify(options), type === "collection" ? EJSON.stringify(collection.getIndexes().sort((a, b) => a.name < b.name ? -1 : 1)) : "");
-    const documents = collection.find().sort({_id: 1}).toArray().map((one) => EJSON.stringify(one, {relaxed: false}));
+    const documents = collection.find().toArray().map((one) => EJSON.stringify(one, {relaxed: false})).sort();
     if (documents.length < 100) documents.forEach((text) => print(text.slice(0, 2000)));
     print(documents.length, createHash("sha256").update(documents.join()).digest("hex"));
   }
