@@ -150,18 +150,25 @@ impl Volume {
         streams::must_be_whole(reader, taken, work, inspector)?;
         let artifact = single_artifact(taken)?;
         let place = self.place()?;
-        let mut writers: Vec<ContainerState> = place.writers().cloned().collect();
+        let runs_on = place.is_inside() && self.source.stop.is_empty();
+        let mut writers: Vec<ContainerState> =
+            if runs_on { Vec::new() } else { place.writers().cloned().collect() };
         for name in &self.source.stop {
             // One that is not there writes nothing.
             let container = self.ground.containers.look_for(name)?;
             writers.extend(container.filter(|container| !holds(&writers, container)));
         }
-        let stopped = self.ground.stopped.stop(&self.ground.containers.docker()?, &writers)?;
+        let site = place.open(true)?;
+        let stopped = self.ground.stopped.stop(&site.docker, &writers)?;
         let names: Vec<String> = stopped.containers().iter().map(|container| container.name.clone()).collect();
-        let put = put_back(&place, reader, taken, artifact, work);
+        let put = put_back(&place, &site, reader, taken, artifact, work);
+        drop(site);
         let mut put = started_again(stopped, put, |_| Ok(()))?;
         if !names.is_empty() {
             put.notes.push(format!("stopped meanwhile and started again: {}", names.join(", ")));
+        }
+        if runs_on {
+            put.notes.push("the container ran on meanwhile; restart it where it keeps files open".to_owned());
         }
         Ok(Restored { to: place.name, bytes: put.bytes, notes: put.notes })
     }

@@ -142,6 +142,11 @@ impl Place {
         Ok(Self { docker, book: ground.stopped.clone(), reach, name, users })
     }
 
+    /// In the container's own layer: it can be emptied only by a program that runs in there.
+    pub fn is_inside(&self) -> bool {
+        matches!(self.reach, Reach::Inside { .. })
+    }
+
     /// Those that run and may write to it.
     pub fn writers(&self) -> impl Iterator<Item = &ContainerState> {
         self.users.iter().filter(|(container, writes)| *writes && container.running).map(|(container, _)| container)
