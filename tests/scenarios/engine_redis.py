@@ -36,6 +36,27 @@ services:
         exec docker-entrypoint.sh redis-server /dev/shm/redis.conf {}
 """
 
+# A fourth node for the cluster of the example.
+REPLICA = """\
+services:
+  redis-4:
+    image: ${REDIS_IMAGE}
+    profiles: [standard]
+    environment: { REDIS_PASSWORD: "${REDIS_PASSWORD}" }
+    command:
+      - sh
+      - -c
+      - |
+        printf 'requirepass "%s"\\nmasterauth "%s"\\n' "$$REDIS_PASSWORD" "$$REDIS_PASSWORD" >/dev/shm/redis.conf
+        chown redis /dev/shm/redis.conf
+        exec docker-entrypoint.sh redis-server /dev/shm/redis.conf --cluster-enabled yes --cluster-node-timeout 5000
+    healthcheck:
+      test: ["CMD-SHELL", 'REDISCLI_AUTH="$$REDIS_PASSWORD" redis-cli ping | grep -qx PONG']
+      interval: 1s
+    volumes: [redis_4_data:/data]
+volumes: { redis_4_data: {} }
+"""
+
 Words = list[str | bytes]
 
 
@@ -197,7 +218,7 @@ def same(before: list[str], after: list[str]) -> None:
 def redis(world: World, declared: str = SINGLE, *services: str, **more: str) -> Iterator[ComposeStack]:
     services = services or ("redis-single",)
     with compose_stack(world, [declared], list(services), **more) as stack:
-        if services == NODES:
+        if services[: len(NODES)] == NODES:
             stack.compose("up", "--no-deps", "redis-init")
         for service in services:
             # The server waits 5 s for further replicas before it begins; here none will come.
@@ -499,9 +520,11 @@ def whole(stack: ComposeStack) -> None:
 
 @scenario()
 def a_redis_cluster_comes_back_with_its_slots_and_all_its_keys(world: World) -> None:
-    with redis(world, CLUSTER, *NODES) as stack:
+    declared = CLUSTER.replace(NODES[2], f"{NODES[2]}, redis-4")
+    with redis(world, declared, *NODES, "redis-4", override=REPLICA) as stack:
         # Not as `--cluster create` shares them out, so that a cluster that is formed anew by the book would be wrong.
         move_slots(stack, "redis-1", "redis-2", 100)
+        follow(stack, "redis-4", "redis-1")
         keys: list[Words] = [["SET", f"key:{n}", f"value {n}"] for n in range(100_000)]
         send_to_cluster(stack, every_type() + keys)
         for node in NODES:
@@ -509,13 +532,14 @@ def a_redis_cluster_comes_back_with_its_slots_and_all_its_keys(world: World) -> 
         before, old = look_at_cluster(stack), ids(stack)
         slots = served(stack)
         stack.devstack("apply", "--yes")
-        stack.reborn(*NODES)
+        stack.reborn(*NODES, "redis-4")
         must(ask(stack, "redis-1", "DBSIZE") == "0", "the new nodes are not empty, so nothing would be shown")
         restore(stack)
         whole(stack)
         must(served(stack) == slots, f"the slots are shared out as {served(stack)}, and were as {slots}")
         must(not set(ids(stack)) & set(old), "the nodes are not new")
         same(before, look_at_cluster(stack))
+        follows(stack, "redis-4", "redis-1")
         # And into nodes that are still the cluster that they were.
         again = ids(stack)
         for node in NODES:
@@ -525,7 +549,30 @@ def a_redis_cluster_comes_back_with_its_slots_and_all_its_keys(world: World) -> 
         whole(stack)
         must(ids(stack) == again, "the nodes have got other ids")
         same(before, look_at_cluster(stack))
+        follows(stack, "redis-4", "redis-1")
         world.note(f"{len(before):,} lines compared, twice")
+
+
+def follow(stack: ComposeStack, replica: str, master: str) -> None:
+    address = stack.inside(replica, "getent", "hosts", master).text.split()[0]
+    ask(stack, replica, "CLUSTER", "MEET", address, "6379")
+    master_id = ask(stack, master, "CLUSTER", "MYID")
+    wait_until(lambda: ask(stack, replica, "CLUSTER", "REPLICATE", master_id) == "OK", "the replica knows its master")
+    follows(stack, replica, master)
+
+
+def follows(stack: ComposeStack, replica: str, master: str) -> None:
+    """It is that master's replica, and has what it has."""
+
+    def has_the_same() -> bool:
+        # Containers that were started together may have each other's old addresses: until the nodes have noticed, a replica
+        # follows whoever has its master's.
+        [mine] = [line.split() for line in ask(stack, replica, "CLUSTER", "NODES").splitlines() if "myself" in line]
+        is_up = "master_link_status:up" in ask(stack, replica, "INFO", "replication")
+        same_keys = ask(stack, replica, "DBSIZE") == ask(stack, master, "DBSIZE")
+        return is_up and same_keys and mine[3] == ask(stack, master, "CLUSTER", "MYID")
+
+    wait_until(has_the_same, f"{replica} has what {master} has")
 
 
 def move_slots(stack: ComposeStack, source: str, target: str, count: int) -> None:
