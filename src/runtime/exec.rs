@@ -330,6 +330,9 @@ impl Reading {
     }
 }
 
+/// To send a signal takes no longer.
+const KILLED: Duration = Duration::from_secs(10);
+
 /// A program whose output has ended has exited within this; the engine notes it within milliseconds.
 const EXIT_LOOKS: u32 = 500;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -417,7 +420,10 @@ impl Drop for Running {
         let Some(pid) = pid else { return };
         // An exec is the leader of a session of its own, so that its group is all that it started.
         let kill = Command::script("kill -TERM -\"$1\" 2>/dev/null || kill -TERM \"$1\"", [pid]);
-        let _ = self.docker.clone().run_any(&self.container, &kill, b"", Duration::from_secs(10));
+        let Ok(mut killing) = self.docker.start(&self.container, &kill, false) else { return };
+        // The one that ends another is not ended itself.
+        killing.ended = true;
+        let _ = self.docker.wait(async { tokio::time::timeout(KILLED, killing.whole(b"")).await });
     }
 }
 
@@ -433,6 +439,8 @@ fn exit(container: &ContainerState, program: &str, code: i64, stdout: &[u8], std
     let container = container.name.clone();
     let program = program.to_owned();
     match code {
+        // With nothing said at all it is Docker's own word for an exec whose connection was cut.
+        126 if said.is_empty() => RuntimeError::NoExitCode { container, program, said },
         126 | 127 => RuntimeError::NoProgram { container, program, said },
         _ => RuntimeError::Exit { container, program, code, said },
     }

@@ -175,6 +175,9 @@ pub struct RedisSource {
     pub port: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Who restores; the user that takes backups, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_as: Option<Login>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -217,6 +220,11 @@ impl Source {
             Self::Rabbitmq(_) => "rabbitmq",
             Self::Volume(_) => "volume",
         }
+    }
+
+    /// Whether it lives in containers, so that a Docker engine is needed.
+    pub fn needs_docker(&self) -> bool {
+        !matches!(self, Self::Sqlite(_) | Self::Files(_))
     }
 
     /// The containers whose state it depends on, as the file names them.
