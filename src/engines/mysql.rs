@@ -7,6 +7,7 @@ mod dump;
 mod names;
 mod restore;
 mod rights;
+mod text;
 
 use serde::Deserialize;
 use zeroize::Zeroizing;
