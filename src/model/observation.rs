@@ -72,6 +72,9 @@ pub struct Mount {
     pub volume: Option<String>,
     pub source: String,
     pub destination: String,
+    /// Not mounted read-only.
+    #[serde(default)]
+    pub writable: bool,
 }
 
 /// Everything that was looked at, at one time. One part that can't be reached never hides the others.
@@ -80,6 +83,9 @@ pub struct Observation {
     pub at: Timestamp,
     pub took: Span,
     pub services: BTreeMap<ServiceName, Observed<SourceState>>,
+    /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
+    #[serde(default)]
+    pub engine: Option<Observed<String>>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,

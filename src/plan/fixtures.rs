@@ -92,6 +92,7 @@ impl World {
                 at: at(NOW),
                 took: Span::from_millis(1_200),
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
+                engine: None,
                 containers: BTreeMap::new(),
                 repositories: spec.repositories.keys().map(|name| (name.clone(), Observed::Known(absent()))).collect(),
             },

@@ -90,6 +90,9 @@ impl World {
                     ungenerated_keys.retain(|it| it != key);
                 }
             }
+            Action::StartColima { profile } => {
+                self.observation.engine = Some(Observed::Known(profile.clone()));
+            }
             Action::CreateRepository { repository, key } => {
                 let mut facts = empty_facts(repository);
                 facts.keys = vec![observed_key(&self.spec.repositories[repository].keys[*key].label())];

@@ -9,6 +9,7 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBu
 
 use super::RuntimeError;
 use super::connect::Surroundings;
+use super::visit::is_visitor;
 use crate::model::ids::ContainerId;
 use crate::model::observation::{ContainerState, Health, Mount};
 
@@ -75,9 +76,31 @@ impl Docker {
         self.listed(HashMap::from([("label".to_owned(), labels)]))
     }
 
-    /// The containers, in any state, that mount a named volume.
+    /// The containers, in any state, that mount a named volume. Visitors are not among them.
     pub fn mounting(&self, volume: &str) -> Result<Vec<ContainerState>, RuntimeError> {
-        self.listed(HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]))
+        let mut found = self.listed(HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]))?;
+        // The engine takes the word for a path in the container too.
+        found.retain(|container| {
+            let mounts = container.mounts.iter().any(|mount| mount.volume.as_deref() == Some(volume));
+            mounts && !is_visitor(&container.name)
+        });
+        Ok(found)
+    }
+
+    /// The engine's version.
+    pub fn version(&self) -> Result<String, RuntimeError> {
+        let answer =
+            self.wait(self.client.version()).map_err(RuntimeError::docker("asking Docker for its version"))?;
+        Ok(answer.version.unwrap_or_default())
+    }
+
+    /// Whether an image is on the machine.
+    pub fn has_image(&self, image: &str) -> Result<bool, RuntimeError> {
+        match self.wait(self.client.inspect_image(image)) {
+            Ok(_) => Ok(true),
+            Err(error) if RuntimeError::is_not_found(&error) => Ok(false),
+            Err(error) => Err(RuntimeError::docker(format!("looking at the image {image}"))(error)),
+        }
     }
 
     fn listed(&self, filters: HashMap<String, Vec<String>>) -> Result<Vec<ContainerState>, RuntimeError> {
@@ -169,5 +192,6 @@ fn mount(point: MountPoint) -> Mount {
         volume: point.name.filter(|_| point.typ.as_deref() == Some("volume")),
         source: point.source.unwrap_or_default(),
         destination: point.destination.unwrap_or_default(),
+        writable: point.rw.unwrap_or(true),
     }
 }

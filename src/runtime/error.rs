@@ -111,6 +111,11 @@ impl RuntimeError {
         }
     }
 
+    /// The engine has positively said that what was asked for, such as a file of a container, is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Docker { source, .. } if Self::is_not_found(source))
+    }
+
     pub(super) fn docker(doing: impl Into<String>) -> impl FnOnce(bollard::errors::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Docker { doing, source }

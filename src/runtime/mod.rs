@@ -1,5 +1,5 @@
-//! Docker: where its engine is, what containers are there, what runs in them. Containers are made by Compose and by
-//! nothing here.
+//! Docker: where its engine is, what containers are there, what runs in them. Containers are made by Compose; nothing
+//! here makes any but short-lived visitors to volumes.
 
 mod archive;
 mod colima;
@@ -11,6 +11,7 @@ mod error;
 mod exec;
 mod lifecycle;
 mod stopped;
+mod visit;
 
 pub use archive::{Download, Upload};
 pub use colima::Colima;
@@ -20,3 +21,4 @@ pub use docker::Docker;
 pub use error::RuntimeError;
 pub use exec::{Command, Finished, Input, Output};
 pub use stopped::{Stopped, StoppedBook};
+pub use visit::{Visit, Visited};

@@ -1,58 +1,100 @@
 //! Containers that devstack has stopped and must start again, whatever happens. Who is stopped stands in a file before
-//! it is stopped, so that the next apply starts what a killed one left down.
+//! it is stopped, so that the next apply starts what a killed one left down. Visitors stand in there too.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Docker, RuntimeError};
 use crate::model::observation::ContainerState;
+
+/// What a note's line begins with that names a visitor: it is removed where the others are started.
+const REMOVE: &str = "remove ";
 
 /// The folder of the notes: `.devstack/stopped`.
 #[derive(Debug, Clone)]
 pub struct StoppedBook {
     folder: PathBuf,
+    /// How many steps want a container to be stopped now: two may read data that one container writes, and it starts
+    /// again only after both.
+    wanted: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+/// One note in the folder.
+pub(super) struct Note {
+    path: PathBuf,
 }
 
 /// Containers that are stopped for as long as this lives. [`Stopped::start_again`] says whether they came back.
 #[must_use = "dropped, they are started again and nobody hears whether they did"]
 pub struct Stopped {
     docker: Arc<Docker>,
+    book: StoppedBook,
     containers: Vec<ContainerState>,
-    note: PathBuf,
+    note: Note,
     started: bool,
 }
 
 impl StoppedBook {
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, wanted: Arc::default() }
     }
 
     /// Stops those of the containers that run. When one cannot be stopped, those before it are started again.
     pub fn stop(&self, docker: &Arc<Docker>, containers: &[ContainerState]) -> Result<Stopped, RuntimeError> {
-        let running: Vec<ContainerState> = containers.iter().filter(|container| container.running).cloned().collect();
-        let note = self.note(&running).map_err(|source| RuntimeError::Io {
-            doing: format!("writing in {} which containers are stopped", self.folder.display()),
-            source,
-        })?;
-        let stopped = Stopped { docker: docker.clone(), containers: running, note, started: false };
-        for container in &stopped.containers {
-            docker.stop(container)?;
+        // One at a time: another step may be stopping or starting the same ones.
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ours = Vec::new();
+        for container in containers {
+            let now = docker.inspect(container.id.as_str())?.unwrap_or_else(|| container.clone());
+            if now.running || wanted.contains_key(now.id.as_str()) {
+                ours.push(now);
+            }
         }
-        Ok(stopped)
+        let lines: Vec<&str> = ours.iter().map(|container| container.id.as_str()).collect();
+        let note = self.note(&lines.join("\n"))?;
+        let mut stopped =
+            Stopped { docker: docker.clone(), book: self.clone(), containers: Vec::new(), note, started: false };
+        let mut failed = None;
+        for container in ours {
+            *wanted.entry(container.id.as_str().to_owned()).or_default() += 1;
+            // It may have been stopped although it was not heard.
+            stopped.containers.push(container.clone());
+            if let Err(error) = docker.stop(&container) {
+                failed = Some(error);
+                break;
+            }
+        }
+        drop(wanted);
+        match failed {
+            None => Ok(stopped),
+            Some(error) => Err(error),
+        }
     }
 
-    fn note(&self, containers: &[ContainerState]) -> io::Result<PathBuf> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let mut unique = [0_u8; 8];
-        getrandom::fill(&mut unique).map_err(io::Error::other)?;
-        let note = self.folder.join(hex::encode(unique));
-        let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
-        fs::write(&note, ids.join("\n"))?;
-        fs::File::open(&note)?.sync_all()?;
-        Ok(note)
+    /// Notes a visitor before it is made.
+    pub(super) fn note_visitor(&self, name: &str) -> Result<Note, RuntimeError> {
+        self.note(&format!("{REMOVE}{name}"))
+    }
+
+    fn note(&self, text: &str) -> Result<Note, RuntimeError> {
+        let write = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+            let mut unique = [0_u8; 8];
+            getrandom::fill(&mut unique).map_err(io::Error::other)?;
+            let path = self.folder.join(hex::encode(unique));
+            fs::write(&path, text)?;
+            fs::File::open(&path)?.sync_all()?;
+            fs::File::open(&self.folder)?.sync_all()?;
+            Ok(Note { path })
+        };
+        write().map_err(|source| RuntimeError::Io {
+            doing: format!("writing in {} which containers are stopped", self.folder.display()),
+            source,
+        })
     }
 
     /// Whether an apply that is gone has left a note.
@@ -70,7 +112,9 @@ impl StoppedBook {
             let note = note.map_err(failed)?.path();
             let text = fs::read_to_string(&note).map_err(failed)?;
             for id in text.lines().filter(|line| !line.is_empty()) {
-                if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
+                if let Some(visitor) = id.strip_prefix(REMOVE) {
+                    docker.remove_visitor(visitor)?;
+                } else if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
                     docker.start_container(&container)?;
                     names.push(container.name);
                 }
@@ -93,20 +137,45 @@ impl Stopped {
 
     fn start(&mut self) -> Result<(), RuntimeError> {
         self.started = true;
+        let mut wanted = self.book.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut first = None;
         for container in self.containers.iter().rev() {
+            let id = container.id.as_str();
+            let others = wanted.get(id).map_or(0, |count| count.saturating_sub(1));
+            if others > 0 {
+                wanted.insert(id.to_owned(), others);
+                continue;
+            }
+            wanted.remove(id);
             if let Err(error) = self.docker.start_container(container) {
                 first = first.or(Some(error));
             }
         }
+        drop(wanted);
         match first {
             // The note stays: the next apply tries again.
             Some(error) => Err(error),
-            None => fs::remove_file(&self.note).map_err(|source| RuntimeError::Io {
-                doing: format!("removing the note {}", self.note.display()),
+            None => remove(&self.note.path).map_err(|source| RuntimeError::Io {
+                doing: format!("removing the note {}", self.note.path.display()),
                 source,
             }),
         }
+    }
+}
+
+impl Note {
+    /// What it tells of is over.
+    pub(super) fn done(self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!("removing the note {} failed: {error}", self.path.display());
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -145,7 +145,7 @@ INSERT INTO transfers VALUES (:a, :b);
 END;
 """
 
-WRITER = "echo $$ >/tmp/writer.pid; exec pgbench -U shop -n -c 4 -T 600 -f /tmp/transfer.sql shop"
+WRITER = "echo $$ >/tmp/writer.pid; exec pgbench -U shop -n -c 2 -R 200 -T 600 -f /tmp/transfer.sql shop"
 
 
 @scenario()

@@ -56,6 +56,7 @@ pub(super) fn check(source: &Source, place: &Place, findings: &mut Findings<'_>)
             }
             findings.doubles(&at, &source.containers);
             server(place, source.password.as_ref(), None, source.tls.as_ref(), findings);
+            restore_as(place, source.restore_as.as_ref(), findings);
         }
         Source::Rabbitmq(source) => container(place, &source.container, findings),
         Source::Volume(source) => volume(place, source, findings),
