@@ -218,6 +218,8 @@ def same(before: list[str], after: list[str]) -> None:
 def redis(world: World, declared: str = SINGLE, *services: str, **more: str) -> Iterator[ComposeStack]:
     services = services or ("redis-single",)
     with compose_stack(world, [declared], list(services), **more) as stack:
+        # Compose names them so; asking it each time would take longer than most questions to the server.
+        stack.container = lambda service: f"{stack.project}-{service}-1"  # type: ignore[method-assign]
         if services[: len(NODES)] == NODES:
             stack.compose("up", "--no-deps", "redis-init")
         for service in services:

@@ -100,7 +100,6 @@ impl Redis {
     }
 
     /// Replaces the data of every place while all `containers` are stopped. `settled` has the last word.
-    #[expect(clippy::too_many_arguments, reason = "what to put where, and who hears of it")]
     fn replace(
         &self,
         reader: &Reader,
