@@ -159,8 +159,7 @@ impl Rabbitmq {
                 Ok(Restored { to, bytes: taken.bytes(), notes })
             }
             (_, data, messages) => {
-                let imported = server.docker.run(&server.container, &import(), &definitions, LONG);
-                let compared = imported.map_err(EngineError::from).and_then(|_| self.compare(&server, &definitions));
+                let compared = self.import(&server, &definitions).and_then(|()| self.compare(&server, &definitions));
                 let mut notes = compared.map_err(|error| EngineError::Restore {
                     doing: "importing the definitions".to_owned(),
                     after:
@@ -179,6 +178,12 @@ impl Rabbitmq {
                 Ok(Restored { to, bytes: exported.bytes, notes })
             }
         }
+    }
+
+    fn import(&self, server: &Server, backup: &[u8]) -> Result<(), EngineError> {
+        let whole = definitions::repaired(read(backup)?).to_string();
+        server.docker.run(&server.container, &import(), whole.as_bytes(), LONG)?;
+        Ok(())
     }
 
     fn restore_messages(
@@ -218,13 +223,8 @@ impl Rabbitmq {
 
     /// Everything of the backup must be there; what is there beside it is told.
     fn compare(&self, server: &Server, backup: &[u8]) -> Result<Vec<String>, EngineError> {
-        let read = |bytes: &[u8]| {
-            serde_json::from_slice(bytes).map_err(|error| EngineError::Answer {
-                what: "rabbitmqctl export_definitions".to_owned(),
-                why: error.to_string(),
-            })
-        };
-        let difference = definitions::compare(&read(backup)?, &read(&Self::exported(server)?)?);
+        let whole = |bytes: &[u8]| read(bytes).map(definitions::repaired);
+        let difference = definitions::compare(&whole(backup)?, &whole(&Self::exported(server)?)?);
         if !difference.missing.is_empty() {
             let count = difference.missing.len();
             let mut findings: Vec<String> = difference.missing.into_iter().take(5).collect();
@@ -239,6 +239,13 @@ impl Rabbitmq {
             some => vec![format!("left as they are, since the backup does not hold them: {}", some.join(", "))],
         })
     }
+}
+
+fn read(exported: &[u8]) -> Result<serde_json::Value, EngineError> {
+    serde_json::from_slice(exported).map_err(|error| EngineError::Answer {
+        what: "rabbitmqctl export_definitions".to_owned(),
+        why: error.to_string(),
+    })
 }
 
 /// The node, and whoever else may write to its data.

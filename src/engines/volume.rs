@@ -96,9 +96,15 @@ impl Volume {
         }
     }
 
-    /// The containers in `stop`. Misspelt, one would go on writing.
+    /// The containers in `stop`. One that is not there writes nothing, and whoever writes to a volume is known anyway; to
+    /// a folder of the host a container of another name may write, so there a name must be right.
     fn to_stop(&self) -> Result<Vec<ContainerState>, EngineError> {
-        self.source.stop.iter().map(|name| Ok(self.ground.containers.find(name)?)).collect()
+        let find = |name: &String| match self.source.volume {
+            Some(_) => self.ground.containers.look_for(name),
+            None => self.ground.containers.find(name).map(Some),
+        };
+        let found: Result<Vec<_>, _> = self.source.stop.iter().map(find).collect();
+        Ok(found?.into_iter().flatten().collect())
     }
 
     /// Files that a server writes into while they are read are no backup of it.
@@ -112,7 +118,7 @@ impl Volume {
                 ),
             });
         }
-        let other = place.writers().find(|writer| !to_stop.is_empty() && !holds(to_stop, writer));
+        let other = place.writers().find(|writer| !self.source.stop.is_empty() && !holds(to_stop, writer));
         if let Some(other) = other {
             return Err(EngineError::Refused {
                 what: format!(

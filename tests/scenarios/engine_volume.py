@@ -284,8 +284,8 @@ def containers_stopped_by_a_killed_devstack_are_started_by_the_next(world: World
         process = stack.start("restore", "box", "--in-place", "--yes", "--approve", "restore:box")
         wait_until(lambda: not running(stack, "box"), "the container to be stopped")
         visitor = next(line.removeprefix("remove ") for line in notes(stack) if line.startswith("remove "))
-        size = ["docker", "exec", visitor, "sh", "-c", "du -sm /.devstack/volume/.devstack-restore/new"]
-        wait_until(lambda: int((stack.run(size, expect=None).text or "0").split()[0]) > 20, "the unpacking to begin")
+        begun = ["docker", "exec", visitor, "test", "-d", "/.devstack/volume/.devstack-restore/new"]
+        wait_until(lambda: stack.run(begun, expect=None).code == 0, "the unpacking to begin")
         process.kill()
         print(process.communicate()[0])
         half = stack.devstack("backup", expect=7)

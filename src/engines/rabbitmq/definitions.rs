@@ -108,6 +108,31 @@ impl<'de> Deserialize<'de> for Length {
     }
 }
 
+/// Definitions as an import takes them: some versions write the objects within a parameter's value as lists of pairs
+/// (`[["max-length", 5]]`), which none of them reads back.
+pub(super) fn repaired(mut definitions: Value) -> Value {
+    for list in ["parameters", "global_parameters"] {
+        let values = definitions.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+        for value in values.filter_map(|parameter| parameter.get_mut("value")) {
+            pairs_to_object(value);
+        }
+    }
+    definitions
+}
+
+fn pairs_to_object(value: &mut Value) {
+    let is_pair = |pair: &Value| pair.as_array().is_some_and(|pair| pair.len() == 2 && pair[0].is_string());
+    if let Some(list) = value.as_array().filter(|list| !list.is_empty() && list.iter().all(is_pair)) {
+        let pairs = list.iter().map(|pair| (pair[0].as_str().unwrap_or_default().to_owned(), pair[1].clone()));
+        *value = Value::Object(pairs.collect());
+    }
+    match value {
+        Value::Object(object) => object.values_mut().for_each(pairs_to_object),
+        Value::Array(list) => list.iter_mut().for_each(pairs_to_object),
+        _ => {}
+    }
+}
+
 /// Whether nothing is in it but what a new server makes: one user, one vhost.
 pub(super) fn is_bare(counts: &Counts) -> bool {
     counts.iter().all(|(name, count)| match name.as_str() {
@@ -191,6 +216,22 @@ mod tests {
         assert!(count(&format!("{WHOLE} more")).is_err());
         assert!(count("{}").is_err());
         assert!(count(&WHOLE.replace("bindings", "bondings")).is_err());
+    }
+
+    #[test]
+    fn pairs_become_the_objects_that_they_were() {
+        let pairs = serde_json::json!({
+            "parameters": [{ "name": "p", "value": { "definition": [["max-length", 5]], "uris": ["a", "b"] } }],
+            "global_parameters": [{ "name": "g", "value": [["1883", "v"]] }, { "name": "cluster_tags", "value": [] }],
+            "queues": [{ "arguments": [["a", 1]] }],
+        });
+        let whole = serde_json::json!({
+            "parameters": [{ "name": "p", "value": { "definition": { "max-length": 5 }, "uris": ["a", "b"] } }],
+            "global_parameters": [{ "name": "g", "value": { "1883": "v" } }, { "name": "cluster_tags", "value": [] }],
+            "queues": [{ "arguments": [["a", 1]] }],
+        });
+        assert_eq!(repaired(pairs), whole);
+        assert_eq!(repaired(whole.clone()), whole);
     }
 
     #[test]
