@@ -50,10 +50,10 @@ CREATE TABLE outside (id INT) ENGINE = MyISAM;
 INSERT INTO outside VALUES (1), (2);
 CREATE TABLE parts (id INT PRIMARY KEY) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE);
 INSERT INTO parts VALUES (1), (20);
-CREATE TABLE million (id INT PRIMARY KEY, body CHAR(64));
+CREATE TABLE million (id INT PRIMARY KEY, body CHAR(12));
 CREATE TABLE digit (n INT);
 INSERT INTO digit VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9);
-INSERT INTO million SELECT n, SHA2(n, 256) FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n + 100000 * f.n AS n
+INSERT INTO million SELECT n, LEFT(SHA2(n, 256), 12) FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n + 100000 * f.n AS n
     FROM digit a, digit b, digit c, digit d, digit e, digit f) AS numbers;
 CREATE VIEW another AS SELECT id FROM every;
 CREATE DEFINER = 'app'@'%' SQL SECURITY INVOKER VIEW cheap AS SELECT e.id, t FROM every e JOIN another USING (id) WHERE t <> ';;';
@@ -238,7 +238,7 @@ INSERT INTO accounts WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 F
 CREATE TABLE elsewhere.accounts LIKE accounts;
 INSERT INTO elsewhere.accounts SELECT * FROM accounts;
 CREATE TABLE filler (id INT PRIMARY KEY AUTO_INCREMENT, body CHAR(64));
-INSERT INTO filler (body) WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n WHERE x < 1000) SELECT SHA2(a.x, 256) FROM n a, n b WHERE b.x <= 200;
+INSERT INTO filler (body) WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n WHERE x < 1000) SELECT SHA2(a.x, 256) FROM n a, n b WHERE b.x <= 100;
 CREATE TABLE transfers (id INT PRIMARY KEY AUTO_INCREMENT);
 CREATE TABLE zz_outside (id INT PRIMARY KEY AUTO_INCREMENT) ENGINE = MyISAM;
 DELIMITER //
