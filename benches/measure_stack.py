@@ -129,7 +129,7 @@ def table(samples: Samples) -> list[str]:
     for phase in (BACKUP, AGAIN, RESTORE):
         row(phase, {tool: f"{median(samples, tool, phase):.2f} s" for tool in tools if phase in samples[tool]})
         if phase != RESTORE and "devstack" in samples:
-            for what, label in (("take", "the takes alone"), ("verify", "the proofs alone")):
+            for what, label in (("take", "the takes alone"), ("prove", "the proofs alone")):
                 took = inner(samples, "devstack", phase, what)
                 row(f"{phase}, {label}", {"devstack": f"{took:.2f} s" if took is not None else "-"})
     for phase, label in ((BACKUP, "stored"), (AGAIN, "stored after the second backup")):
