@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -206,6 +207,9 @@ def main() -> int:
     results.mkdir(parents=True, exist_ok=True)
     # A short interval wakes every server's client in the middle of what is measured. This wins over the project's .env.
     os.environ.setdefault("HEALTH_INTERVAL", "30s")
+
+    # Whoever ends this with a signal does not want the servers to stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     kinds = [one for one in ALL if one.name in services]
     size = sizes(options.megabytes, kinds)
