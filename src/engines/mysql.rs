@@ -7,6 +7,7 @@ mod dump;
 mod names;
 mod restore;
 mod rights;
+mod text;
 
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -142,26 +143,33 @@ impl Mysql {
             .collect()
     }
 
-    /// All databases but the servers' own.
+    /// All databases but the servers' own and the mark of a restore.
     fn all_databases(&self, server: &Server, session: &Session) -> Result<Vec<String>, EngineError> {
         let names = self.column(server, session, "SELECT schema_name FROM information_schema.schemata ORDER BY 1;")?;
-        Ok(names.into_iter().filter(|name| !SYSTEM.contains(&name.as_str())).collect())
+        Ok(names.into_iter().filter(|name| !SYSTEM.contains(&name.as_str()) && name != restore::MARK).collect())
     }
 
     /// The chosen databases.
     fn databases(&self, server: &Server, session: &Session) -> Result<Vec<String>, EngineError> {
         let all = self.all_databases(server, session)?;
-        if all.iter().any(|name| name == restore::MARK) {
-            return Err(EngineError::Refused {
-                what: format!(
-                    "a restore into the container {} was not finished (its mark is the database {}): restore again; or, if what \
-                     is there now is right, drop that database",
-                    server.container.name,
-                    restore::MARK
-                ),
-            });
-        }
         Ok(all.into_iter().filter(|name| server::is_chosen(self.source.databases.as_ref(), name)).collect())
+    }
+
+    /// Half of a backup must not become the newest one.
+    fn refuse_unfinished_restore(&self, server: &Server, session: &Session) -> Result<(), EngineError> {
+        let mark = names::literal(restore::MARK);
+        let sql = format!("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = {mark};");
+        if self.column(server, session, &sql)?.join("") == "0" {
+            return Ok(());
+        }
+        Err(EngineError::Refused {
+            what: format!(
+                "a restore into the container {} was not finished (its mark is the database {}): restore again; or, if what is \
+                 there now is right, drop that database",
+                server.container.name,
+                restore::MARK
+            ),
+        })
     }
 
     fn size(&self, server: &Server, session: &Session, databases: &[String]) -> Result<Size, EngineError> {
@@ -303,6 +311,7 @@ impl Engine for Mysql {
     fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {
         let server = Server::find(&self.ground, &self.source.container)?;
         let session = self.session()?;
+        self.refuse_unfinished_restore(&server, &session)?;
         let databases = self.databases(&server, &session)?;
         self.check_rights(&server, &session, &databases)?;
         if !request.allow_empty && self.size(&server, &session, &databases)?.objects == 0 {

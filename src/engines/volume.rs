@@ -96,9 +96,15 @@ impl Volume {
         }
     }
 
-    /// The containers in `stop`. Misspelt, one would go on writing.
+    /// The containers in `stop`. One that is not there writes nothing, and whoever writes to a volume is known anyway; to
+    /// a folder of the host a container of another name may write, so there a name must be right.
     fn to_stop(&self) -> Result<Vec<ContainerState>, EngineError> {
-        self.source.stop.iter().map(|name| Ok(self.ground.containers.find(name)?)).collect()
+        let find = |name: &String| match self.source.volume {
+            Some(_) => self.ground.containers.look_for(name),
+            None => self.ground.containers.find(name).map(Some),
+        };
+        let found: Result<Vec<_>, _> = self.source.stop.iter().map(find).collect();
+        Ok(found?.into_iter().flatten().collect())
     }
 
     /// Files that a server writes into while they are read are no backup of it.
@@ -112,7 +118,7 @@ impl Volume {
                 ),
             });
         }
-        let other = place.writers().find(|writer| !to_stop.is_empty() && !holds(to_stop, writer));
+        let other = place.writers().find(|writer| !self.source.stop.is_empty() && !holds(to_stop, writer));
         if let Some(other) = other {
             return Err(EngineError::Refused {
                 what: format!(
@@ -150,18 +156,24 @@ impl Volume {
         streams::must_be_whole(reader, taken, work, inspector)?;
         let artifact = single_artifact(taken)?;
         let place = self.place()?;
-        let mut writers: Vec<ContainerState> = place.writers().cloned().collect();
+        let runs_on = place.is_inside() && self.source.stop.is_empty();
+        let mut writers: Vec<ContainerState> = if runs_on { Vec::new() } else { place.writers().cloned().collect() };
         for name in &self.source.stop {
             // One that is not there writes nothing.
             let container = self.ground.containers.look_for(name)?;
             writers.extend(container.filter(|container| !holds(&writers, container)));
         }
-        let stopped = self.ground.stopped.stop(&self.ground.containers.docker()?, &writers)?;
+        let site = place.open(true)?;
+        let stopped = self.ground.stopped.stop(&site.docker, &writers)?;
         let names: Vec<String> = stopped.containers().iter().map(|container| container.name.clone()).collect();
-        let put = put_back(&place, reader, taken, artifact, work);
+        let put = put_back(&place, &site, reader, taken, artifact, work);
+        drop(site);
         let mut put = started_again(stopped, put, |_| Ok(()))?;
         if !names.is_empty() {
             put.notes.push(format!("stopped meanwhile and started again: {}", names.join(", ")));
+        }
+        if runs_on {
+            put.notes.push("the container ran on meanwhile; restart it where it keeps files open".to_owned());
         }
         Ok(Restored { to: place.name, bytes: put.bytes, notes: put.notes })
     }

@@ -76,8 +76,8 @@ impl Command {
         match self.argv.as_slice() {
             // Of a script, the first word that is not the shell's own business.
             [sh, dash_c, script, ..] if sh == "sh" && dash_c == "-c" => {
-                let words = script.split_whitespace().filter(|word| word.bytes().all(is_plain));
-                words.filter(|word| !["exec", "set", "if", "then", "cd", "env"].contains(word)).next().unwrap_or("sh")
+                let mut words = script.split_whitespace().filter(|word| word.bytes().all(is_plain));
+                words.find(|word| !["exec", "set", "if", "then", "cd", "env"].contains(word)).unwrap_or("sh")
             }
             [program, ..] => program,
             [] => "nothing",
@@ -452,6 +452,7 @@ fn last_line(text: &str) -> String {
 
 /// The last three lines, in one: servers put the cause and its hint on lines of their own.
 fn last_lines(text: &str) -> String {
+    let text = text.replace('\t', " ");
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
 }

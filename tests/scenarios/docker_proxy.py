@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,3 +88,9 @@ def proxy(folder: Path) -> Iterator[Proxy]:
         yield made
     finally:
         made.server.close()
+
+
+if __name__ == "__main__":
+    # For the double of Colima: an engine that answers at another address, until it is ended.
+    Proxy(Path(sys.argv[1]))
+    threading.Event().wait()

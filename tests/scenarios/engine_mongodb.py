@@ -215,10 +215,17 @@ def a_wrong_password_of_mongodb_or_a_server_that_dies_fails_its_run_and_the_othe
         stack.environment["MONGO_ROOT_PASSWORD"] = password
         process = stack.start("backup")
         container = stack.container("mongodb")
-        wait_until(lambda: "mongodump --" in stack.run(["docker", "top", container]).text, "the dump to begin")
+        processes: list[str] = []
+
+        def dumping() -> bool:
+            processes.append(stack.run(["docker", "top", container]).text)
+            return "mongodump --" in processes[-1]
+
+        wait_until(dumping, "the dump to begin")
         stack.kill("mongodb")
         said, _ = process.communicate(timeout=120)
         print(said)
+        must(not any(password in seen for seen in processes), "the password is in an argument list")
         must(process.returncode == 7, f"a server killed in the middle ended with {process.returncode}")
         must("mongodb" in said and "take files/backup" in said, "it is not said who failed and who finished")
         must(set(good_runs(stack)) == set(before), "a dump that was cut counts as good")

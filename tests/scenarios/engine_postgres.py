@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scenario import World, must, scenario
 from stack import wait_until
 
 # How often a copy taken under load is compared; `tests/soak` asks for more.
-ROUNDS = 3
+ROUNDS = int(os.environ.get("DEVSTACK_TEST_ROUNDS", "3"))
 
 DECLARED = "  postgres: { source: { postgres: { container: postgres, user: shop, password: { env: POSTGRES_PASSWORD } } } }"
 

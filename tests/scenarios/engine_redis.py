@@ -36,6 +36,27 @@ services:
         exec docker-entrypoint.sh redis-server /dev/shm/redis.conf {}
 """
 
+# A fourth node for the cluster of the example.
+REPLICA = """\
+services:
+  redis-4:
+    image: ${REDIS_IMAGE}
+    profiles: [standard]
+    environment: { REDIS_PASSWORD: "${REDIS_PASSWORD}" }
+    command:
+      - sh
+      - -c
+      - |
+        printf 'requirepass "%s"\\nmasterauth "%s"\\n' "$$REDIS_PASSWORD" "$$REDIS_PASSWORD" >/dev/shm/redis.conf
+        chown redis /dev/shm/redis.conf
+        exec docker-entrypoint.sh redis-server /dev/shm/redis.conf --cluster-enabled yes --cluster-node-timeout 5000
+    healthcheck:
+      test: ["CMD-SHELL", 'REDISCLI_AUTH="$$REDIS_PASSWORD" redis-cli ping | grep -qx PONG']
+      interval: 1s
+    volumes: [redis_4_data:/data]
+volumes: { redis_4_data: {} }
+"""
+
 Words = list[str | bytes]
 
 
@@ -197,7 +218,9 @@ def same(before: list[str], after: list[str]) -> None:
 def redis(world: World, declared: str = SINGLE, *services: str, **more: str) -> Iterator[ComposeStack]:
     services = services or ("redis-single",)
     with compose_stack(world, [declared], list(services), **more) as stack:
-        if services == NODES:
+        # Compose names them so; asking it each time would take longer than most questions to the server.
+        stack.container = lambda service: f"{stack.project}-{service}-1"  # type: ignore[method-assign]
+        if services[: len(NODES)] == NODES:
             stack.compose("up", "--no-deps", "redis-init")
         for service in services:
             # The server waits 5 s for further replicas before it begins; here none will come.
@@ -417,7 +440,9 @@ def what_a_redis_cannot_give_is_an_error_that_says_why(world: World) -> None:
         stack.devstack("backup")
 
 
+# As docs/engines/redis.md gives them.
 RIGHTS = ("+sync", "+psync", "+replconf", "+info")
+RESTORING = "'+info' '+config|get' '+config|set' '+save'"
 
 # Beside the plain port, one that speaks nothing but TLS and wants a certificate of the client's.
 CERTIFICATE = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=redis-single"]
@@ -429,9 +454,11 @@ def the_documented_rights_suffice_for_redis_over_tls_and_one_less_is_told(world:
     declared = (
         "  redis: { source: { redis: { containers: [redis-single], user: backup, password: { env: BACKUP_PASSWORD }, port: 6380,"
         " tls: { ca: /tls/cert, cert: /tls/cert, key: /tls/key },"
-        " restore_as: { user: default, password: { env: REDIS_PASSWORD } } } } }"
+        " restore_as: { user: restorer, password: { env: RESTORE_PASSWORD } } } } }"
     )
-    override = SETTINGS.format(TLS_SETTINGS) + "    volumes: [../tls:/tls:ro]\n"
+    # In the settings, so that the server knows it after the restart as well.
+    restorer = f" --user restorer on '>throw-away-3' {RESTORING}"
+    override = SETTINGS.format(TLS_SETTINGS + restorer) + "    volumes: [../tls:/tls:ro]\n"
     (world.folder / "tls").mkdir()
     made = subprocess.run([*CERTIFICATE, "-keyout", "tls/key", "-out", "tls/cert"], cwd=world.folder, capture_output=True)
     must(made.returncode == 0, f"openssl made no certificate: {made.stderr!r}")
@@ -439,7 +466,7 @@ def the_documented_rights_suffice_for_redis_over_tls_and_one_less_is_told(world:
     (world.folder / "tls/key").chmod(0o644)
     world.folder.chmod(0o755)
     with redis(world, declared, override=override) as stack:
-        stack.environment["BACKUP_PASSWORD"] = "throw-away-2"
+        stack.environment |= {"BACKUP_PASSWORD": "throw-away-2", "RESTORE_PASSWORD": "throw-away-3"}
         send(stack, "redis-single", every_type(large=20) + [["ACL", "SETUSER", "backup", "reset", "on", ">throw-away-2", *RIGHTS]])
         before = look(stack, "redis-single")
         stack.devstack("backup")
@@ -495,9 +522,11 @@ def whole(stack: ComposeStack) -> None:
 
 @scenario()
 def a_redis_cluster_comes_back_with_its_slots_and_all_its_keys(world: World) -> None:
-    with redis(world, CLUSTER, *NODES) as stack:
+    declared = CLUSTER.replace(NODES[2], f"{NODES[2]}, redis-4")
+    with redis(world, declared, *NODES, "redis-4", override=REPLICA) as stack:
         # Not as `--cluster create` shares them out, so that a cluster that is formed anew by the book would be wrong.
         move_slots(stack, "redis-1", "redis-2", 100)
+        follow(stack, "redis-4", "redis-1")
         keys: list[Words] = [["SET", f"key:{n}", f"value {n}"] for n in range(100_000)]
         send_to_cluster(stack, every_type() + keys)
         for node in NODES:
@@ -505,13 +534,14 @@ def a_redis_cluster_comes_back_with_its_slots_and_all_its_keys(world: World) -> 
         before, old = look_at_cluster(stack), ids(stack)
         slots = served(stack)
         stack.devstack("apply", "--yes")
-        stack.reborn(*NODES)
+        stack.reborn(*NODES, "redis-4")
         must(ask(stack, "redis-1", "DBSIZE") == "0", "the new nodes are not empty, so nothing would be shown")
         restore(stack)
         whole(stack)
         must(served(stack) == slots, f"the slots are shared out as {served(stack)}, and were as {slots}")
         must(not set(ids(stack)) & set(old), "the nodes are not new")
         same(before, look_at_cluster(stack))
+        follows(stack, "redis-4", "redis-1")
         # And into nodes that are still the cluster that they were.
         again = ids(stack)
         for node in NODES:
@@ -521,7 +551,30 @@ def a_redis_cluster_comes_back_with_its_slots_and_all_its_keys(world: World) -> 
         whole(stack)
         must(ids(stack) == again, "the nodes have got other ids")
         same(before, look_at_cluster(stack))
+        follows(stack, "redis-4", "redis-1")
         world.note(f"{len(before):,} lines compared, twice")
+
+
+def follow(stack: ComposeStack, replica: str, master: str) -> None:
+    address = stack.inside(replica, "getent", "hosts", master).text.split()[0]
+    ask(stack, replica, "CLUSTER", "MEET", address, "6379")
+    master_id = ask(stack, master, "CLUSTER", "MYID")
+    wait_until(lambda: ask(stack, replica, "CLUSTER", "REPLICATE", master_id) == "OK", "the replica knows its master")
+    follows(stack, replica, master)
+
+
+def follows(stack: ComposeStack, replica: str, master: str) -> None:
+    """It is that master's replica, and has what it has."""
+
+    def has_the_same() -> bool:
+        # Containers that were started together may have each other's old addresses: until the nodes have noticed, a replica
+        # follows whoever has its master's.
+        [mine] = [line.split() for line in ask(stack, replica, "CLUSTER", "NODES").splitlines() if "myself" in line]
+        is_up = "master_link_status:up" in ask(stack, replica, "INFO", "replication")
+        same_keys = ask(stack, replica, "DBSIZE") == ask(stack, master, "DBSIZE")
+        return is_up and same_keys and mine[3] == ask(stack, master, "CLUSTER", "MYID")
+
+    wait_until(has_the_same, f"{replica} has what {master} has")
 
 
 def move_slots(stack: ComposeStack, source: str, target: str, count: int) -> None:
@@ -539,7 +592,11 @@ def move_slots(stack: ComposeStack, source: str, target: str, count: int) -> Non
 
 @scenario()
 def a_redis_cluster_is_taken_whole_or_not_at_all(world: World) -> None:
-    with redis(world, CLUSTER, *NODES) as stack:
+    declared = CLUSTER.replace("cluster: true, password: { env: REDIS_PASSWORD }", "cluster: true, user: backup, password: { env: BACKUP_PASSWORD }")
+    with redis(world, declared, *NODES) as stack:
+        stack.environment["BACKUP_PASSWORD"] = "throw-away-2"
+        for node in NODES:
+            send(stack, node, [["ACL", "SETUSER", "backup", "reset", "on", ">throw-away-2", *RIGHTS, "+cluster|nodes"]])
         send_to_cluster(stack, [["SET", f"key:{n}", "1"] for n in range(100)])
         # The masters are of different moments, as the page says: what is always behind on one is ahead of it in the backup.
         ranges = served(stack)
@@ -560,8 +617,14 @@ def a_redis_cluster_is_taken_whole_or_not_at_all(world: World) -> None:
 
         good = set(stack.runs())
         number = ranges["redis-2"][0]
-        for node in NODES:
-            ask(stack, node, "CLUSTER", "DELSLOTS", str(number))
+
+        def nobody_serves_it() -> bool:
+            # A word of before that was still on its way would give it back.
+            for node in ("redis-2", "redis-1", "redis-3"):
+                ask(stack, node, "CLUSTER", "DELSLOTS", str(number))
+            return all("cluster_slots_assigned:16383" in ask(stack, node, "CLUSTER", "INFO") for node in NODES)
+
+        wait_until(nobody_serves_it, "all nodes know that the slot is not served")
         said = stack.devstack("backup", expect=7).said
         must("redis" in said and f"nobody serves 1 of the 16384 slots ({number})" in said, "the slot that is missing is not named")
         for node in NODES:

@@ -100,7 +100,6 @@ impl Redis {
     }
 
     /// Replaces the data of every place while all `containers` are stopped. `settled` has the last word.
-    #[expect(clippy::too_many_arguments, reason = "what to put where, and who hears of it")]
     fn replace(
         &self,
         reader: &Reader,
@@ -119,7 +118,7 @@ impl Redis {
             laid.push((place, files));
             if let Err(error) = beside {
                 laid.iter().for_each(|(place, files)| drop(files.clean_up(place.server)));
-                return Err(untouched(error));
+                return Err(untouched("laying the backup beside the server's files", error));
             }
             before = before + place.artifact.bytes;
         }
@@ -131,9 +130,9 @@ impl Redis {
     }
 }
 
-fn untouched(error: EngineError) -> EngineError {
+fn untouched(doing: &str, error: EngineError) -> EngineError {
     EngineError::Restore {
-        doing: "laying the backup beside the server's files".to_owned(),
+        doing: doing.to_owned(),
         after: "nothing was touched: the server runs on with its data".to_owned(),
         source: Box::new(error),
     }
@@ -203,7 +202,7 @@ impl Replacing<'_> {
 
     fn give_up(&self, error: EngineError) -> EngineError {
         self.laid.iter().for_each(|(place, files)| drop(files.clean_up(place.server)));
-        untouched(error)
+        untouched("stopping Redis", error)
     }
 
     /// Gives every server its old files, and starts all of them.

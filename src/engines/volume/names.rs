@@ -55,7 +55,15 @@ impl Compared {
             });
         }
         let download = site.docker.download(&site.container, &site.path)?;
-        Ok(Self { download, site, tar: Tar::new(false), expected: listed.then_some(expected), hasher, quiet, over: false })
+        Ok(Self {
+            download,
+            site,
+            tar: Tar::new(false),
+            expected: listed.then_some(expected),
+            hasher,
+            quiet,
+            over: false,
+        })
     }
 
     fn end(&mut self) -> io::Result<()> {

@@ -57,15 +57,15 @@ pub(in crate::engines) struct PutBack {
     pub notes: Vec<String>,
 }
 
-/// Replaces what is at a place with an archive of the backup. Whoever writes there must be stopped.
+/// Replaces what is at a place, opened for writing, with an archive of the backup. Whoever writes there must be stopped.
 pub(in crate::engines) fn put_back(
     place: &Place,
+    site: &Site,
     reader: &Reader,
     taken: &Taken,
     artifact: &Artifact,
     work: &Work<'_>,
 ) -> Result<PutBack, EngineError> {
-    let site = place.open(true)?;
     if !site.has_shell()? {
         return Err(EngineError::Refused {
             what: format!(
@@ -75,17 +75,17 @@ pub(in crate::engines) fn put_back(
             ),
         });
     }
-    run(&site, CLEAR, &[]).map_err(|source| EngineError::Restore {
+    run(site, CLEAR, &[]).map_err(|source| EngineError::Restore {
         doing: format!("clearing up {} after an earlier restore", place.name),
         after: format!("what was there before lies in its folder {FOLDER}; restore again"),
         source: Box::new(source),
     })?;
-    let done = unpack(&site, reader, taken, artifact, work)
-        .and_then(|unpacked| exchange(&site, &unpacked).map(|()| unpacked.notes(artifact)));
+    let done = unpack(site, reader, taken, artifact, work)
+        .and_then(|unpacked| exchange(site, &unpacked).map(|()| unpacked.notes(artifact)));
     match done {
         Ok(put) => Ok(put),
         Err(error) => {
-            let after = match run(&site, CLEAR, &[]) {
+            let after = match run(site, CLEAR, &[]) {
                 Ok(()) => "what was there before is there, as it was".to_owned(),
                 Err(failed) => format!(
                     "what was there before may lie in its folder {FOLDER} ({}); the next restore puts it back first",
