@@ -125,6 +125,8 @@ def table(samples: Samples) -> list[str]:
     lines = [f"| | {' | '.join(tools)} |", f"|---|{'---:|' * len(tools)}"]
 
     def row(label: str, cells: dict[str, str]) -> None:
+        if not cells:
+            return
         lines.append(f"| {label} | {' | '.join(cells.get(tool, '') for tool in tools)} |")
 
     for phase in (BACKUP, AGAIN, RESTORE):
@@ -143,7 +145,7 @@ def table(samples: Samples) -> list[str]:
 
 
 def ratios(samples: Samples) -> list[str]:
-    if "devstack" not in samples:
+    if "devstack" not in samples or len(samples) == 1:
         return []
     lines = ["| devstack ÷ | what | whole | the takes alone | goal | |", "|---|---|---:|---:|---:|---|"]
     for other in samples:
@@ -232,7 +234,7 @@ def main() -> int:
 
     told = ", ".join(filter(None, (version(name, binary) for name in samples)))
     spread = ", ".join(f"{one.name} {size[one.name] / 1e6:.0f} MB" if size[one.name] else one.name for one in kinds)
-    lines = [f"Measured on {machine()}: {told}. {spread}; zstd level 3; median of {options.rounds}.", ""]
+    lines = [f"Measured on {machine()}{': ' if told else ''}{told}. {spread}; zstd level 3; median of {options.rounds}.", ""]
     if left_out:
         missing = "; ".join(f"{tool} (no {', no '.join(programs)})" for tool, programs in left_out.items())
         lines += [f"Left out, because of what is not installed: {missing}.", ""]
