@@ -300,7 +300,7 @@ class Redis(Data):
         return f"{there} {sum(line.startswith('2 ') for line in self.asked('GET', self.keys()))}"
 
 
-# Its client reads definitions from a file only, whatever its help says; this one is in memory.
+# Without a file's name its client hung here when it was given the definitions on stdin; this file is in memory.
 IMPORT = "umask 077; f=$(mktemp -p /dev/shm); cat >$f; rabbitmqctl -q import_definitions $f; e=$?; rm $f; exit $e"
 
 
