@@ -162,13 +162,16 @@ impl Rabbitmq {
                 let compared = self.import(&server, &definitions).and_then(|()| self.compare(&server, &definitions));
                 let mut notes = compared.map_err(|error| EngineError::Restore {
                     doing: "importing the definitions".to_owned(),
-                    after: "what was there before is there; of the backup a part may be imported. Import again: what is \
+                    after:
+                        "what was there before is there; of the backup a part may be imported. Import again: what is \
                             there already does no harm"
-                        .to_owned(),
+                            .to_owned(),
                     source: Box::new(error),
                 })?;
                 match (data, messages) {
-                    (Some(_), false) => notes.push("the messages in the backup were left out: `messages` is not set".into()),
+                    (Some(_), false) => {
+                        notes.push("the messages in the backup were left out: `messages` is not set".into())
+                    }
                     (None, true) => notes.push("the backup holds no messages: it was taken without `messages`".into()),
                     _ => {}
                 }

@@ -157,8 +157,7 @@ impl Volume {
         let artifact = single_artifact(taken)?;
         let place = self.place()?;
         let runs_on = place.is_inside() && self.source.stop.is_empty();
-        let mut writers: Vec<ContainerState> =
-            if runs_on { Vec::new() } else { place.writers().cloned().collect() };
+        let mut writers: Vec<ContainerState> = if runs_on { Vec::new() } else { place.writers().cloned().collect() };
         for name in &self.source.stop {
             // One that is not there writes nothing.
             let container = self.ground.containers.look_for(name)?;

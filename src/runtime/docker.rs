@@ -89,8 +89,7 @@ impl Docker {
 
     /// The engine's version.
     pub fn version(&self) -> Result<String, RuntimeError> {
-        let answer =
-            self.wait(self.client.version()).map_err(RuntimeError::docker("asking Docker for its version"))?;
+        let answer = self.wait(self.client.version()).map_err(RuntimeError::docker("asking Docker for its version"))?;
         Ok(answer.version.unwrap_or_default())
     }
 

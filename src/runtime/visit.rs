@@ -12,9 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, MountType, MountVolumeOptions};
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
-};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions};
 
 use super::stopped::Note;
 use super::{Docker, RuntimeError, StoppedBook};
@@ -71,11 +69,8 @@ impl Visit {
             .wait(docker.client.create_container(Some(options), body(image, visited, writes)))
             .map_err(RuntimeError::docker(doing()))?;
         let gone = || RuntimeError::NoContainer { name: name.clone(), project: None };
-        let made = Self {
-            docker: docker.clone(),
-            container: docker.inspect(&name)?.ok_or_else(gone)?,
-            note: Some(note),
-        };
+        let made =
+            Self { docker: docker.clone(), container: docker.inspect(&name)?.ok_or_else(gone)?, note: Some(note) };
         made.started()
     }
 

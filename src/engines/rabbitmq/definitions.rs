@@ -165,7 +165,8 @@ pub(super) fn compare(backup: &Value, now: &Value) -> Difference {
     names.dedup();
     for name in names {
         let (then, there) = (list(backup, name), list(now, name));
-        missing.extend(then.iter().filter(|(text, _)| !there.contains_key(*text)).map(|(_, it)| format!("{name} {it}")));
+        missing
+            .extend(then.iter().filter(|(text, _)| !there.contains_key(*text)).map(|(_, it)| format!("{name} {it}")));
         match there.keys().filter(|text| !then.contains_key(*text)).count() {
             0 => {}
             count => beside.push(format!("{count} {name}")),

@@ -12,7 +12,16 @@ use crate::spec::file::VolumeSource;
 
 /// Servers whose files, read while they write, no server can start from. By the image's name, as everybody calls them.
 const SERVERS: &[&str] = &[
-    "postgres", "postgis", "timescale", "pgvector", "mysql", "mariadb", "percona", "mongo", "redis", "valkey",
+    "postgres",
+    "postgis",
+    "timescale",
+    "pgvector",
+    "mysql",
+    "mariadb",
+    "percona",
+    "mongo",
+    "redis",
+    "valkey",
     "rabbitmq",
 ];
 
@@ -151,15 +160,13 @@ impl Place {
     /// Makes it reachable; `writes` for a restore.
     pub fn open(&self, writes: bool) -> Result<Site, EngineError> {
         match &self.reach {
-            Reach::Inside { container, path } => Ok(Site {
-                docker: self.docker.clone(),
-                container: container.clone(),
-                path: path.clone(),
-                visit: None,
-            }),
+            Reach::Inside { container, path } => {
+                Ok(Site { docker: self.docker.clone(), container: container.clone(), path: path.clone(), visit: None })
+            }
             Reach::Mounted { visited, below, image, hint } => {
                 let Some(image) = image else {
-                    let what = format!("no container mounts {}, and Docker reads a volume through one; {hint}", self.name);
+                    let what =
+                        format!("no container mounts {}, and Docker reads a volume through one; {hint}", self.name);
                     return Err(EngineError::Refused { what });
                 };
                 let visit = Visit::begin(&self.docker, &self.book, image, visited, writes)?;
@@ -284,10 +291,14 @@ mod tests {
 
     #[test]
     fn servers_are_known_by_their_images() {
-        for image in ["postgres:17", "docker.io/library/mariadb", "bitnami/redis:8", "postgis/postgis", "x/Percona-Server"] {
+        for image in
+            ["postgres:17", "docker.io/library/mariadb", "bitnami/redis:8", "postgis/postgis", "x/Percona-Server"]
+        {
             assert!(is_server(image), "{image}");
         }
-        for image in ["codeberg.org/forgejo/forgejo:12", "oliver006/redis_exporter", "phpmyadmin", "mysql/tool", "nginx"] {
+        for image in
+            ["codeberg.org/forgejo/forgejo:12", "oliver006/redis_exporter", "phpmyadmin", "mysql/tool", "nginx"]
+        {
             assert!(!is_server(image), "{image}");
         }
     }

@@ -271,7 +271,8 @@ impl Tar {
             let sound = below.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."));
             sound.then(|| below.to_owned())
         };
-        entry.path = below(&entry.path).ok_or_else(|| format!("the entry {shown} lies outside the archive's folder"))?;
+        entry.path =
+            below(&entry.path).ok_or_else(|| format!("the entry {shown} lies outside the archive's folder"))?;
         if entry.kind == Kind::HardLink {
             entry.target = below(&entry.target).ok_or_else(|| format!("the hard link {shown} points outside"))?;
         }
