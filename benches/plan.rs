@@ -1,6 +1,7 @@
 //! How long planning takes, and how it grows: a file of 1,000 services and one of 10,000, each backed up once before and
 //! due again. `cargo bench --bench plan`. Planning only: no repository is read here.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
@@ -88,6 +89,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         took: Span::from_secs(1),
         added: ByteSize::mib(1),
         suspect: None,
+        image: None,
     };
     let manifest = Manifest {
         format: RECORD_FORMAT,
@@ -136,6 +138,8 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         at: now,
         took: Span::ZERO,
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
+        engine: None,
+        containers: BTreeMap::new(),
         repositories: [("local".parse()?, Observed::Known(RepositoryState::Present(Box::new(facts))))].into(),
     })
 }

@@ -68,7 +68,8 @@ impl TimeLimits {
             | Action::ReadData { .. }
             | Action::Prune { .. }
             | Action::Restore(_) => self.data,
-            Action::GenerateKey { .. }
+            Action::StartColima { .. }
+            | Action::GenerateKey { .. }
             | Action::CreateRepository { .. }
             | Action::AddKey { .. }
             | Action::RemoveKey { .. }

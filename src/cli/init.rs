@@ -1,6 +1,9 @@
 //! `devstack init`: looks around in a folder and writes a starter file that works as it stands.
 
+mod compose;
+
 use super::error::{Exit, Failure};
+use compose::ComposeFacts;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -31,6 +34,8 @@ pub struct Surroundings {
     pub unread: Vec<String>,
     /// There was more than is looked through.
     pub cut_short: bool,
+    /// What the Compose files say, where there are some.
+    pub compose: Option<ComposeFacts>,
 }
 
 /// Looks through `folder`, a few levels deep. Fails only where the folder itself cannot be read.
@@ -88,7 +93,8 @@ fn is_database(path: &Path) -> io::Result<bool> {
 
 /// A commented file for `folder`, which [`crate::spec::parse`] accepts as it stands.
 pub fn starter(folder: &Path, facts: &Surroundings) -> String {
-    let stack = name_of(&folder.file_name().unwrap_or_default().to_string_lossy(), "stack");
+    let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let stack = name_of(facts.compose.as_ref().map_or(&*folder_name, |compose| compose.project.as_str()), "stack");
     let mut text = format!(
         "# yaml-language-server: $schema=./devstack.schema.json\n\
          # (devstack schema > devstack.schema.json lets an editor complete and check this file.)\n\
@@ -102,9 +108,23 @@ pub fn starter(folder: &Path, facts: &Surroundings) -> String {
          stack: {stack}\n\
          \n"
     );
+    if let Some(compose) = &facts.compose {
+        text.push_str(&runtime(compose));
+    }
     text.push_str(&services(facts));
     text.push_str(REST);
     text
+}
+
+fn runtime(compose: &ComposeFacts) -> String {
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+    let files = list(&mut compose.files.iter().map(|file| quoted(&file.to_string_lossy())));
+    let profiles = match compose.profiles.as_slice() {
+        [] => String::new(),
+        // Without its profiles Compose leaves services out without a word.
+        profiles => format!(", profiles: [{}]", list(&mut profiles.iter().map(|profile| quoted(profile)))),
+    };
+    format!("runtime:\n  docker: {{ compose: [{files}]{profiles}, project: {} }}\n\n", quoted(&compose.project))
 }
 
 const REST: &str = r#"
@@ -142,6 +162,26 @@ fn services(facts: &Surroundings) -> String {
         text.push_str(&format!("  # Not looked into: {}\n", unread.replace(char::is_control, " ")));
     }
     let mut names: Vec<String> = vec!["configuration".to_owned(), "all".to_owned()];
+    if let Some(compose) = &facts.compose {
+        if compose.services.iter().any(|found| found.source.contains("{ env: ")) {
+            text.push_str(
+                "  # Passwords are taken from the environment of devstack: `set -a; . ./.env; set +a` before it, or a line\n  \
+                 # EnvironmentFile= in its systemd unit.\n",
+            );
+        }
+        for found in &compose.services {
+            let name = unused(&name_of(&found.name, "service"), &names);
+            for line in &found.about {
+                text.push_str(&format!("  # {}\n", line.replace(char::is_control, " ")));
+            }
+            text.push_str(&format!("  {name}:\n    source: {}\n", found.source));
+            if !found.after.is_empty() {
+                let after: Vec<String> = found.after.iter().map(|name| name_of(name, "service")).collect();
+                text.push_str(&format!("    after: [{}]\n", after.join(", ")));
+            }
+            names.push(name);
+        }
+    }
     for path in &facts.databases {
         let name = unused(&name_of(&path.file_stem().unwrap_or_default().to_string_lossy(), "database"), &names);
         text.push_str(&format!(
@@ -208,8 +248,13 @@ pub(super) fn run(file: &Path, stdout: bool) -> Result<Exit, Failure> {
     let absolute =
         std::path::absolute(file).map_err(|error| Failure::caused(Exit::Input, "the file's place", &error))?;
     let folder = absolute.parent().unwrap_or(Path::new("/"));
-    let facts = look_around(folder)
+    let mut facts = look_around(folder)
         .map_err(|error| Failure::caused(Exit::Input, &format!("looking around in {}", folder.display()), &error))?;
+    match compose::look(folder) {
+        Ok(compose) => facts.compose = compose,
+        // A starter file without the servers is better than none, and says what is missing in it.
+        Err(error) => facts.unread.push(format!("the Compose files: {}", crate::model::chain(&error))),
+    }
     let text = starter(folder, &facts);
     if stdout {
         print!("{text}");
@@ -222,8 +267,9 @@ pub(super) fn run(file: &Path, stdout: bool) -> Result<Exit, Failure> {
     std::io::Write::write_all(&mut out, text.as_bytes())
         .map_err(|error| Failure::caused(Exit::Unexpected, &format!("writing {}", file.display()), &error))?;
     println!(
-        "Wrote {}: {} databases and {} configuration paths found.",
+        "Wrote {}: {} services of Compose files, {} SQLite databases and {} configuration paths found.",
         file.display(),
+        facts.compose.as_ref().map_or(0, |compose| compose.services.len()),
         facts.databases.len(),
         facts.configuration.len()
     );

@@ -23,6 +23,10 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::FilterExt as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use error::{Exit, Failure};
 
@@ -154,7 +158,14 @@ pub fn main() -> std::process::ExitCode {
 fn show_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("DEVSTACK_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("devstack=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    // These print what goes over the wire, a container's environment and an exec's among it: passwords. Whatever is
+    // asked for, they are held back.
+    let tells_secrets = |target: &str| ["bollard", "hyper"].iter().any(|name| target.starts_with(name));
+    let discreet = tracing_subscriber::filter::filter_fn(move |meta| {
+        !tells_secrets(meta.target()) || *meta.level() <= tracing::Level::WARN
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
+    tracing_subscriber::registry().with(lines.with_filter(filter.and(discreet))).init();
 }
 
 fn run(arguments: Arguments) -> Result<Exit, Failure> {

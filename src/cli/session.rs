@@ -43,7 +43,7 @@ impl Session {
         }
         let home = home();
         let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref()));
-        let ground = Ground::new(&loaded.spec, &loaded.base, home.as_deref());
+        let ground = Ground::new(loaded.spec.runtime.as_ref(), &loaded.base, home.as_deref());
         let state = loaded.base.join(".devstack");
         let history = Journal::history(&state)
             .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;

@@ -60,6 +60,9 @@ struct RepositoryLine {
     /// The newest run of a policy, where it is incomplete: what it is called, and without which services.
     #[serde(default)]
     failed: Vec<String>,
+    /// Sources that shrank by more than half, which nobody has accepted yet.
+    #[serde(default)]
+    suspect: Vec<String>,
     size: Option<ByteSize>,
     /// The oldest of the last readings of all parts: since then every byte has been read once. None: not all yet.
     all_data_read_since: Option<Timestamp>,
@@ -181,6 +184,7 @@ fn repository_line(name: &RepositoryName, state: &Observed<RepositoryState>) -> 
         verified: 0,
         damaged: Vec::new(),
         failed: Vec::new(),
+        suspect: Vec::new(),
         size: None,
         all_data_read_since: None,
     };
@@ -193,6 +197,7 @@ fn repository_line(name: &RepositoryName, state: &Observed<RepositoryState>) -> 
             verified: facts.runs.iter().filter(|run| run.is_verified()).count(),
             damaged: damaged(facts),
             failed: failed(facts),
+            suspect: suspect(facts),
             size: Some(facts.size),
             all_data_read_since: all_data_read_since(facts),
             ..line
@@ -232,6 +237,23 @@ fn failed(facts: &RepositoryFacts) -> Vec<String> {
         .collect()
 }
 
+/// What keeps older runs from retention until somebody accepts it.
+fn suspect(facts: &RepositoryFacts) -> Vec<String> {
+    let mut found = Vec::new();
+    for run in &facts.runs {
+        for (service, taken) in run.manifest.taken() {
+            let accepted = facts.accepted_shrinks.contains(&(run.manifest.run.clone(), service.clone()));
+            if let Some(shrink) = taken.suspect.filter(|_| !accepted) {
+                found.push(format!(
+                    "{service} shrank from {} to {} in run {}; if that is right: `devstack apply --approve accept:{service}`",
+                    shrink.from, shrink.to, run.manifest.run
+                ));
+            }
+        }
+    }
+    found
+}
+
 fn all_data_read_since(facts: &RepositoryFacts) -> Option<Timestamp> {
     (0..=u8::MAX)
         .map(|part| facts.data_reads.iter().rev().find(|read| read.parts.contains(&part)).map(|read| read.at))
@@ -257,6 +279,9 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
         }
         for run in &repository.failed {
             out.push_str(&format!("  FAILED   the newest run in {} is incomplete: {run}\n", repository.repository));
+        }
+        for source in &repository.suspect {
+            out.push_str(&format!("  SUSPECT  {source}\n"));
         }
     }
     for note in &seen.report.waiting {

@@ -72,6 +72,9 @@ pub enum EngineError {
     Differs { what: String, findings: Vec<String> },
     #[error("{what}")]
     Refused { what: String },
+    /// A server that loads its data, nodes that have not agreed yet: it may pass by itself.
+    #[error("{what}")]
+    Unready { what: String },
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
@@ -85,7 +88,7 @@ pub enum EngineError {
 impl EngineError {
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Busy { .. } => FailureKind::Transient,
+            Self::Busy { .. } | Self::Unready { .. } => FailureKind::Transient,
             Self::Damaged { .. } => FailureKind::Damage,
             Self::Repository(error) => error.kind(),
             Self::Runtime(error) => error.kind(),

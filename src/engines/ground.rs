@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::runtime::{Containers, StoppedBook};
-use crate::spec::file::Spec;
+use crate::spec::file::Runtime;
 use crate::spec::paths;
 
 #[derive(Clone)]
@@ -18,11 +18,11 @@ pub struct Ground {
 }
 
 impl Ground {
-    pub fn new(spec: &Spec, base: &Path, home: Option<&Path>) -> Self {
+    pub fn new(runtime: Option<&Runtime>, base: &Path, home: Option<&Path>) -> Self {
         Self {
             base: base.to_owned(),
             home: home.map(Path::to_owned),
-            containers: Arc::new(Containers::new(spec.runtime.as_ref(), base, home)),
+            containers: Arc::new(Containers::new(runtime, base, home)),
             stopped: StoppedBook::new(base.join(".devstack/stopped")),
         }
     }

@@ -83,6 +83,9 @@ pub struct Observation {
     pub at: Timestamp,
     pub took: Span,
     pub services: BTreeMap<ServiceName, Observed<SourceState>>,
+    /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
+    #[serde(default)]
+    pub engine: Option<Observed<String>>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,

@@ -229,6 +229,10 @@ pub enum Action {
         repository: RepositoryName,
     },
     Restore(Restore),
+    /// Starts the virtual machine that Docker runs in.
+    StartColima {
+        profile: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -281,6 +285,7 @@ impl Action {
             Self::Forget { .. } => "forget",
             Self::Prune { .. } => "prune",
             Self::Restore(_) => "restore",
+            Self::StartColima { .. } => "start",
         }
     }
 
@@ -304,13 +309,14 @@ impl Action {
             Self::Take(take) => format!("{}/backup", take.service),
             Self::AcceptShrink { service, .. } => format!("{service}/backup"),
             Self::Restore(restore) => format!("{}/data", restore.service),
+            Self::StartColima { .. } => "runtime/colima".to_owned(),
         }
     }
 
     /// The repositories that it writes to: what a lease is needed for.
     pub fn writes(&self) -> Option<&RepositoryName> {
         match self {
-            Self::GenerateKey { .. } | Self::Restore(_) => None,
+            Self::GenerateKey { .. } | Self::Restore(_) | Self::StartColima { .. } => None,
             Self::CreateRepository { repository, .. }
             | Self::AddKey { repository, .. }
             | Self::RemoveKey { repository, .. }

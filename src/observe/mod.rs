@@ -22,7 +22,7 @@ use crate::spec::file::{Key, Source, Spec};
 /// are opened side by side, and each only once per command: `stores` keeps them.
 pub fn observe(spec: &Spec, ground: &Ground, stores: &Stores, history: &History, now: Timestamp) -> Observation {
     let since = Instant::now();
-    let (services, containers, repositories) = std::thread::scope(|scope| {
+    let (engine, services, containers, repositories) = std::thread::scope(|scope| {
         let services: Vec<_> = spec
             .services
             .iter()
@@ -41,9 +41,14 @@ pub fn observe(spec: &Spec, ground: &Ground, stores: &Stores, history: &History,
             .keys()
             .map(|name| (name.clone(), scope.spawn(|| repository(spec, stores, history, name))))
             .collect();
-        (joined(services), joined(containers), joined(repositories))
+        let in_containers = spec.services.values().any(|service| service.source.needs_docker());
+        let engine = in_containers.then(|| match ground.containers.docker() {
+            Ok(docker) => Observed::Known(docker.address().to_owned()),
+            Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+        });
+        (engine, joined(services), joined(containers), joined(repositories))
     });
-    Observation { at: now, took: Span::from(since.elapsed()), services, containers, repositories }
+    Observation { at: now, took: Span::from(since.elapsed()), engine, services, containers, repositories }
 }
 
 /// The containers of a source that are there.

@@ -87,7 +87,9 @@ impl<'a> Planner<'a> {
                 parent_bytes: before.map(Taken::bytes),
             };
             let (step, about) = self.take(take, before);
-            let step = step.because(intent.cause.clone()).after(created).after_end_of(sealed);
+            let in_containers = self.spec.services.get(service).is_some_and(|it| it.source.needs_docker());
+            let started = self.started.filter(|_| in_containers);
+            let step = step.because(intent.cause.clone()).after(created).after(started).after_end_of(sealed);
             bytes = bytes + about.unwrap_or_default();
             takes.push(self.draft.add(step.given(is.clone()).given(open.clone())));
         }

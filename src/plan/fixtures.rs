@@ -92,6 +92,8 @@ impl World {
                 at: at(NOW),
                 took: Span::from_millis(1_200),
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
+                engine: None,
+                containers: BTreeMap::new(),
                 repositories: spec.repositories.keys().map(|name| (name.clone(), Observed::Known(absent()))).collect(),
             },
             spec,
@@ -214,6 +216,7 @@ pub fn taken(bytes: ByteSize, started: Timestamp, tag: &str) -> Taken {
         took: Span::from_secs(3),
         added: ByteSize(bytes.0 / 10),
         suspect: None,
+        image: None,
     }
 }
 

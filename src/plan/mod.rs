@@ -20,6 +20,7 @@ mod repositories;
 pub mod request;
 mod restore;
 pub mod retention;
+mod runtime;
 pub mod saved;
 mod undeclared;
 
@@ -42,6 +43,7 @@ use crate::model::history::History;
 use crate::model::ids::{Digest, PlanId};
 use crate::model::observation::Observation;
 use crate::model::plan::{PLAN_FORMAT, Plan, Report};
+use crate::model::step::StepId;
 use crate::spec::file::Spec;
 use draft::Draft;
 use due::Calendar;
@@ -71,6 +73,7 @@ pub fn plan(
         places,
         draft: Draft::default(),
         report: Report::default(),
+        started: None,
     };
     let (steps, report) = planner.run(request)?;
     let mut plan = Plan {
@@ -107,14 +110,20 @@ struct Planner<'a> {
     places: Places<'a>,
     draft: Draft,
     report: Report,
+    /// The step that starts what containers run on.
+    started: Option<StepId>,
 }
 
 impl Planner<'_> {
     fn run(mut self, request: &Request) -> Result<(Vec<crate::model::step::Step>, Report), PlanError> {
         self.report_unknown();
+        self.report_containers();
         match request {
             Request::Converge => {
                 let intents = self.due_runs();
+                if !intents.is_empty() {
+                    self.start_runtime();
+                }
                 self.repositories();
                 self.seal_interrupted(&intents);
                 self.accept_shrinks();
@@ -126,6 +135,7 @@ impl Planner<'_> {
             }
             Request::Backup { policies, services, full } => {
                 let intents = self.asked_runs(policies, services, *full)?;
+                self.start_runtime();
                 self.create_missing();
                 self.seal_interrupted(&intents);
                 self.take_runs(&intents);

@@ -56,6 +56,12 @@ impl World {
                 self.observation.services.get(service),
                 Some(Observed::Known(SourceState::Gone | SourceState::Empty))
             ),
+            Precondition::SourceHasNoData { service } => matches!(
+                self.observation.services.get(service),
+                Some(Observed::Known(SourceState::Gone | SourceState::Empty))
+            ),
+            // No container is replaced in the simulated world.
+            Precondition::ContainersAre { .. } => true,
             Precondition::Verified { repository, runs } => self.try_facts(repository).is_some_and(|facts| {
                 let verified: BTreeSet<&RunId> =
                     facts.runs.iter().filter(|run| run.is_verified()).map(|run| &run.manifest.run).collect();
@@ -83,6 +89,9 @@ impl World {
                 if let Some(Observed::Known(RepositoryState::Absent { ungenerated_keys, .. })) = state {
                     ungenerated_keys.retain(|it| it != key);
                 }
+            }
+            Action::StartColima { profile } => {
+                self.observation.engine = Some(Observed::Known(profile.clone()));
             }
             Action::CreateRepository { repository, key } => {
                 let mut facts = empty_facts(repository);

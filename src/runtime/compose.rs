@@ -66,6 +66,15 @@ impl Compose {
             .map_err(|source| RuntimeError::Printed { program: "docker compose config".to_owned(), source })
     }
 
+    /// The files as they are written, put together but with no variable filled in.
+    pub fn as_written(&self) -> Result<serde_json::Value, RuntimeError> {
+        let mut command = self.command(None)?;
+        command.args(["config", "--no-interpolate", "--format", "json"]);
+        let printed = output(command, "docker compose config")?;
+        serde_json::from_slice(&printed)
+            .map_err(|source| RuntimeError::Printed { program: "docker compose config".to_owned(), source })
+    }
+
     /// The project's name: the declared one, or what Compose makes of the files and the folder.
     pub fn project(&self) -> Result<String, RuntimeError> {
         if let Some(project) = &self.project {

@@ -42,7 +42,7 @@ pub enum RuntimeError {
     Exit { container: String, program: String, code: i64, said: String },
     /// The stream ended and nobody can say how the program did: the engine was restarted, or the container is gone.
     #[error(
-        "{program} in the container {container} ended without an exit code, so the container or Docker stopped meanwhile{}",
+        "{program} in the container {container} ended without an exit code of its own: the connection, the container or Docker stopped meanwhile{}",
         told(said)
     )]
     NoExitCode { container: String, program: String, said: String },
@@ -85,7 +85,7 @@ impl RuntimeError {
     /// What may pass by itself is tried again: a connection that was cut, an engine that restarts.
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::NoEngine { .. } | Self::TimedOut { .. } | Self::NoExitCode { .. } | Self::Io { .. } => {
+            Self::NoEngine { .. } | Self::NoExitCode { .. } | Self::Io { .. } => {
                 FailureKind::Transient
             }
             Self::Docker { source, .. } => match source {
@@ -101,6 +101,8 @@ impl RuntimeError {
             | Self::NotRunning { .. }
             | Self::NoProgram { .. }
             | Self::Exit { .. }
+            // What hung for a minute hangs for the next one too, and holds the lease meanwhile.
+            | Self::TimedOut { .. }
             | Self::Unhealthy { .. }
             | Self::NoCompose { .. }
             | Self::Program { .. }
@@ -109,8 +111,8 @@ impl RuntimeError {
         }
     }
 
-    /// The engine has positively said that what was asked for is not there.
-    pub fn is_absence(&self) -> bool {
+    /// The engine has positively said that what was asked for, such as a file of a container, is not there.
+    pub fn is_missing(&self) -> bool {
         matches!(self, Self::Docker { source, .. } if Self::is_not_found(source))
     }
 

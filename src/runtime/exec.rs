@@ -76,8 +76,8 @@ impl Command {
         match self.argv.as_slice() {
             // Of a script, the first word that is not the shell's own business.
             [sh, dash_c, script, ..] if sh == "sh" && dash_c == "-c" => {
-                let words = script.split_whitespace().filter(|word| word.bytes().all(is_plain));
-                words.filter(|word| !["exec", "set", "if", "then", "cd", "env"].contains(word)).next().unwrap_or("sh")
+                let mut words = script.split_whitespace().filter(|word| word.bytes().all(is_plain));
+                words.find(|word| !["exec", "set", "if", "then", "cd", "env"].contains(word)).unwrap_or("sh")
             }
             [program, ..] => program,
             [] => "nothing",
@@ -330,6 +330,9 @@ impl Reading {
     }
 }
 
+/// To send a signal takes no longer.
+const KILLED: Duration = Duration::from_secs(10);
+
 /// A program whose output has ended has exited within this; the engine notes it within milliseconds.
 const EXIT_LOOKS: u32 = 500;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -417,7 +420,10 @@ impl Drop for Running {
         let Some(pid) = pid else { return };
         // An exec is the leader of a session of its own, so that its group is all that it started.
         let kill = Command::script("kill -TERM -\"$1\" 2>/dev/null || kill -TERM \"$1\"", [pid]);
-        let _ = self.docker.clone().run_any(&self.container, &kill, b"", Duration::from_secs(10));
+        let Ok(mut killing) = self.docker.start(&self.container, &kill, false) else { return };
+        // The one that ends another is not ended itself.
+        killing.ended = true;
+        let _ = self.docker.wait(async { tokio::time::timeout(KILLED, killing.whole(b"")).await });
     }
 }
 
@@ -433,6 +439,8 @@ fn exit(container: &ContainerState, program: &str, code: i64, stdout: &[u8], std
     let container = container.name.clone();
     let program = program.to_owned();
     match code {
+        // With nothing said at all it is Docker's own word for an exec whose connection was cut.
+        126 if said.is_empty() => RuntimeError::NoExitCode { container, program, said },
         126 | 127 => RuntimeError::NoProgram { container, program, said },
         _ => RuntimeError::Exit { container, program, code, said },
     }
@@ -444,6 +452,7 @@ fn last_line(text: &str) -> String {
 
 /// The last three lines, in one: servers put the cause and its hint on lines of their own.
 fn last_lines(text: &str) -> String {
+    let text = text.replace('\t', " ");
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
 }

@@ -122,6 +122,9 @@ pub struct MysqlSource {
     /// All of them, if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub databases: Option<Choice>,
+    /// Leave users, roles and grants out: for a user that may not read them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub without_accounts: bool,
     /// Connect by TCP with TLS, the server's certificate checked; its socket in the container if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -172,6 +175,9 @@ pub struct RedisSource {
     pub port: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Who restores; the user that takes backups, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_as: Option<Login>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -214,6 +220,11 @@ impl Source {
             Self::Rabbitmq(_) => "rabbitmq",
             Self::Volume(_) => "volume",
         }
+    }
+
+    /// Whether it lives in containers, so that a Docker engine is needed.
+    pub fn needs_docker(&self) -> bool {
+        !matches!(self, Self::Sqlite(_) | Self::Files(_))
     }
 
     /// The containers whose state it depends on, as the file names them.

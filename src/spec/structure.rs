@@ -10,7 +10,7 @@ use super::mask::tells_a_secret;
 use super::nearest::nearest;
 use super::node::{Kind, Node, Place};
 use super::schema::schema;
-use crate::model::units::Span;
+use crate::model::units::{Size, Span};
 
 /// What the walk found.
 #[derive(Debug, Default)]
@@ -352,6 +352,17 @@ impl<'s> Walk<'s> {
     fn text(&mut self, node: &Node, name: &str, place: &Place) {
         let duration = name == "Duration";
         match &node.kind {
+            Kind::Text(text) if name == "Size" => {
+                if let Err(error) = text.parse::<Size>() {
+                    let message = format!("`{place}` is no size");
+                    self.push(place, node.caret(), message, "cannot be read", error.to_string());
+                }
+            }
+            Kind::Number(number) if name == "Size" => {
+                let example = number.unwrap_or(8);
+                let help = format!("write the unit behind it: {example}MiB or {example}GiB");
+                self.wrong(place, node.caret(), "has no unit", "a bare number", help);
+            }
             Kind::Text(text) if duration => {
                 if let Err(error) = text.parse::<Span>() {
                     let message = format!("`{place}` is no duration");

@@ -44,6 +44,8 @@ class ComposeStack(Stack):
         command = ["docker", "compose", "--project-name", self.project]
         for profile in PROFILES:
             command += ["--profile", profile]
+        for file in sorted(self.folder.glob("*.env")):
+            command += ["--env-file", ".env", "--env-file", str(file)]
         return self.run([*command, *arguments], expect=expect)
 
     def run(
@@ -144,9 +146,10 @@ def compose_stack(
     name: str = "stack",
     retention: str = "",
     override: str = "",
+    env_file: str = "",
 ) -> Iterator[ComposeStack]:
     """`services` are lines of devstack.yaml; `up` are the Compose services that they need. `override` is the text of a
-    second Compose file. Everything is removed at the end."""
+    second Compose file, `env_file` that of a second file of variables. Everything is removed at the end."""
     folder = world.folder / name
     made = ComposeStack(world, folder)
     written = write_stack(world, folder, services=services, retention=retention)
@@ -161,6 +164,8 @@ def compose_stack(
     if override:
         (folder / "docker-compose.override.yml").write_text(override)
         files.append("docker-compose.override.yml")
+    if env_file:
+        (folder / "other.env").write_text(env_file)
     made.variables = variables() | images()
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in made.variables.items()))
     (folder / ".env").chmod(0o600)

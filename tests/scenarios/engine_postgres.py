@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scenario import World, must, scenario
 from stack import wait_until
 
 # How often a copy taken under load is compared; `tests/soak` asks for more.
-ROUNDS = 3
+ROUNDS = int(os.environ.get("DEVSTACK_TEST_ROUNDS", "3"))
 
 DECLARED = "  postgres: { source: { postgres: { container: postgres, user: shop, password: { env: POSTGRES_PASSWORD } } } }"
 
@@ -76,9 +77,9 @@ SELECT datname, setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = 
 SELECT extname, extversion FROM pg_extension ORDER BY 1;
 SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), c.relacl, c.relrowsecurity FROM pg_class c
     JOIN pg_namespace n ON n.oid = relnamespace WHERE n.nspname !~ '^pg_|^information' ORDER BY 1, 2;
-SELECT attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, attacl
+SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, attacl
     FROM pg_attribute WHERE attrelid IN ('things'::regclass, 'empty_one'::regclass) AND attnum > 0 ORDER BY 1, attnum;
-SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2;
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2;
 SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1;
 SELECT pg_get_viewdef('cheap'), pg_get_functiondef('shout'::regproc), pg_get_functiondef('noted'::regproc), pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'touch';
 SELECT polname, polroles::regrole[], pg_get_expr(polqual, polrelid) FROM pg_policy;
@@ -87,7 +88,7 @@ SELECT last_value, is_called FROM numbers;
 SELECT * FROM things ORDER BY id;
 SELECT * FROM "odd.schema"."we""ird.table" ORDER BY x;
 SELECT count(*) FROM empty_one;
-SELECT tableoid::regclass, count(*), md5(string_agg(what, ',' ORDER BY day)) FROM events GROUP BY 1 ORDER BY 1;
+SELECT tableoid::regclass::text, count(*), md5(string_agg(what, ',' ORDER BY day)) FROM events GROUP BY 1 ORDER BY 1;
 SELECT count(*), md5(string_agg(id || body, ',' ORDER BY id)) FROM million;
 SELECT n FROM counted;
 SELECT oid, pg_get_userbyid(lomowner), encode(lo_get(oid), 'hex') FROM pg_largeobject_metadata ORDER BY 1;
@@ -145,6 +146,8 @@ INSERT INTO transfers VALUES (:a, :b);
 END;
 """
 
+WRITER = "echo $$ >/tmp/writer.pid; exec pgbench -U shop -n -c 2 -R 200 -T 600 -f /tmp/transfer.sql shop"
+
 
 @scenario()
 def postgres_taken_under_load_keeps_what_its_transactions_keep(world: World) -> None:
@@ -155,14 +158,12 @@ def postgres_taken_under_load_keeps_what_its_transactions_keep(world: World) -> 
         stack.inside("postgres", "sh", "-c", "cat >/tmp/transfer.sql", stdin=TRANSFER)
         done = 0
         for _ in range(ROUNDS):
-            writer = stack.start_inside(
-                "postgres", "pgbench", "-U", "shop", "-n", "-c", "4", "-T", "60", "-f", "/tmp/transfer.sql", "shop"
-            )
+            writer = stack.start_inside("postgres", "sh", "-c", WRITER)
             wait_until(lambda: int(sql(stack, "SELECT count(*) FROM transfers")) > done, "the writer to write")
             stack.devstack("backup")
             went_on = int(sql(stack, "SELECT count(*) FROM transfers"))
             must(writer.poll() is None, f"the writer ended too soon: {writer.communicate()[0]!r}")
-            stack.inside("postgres", "pkill", "-INT", "pgbench", expect=None)
+            stack.inside("postgres", "sh", "-c", 'kill -INT "$(cat /tmp/writer.pid)"')
             writer.communicate(timeout=30)
             stack.devstack("restore", "postgres", "--in-place", "--yes", "--approve", "restore:postgres")
             total, transfers = sql(stack, "SELECT sum(balance), (SELECT count(*) FROM transfers) FROM accounts").split("|")
@@ -223,8 +224,8 @@ def a_server_that_is_down_or_dies_in_the_middle_fails_its_run_and_the_others_fin
 
 def replace_tool(stack: ComposeStack, service: str, tool: str, script: str) -> None:
     """Puts a script in the place of a tool in the container; the real one is `TOOL.real`."""
-    path = stack.inside(service, "sh", "-c", f"command -v {tool}").text
-    stack.inside(service, "sh", "-c", f'real=$(readlink -f {path}); rm {path}; printf "#!/bin/sh\\nexec %s \\"\\$@\\"\\n" "$real" >{path}.real; chmod 755 {path}.real', user="root")
+    path = stack.inside(service, "sh", "-c", f'readlink -f "$(command -v {tool})"').text
+    stack.inside(service, "mv", path, f"{path}.real", user="root")
     stack.inside(service, "sh", "-c", f"cat >{path}; chmod 755 {path}", stdin=script, user="root")
 
 
@@ -238,7 +239,8 @@ def a_dump_tool_that_is_missing_or_ends_early_without_a_word_is_seen(world: Worl
         early = stack.devstack("backup", expect=7)
         must("not whole" in early.said and "/databases/shop.dump" in early.said, "a dump that ended early is not named")
         must(good_runs(stack) == before, "a dump that ended early counts as good")
-        stack.inside("postgres", "sh", "-c", "rm $(command -v pg_dump)", user="root")
+        # Debian keeps a second one in front of it.
+        stack.inside("postgres", "sh", "-c", "while tool=$(command -v pg_dump); do rm $tool; done", user="root")
         missing = stack.devstack("backup", expect=7)
         must("pg_dump" in missing.said and "not in the container" in missing.said, "the missing tool is not named")
         must(good_runs(stack) == before, "a run without its dump counts as good")
@@ -291,9 +293,9 @@ def the_least_rights_that_the_page_names_are_enough_and_one_less_is_not(world: W
         stack.devstack("apply", "--yes")
         stack.devstack("restore", "postgres", "--in-place", "--yes", "--approve", "restore:postgres")
         must(sql(stack, "SELECT count(*) FROM t") == "10", "the restore by another user did not bring the rows back")
-        sql(stack, "REVOKE SELECT ON pg_authid FROM devstack_backup")
+        sql(stack, "REVOKE pg_read_all_data FROM devstack_backup")
         less = stack.devstack("backup", expect=7)
-        must("pg_authid" in less.said, "the right that is missing is not named")
+        must("permission denied" in less.said, "the right that is missing is not named")
 
 
 def taken_bytes(stack: ComposeStack) -> dict[str, int]:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -100,6 +101,8 @@ def run_one(one: Scenario, binary: Path, keep: bool) -> dict[str, object]:
 
 
 def run_all(arguments: list[str], chosen: Iterable[Scenario] | None = None) -> int:
+    # Told to end, it ends its scenario first: what that has mounted or started must not stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description="Scenarios with the real binary.")
     default = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target") / "release/devstack"
     parser.add_argument("--binary", type=Path, default=default, help=f"the devstack to test; {default} if not given")

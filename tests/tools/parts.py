@@ -77,20 +77,40 @@ def oracles(part: Part, parts: dict[str, Part]) -> None:
     """What is compared with programs that nobody here wrote: ignored Rust tests, and scenarios with the real binary."""
     missing = install(part)
     ignored_rust_tests(part, parts.get("quick"), missing)
-    scenarios(part, missing)
+    scenarios(part, missing, "run.py")
+
+
+def engines(part: Part, _: dict[str, Part]) -> None:
+    """Real servers in containers: each engine takes, proves and restores, compared by the server's own client."""
+    missing = install(part)
+    missing |= told_by(part, [TOP / "tests/tools/docker"], ["docker", "compose"])
+    if "docker" not in missing and "compose" not in missing:
+        heading("engines: the images of the test stack")
+        built = subprocess.run([TOP / "tests/stack/images"], stdin=subprocess.DEVNULL)
+        if built.returncode != 0:
+            missing["images"] = f"tests/stack/images ended with {built.returncode}"
+            part.fail("the images of the test stack could not be made")
+    if lacking := [name for name in ("docker", "compose", "images") if name in missing]:
+        part.left_out["every scenario with real servers"] = f"needs {', '.join(lacking)}"
+        return
+    scenarios(part, missing, "run_engines.py")
 
 
 def install(part: Part) -> dict[str, str]:
     """The programs that could not be made available, each with the reason."""
-    heading("oracles: the programs to compare with")
-    done = subprocess.run(
-        [TOP / "tests/tools/install"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    )
-    print(done.stdout, end="", flush=True)
+    missing = told_by(part, [TOP / "tests/tools/install"], ORACLES)
     os.environ["PATH"] = f"{CACHE / 'bin'}:{os.environ['PATH']}"
+    return missing
+
+
+def told_by(part: Part, command: list[Path], programs: list[str]) -> dict[str, str]:
+    """What an installer says is missing, each with its reason."""
+    heading(f"{part.name}: {', '.join(programs)}")
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    print(done.stdout, end="", flush=True)
     told = {fields[1]: fields for line in done.stdout.splitlines() if len(fields := line.split(maxsplit=2)) == 3}
     missing: dict[str, str] = {}
-    for program in ORACLES:
+    for program in programs:
         if program not in told:
             missing[program] = "the installer ended before it came to it"
         elif told[program][0] == "missing":
@@ -129,8 +149,8 @@ def reasons_of_ignored() -> dict[Name, str]:
     return cargo_test(["--", "--exact", *names]).ignored_tests if names else {}
 
 
-def scenarios(part: Part, missing: dict[str, str]) -> None:
-    heading("oracles: scenarios with the real binary")
+def scenarios(part: Part, missing: dict[str, str], runner: str) -> None:
+    heading(f"{part.name}: scenarios with the real binary")
     built = subprocess.run(["cargo", "build", "--release", "--bin", "devstack"], stdin=subprocess.DEVNULL)
     if built.returncode != 0:
         part.fail("the release binary did not build, so no scenario could run")
@@ -139,7 +159,7 @@ def scenarios(part: Part, missing: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
-            sys.executable, str(TOP / "tests/scenarios/run.py"), "--binary", str(target / "release/devstack"),
+            sys.executable, str(TOP / "tests/scenarios" / runner), "--binary", str(target / "release/devstack"),
             "--report", str(report),
         ]
         for program, reason in missing.items():
@@ -157,7 +177,11 @@ def scenarios(part: Part, missing: dict[str, str]) -> None:
         part.fail(f"the scenario runner ended with {done.returncode} and did not say why")
 
 
-PARTS: dict[str, Callable[[Part, dict[str, Part]], None]] = {"quick": quick, "oracles": oracles}
+PARTS: dict[str, Callable[[Part, dict[str, Part]], None]] = {
+    "quick": quick,
+    "oracles": oracles,
+    "engines": engines,
+}
 
 
 def summarize(parts: list[Part], not_asked_for: list[str]) -> int:

@@ -7,6 +7,7 @@ mod read_data;
 mod removal;
 mod restore;
 mod run;
+mod runtime;
 mod world;
 
 pub use proof::{ProofOf, prove_run};
@@ -40,6 +41,7 @@ impl StepRunner for World {
             Action::AcceptShrink { repository, run, service, .. } => run::accept_shrink(self, repository, run, service),
             Action::Forget { repository, runs, .. } => removal::forget(self, step, repository, runs, context),
             Action::Prune { repository } => removal::prune(self, repository),
+            Action::StartColima { .. } => runtime::start_colima(self),
             Action::Restore(restore) => restore::restore(self, restore, context),
         }
     }

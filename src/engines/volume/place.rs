@@ -232,7 +232,7 @@ fn has_entries(docker: &Arc<Docker>, container: &ContainerState, path: &str) -> 
             Ok(count) => count,
             Err(error) => {
                 let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<RuntimeError>());
-                if cause.is_some_and(RuntimeError::is_absence) {
+                if cause.is_some_and(RuntimeError::is_missing) {
                     return Ok(None);
                 }
                 return Err(EngineError::Stream { name: path.to_owned(), source: error });

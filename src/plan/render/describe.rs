@@ -20,6 +20,7 @@ pub(super) fn what(action: &Action) -> String {
         Action::AcceptShrink { .. } => "accept shrink".to_owned(),
         Action::Forget { runs, .. } => format!("forget {}", count(runs.len(), "run")),
         Action::Prune { .. } => "prune".to_owned(),
+        Action::StartColima { profile } => format!("start {profile}"),
         Action::Restore(restore) => match restore.target {
             RestoreTarget::Beside { .. } => "restore beside".to_owned(),
             RestoreTarget::InPlace => "restore in place".to_owned(),

@@ -7,7 +7,8 @@ use crate::model::plan::Plan;
 use crate::model::step::{Action, Approval};
 
 /// The kinds of steps in the order in which they are counted. A seal belongs to its takes and is not counted.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 16] = [
+    "to start",
     "to create",
     "keys to generate",
     "keys to add",
@@ -42,6 +43,7 @@ fn kind(action: &Action) -> Option<&'static str> {
         Action::Forget { .. } => "to forget",
         Action::Prune { .. } => "to prune",
         Action::Restore(_) => "to restore",
+        Action::StartColima { .. } => "to start",
     })
 }
 

@@ -30,6 +30,17 @@ pub(super) fn check(source: &Source, place: &Place, findings: &mut Findings<'_>)
                     "write the user that it belongs to: `user: backup`",
                 );
             }
+            if let Some(Tls { cert: Some(cert), key: Some(key), .. }) = &source.tls
+                && cert != key
+            {
+                let at = place.key("tls");
+                findings.error(
+                    &at.key("key"),
+                    format!("`{at}` has a certificate and a key in two files"),
+                    "another file than `cert`",
+                    "MongoDB's tools read both from one file: put them into one, and write it for `cert` and for `key`",
+                );
+            }
         }
         Source::Redis(source) => {
             let at = place.key("containers");
@@ -45,6 +56,7 @@ pub(super) fn check(source: &Source, place: &Place, findings: &mut Findings<'_>)
             }
             findings.doubles(&at, &source.containers);
             server(place, source.password.as_ref(), None, source.tls.as_ref(), findings);
+            restore_as(place, source.restore_as.as_ref(), findings);
         }
         Source::Rabbitmq(source) => container(place, &source.container, findings),
         Source::Volume(source) => volume(place, source, findings),

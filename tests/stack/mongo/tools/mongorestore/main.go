@@ -33,6 +33,7 @@ func main() {
 		flags.BoolVar(&drop, "drop", false, "drop each collection of the archive before it is restored")
 		flags.BoolVar(&noIndexes, "noIndexRestore", false, "no indexes but that of _id")
 		flags.BoolVar(&stop, "stopOnError", false, "end at the first refused document")
+		flags.Bool("bypassDocumentValidation", false, "taken, and means nothing: the stand-in server has no validators")
 		flags.BoolVar(&dry, "dryRun", false, "read the beginning of the archive, write nothing")
 		flags.Var(&include, "nsInclude", "only these namespaces, * for anything")
 		flags.Var(&exclude, "nsExclude", "not these namespaces, * for anything")

@@ -1,0 +1,39 @@
+//! What containers run on, and how they are.
+
+use super::Planner;
+use super::draft::NewStep;
+use crate::model::observation::{Health, Observed};
+use crate::model::plan::Note;
+use crate::model::step::Action;
+
+impl Planner<'_> {
+    /// Starts the declared virtual machine where no engine answers. Where one does there is nothing to do.
+    pub(super) fn start_runtime(&mut self) {
+        let Some(Observed::Unknown { reason }) = &self.observation.engine else { return };
+        let Some(colima) = self.spec.runtime.as_ref().and_then(|runtime| runtime.colima.as_ref()) else { return };
+        let profile = colima.profile.clone().unwrap_or_else(|| "default".to_owned());
+        let step = NewStep::new(Action::StartColima { profile }).because(reason.clone());
+        self.started = Some(self.draft.add(step));
+    }
+
+    /// Containers that are there and not well. Reported only: Compose is who changes them.
+    pub(super) fn report_containers(&mut self) {
+        for (service, containers) in &self.observation.containers {
+            for (name, container) in containers.known().into_iter().flatten() {
+                let restarted = match container.restarts {
+                    0 => String::new(),
+                    1 => ", restarted once".to_owned(),
+                    times => format!(", restarted {times} times"),
+                };
+                let text = match (container.running, container.health) {
+                    (true, Health::Unhealthy) => format!("container {name} is unhealthy{restarted}"),
+                    (true, _) => continue,
+                    (false, _) => {
+                        format!("container {name} is {}, exit code {}{restarted}", container.state, container.exit_code)
+                    }
+                };
+                self.report.drift.push(Note::new(service.to_string(), text));
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+"""A door to the Docker engine that slams shut: it passes everything through, and cuts the streams of execs after some bytes."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ENGINE = "/var/run/docker.sock"
+
+
+class Proxy:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # How many more streams are cut, and after how many bytes of the engine's answer.
+        self.cuts_left = 0
+        self.after = 0
+        self.cut = 0
+        self.lock = threading.Lock()
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(path))
+        self.server.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"unix://{self.path}"
+
+    def accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client: socket.socket) -> None:
+        engine = socket.socket(socket.AF_UNIX)
+        engine.connect(ENGINE)
+        is_exec = threading.Event()
+        up = threading.Thread(target=self.pass_on, args=(client, engine, is_exec), daemon=True)
+        up.start()
+        self.pass_back(engine, client, is_exec)
+
+    def pass_on(self, client: socket.socket, engine: socket.socket, is_exec: threading.Event) -> None:
+        try:
+            while piece := client.recv(1 << 16):
+                if piece.startswith(b"POST /") and b"/start HTTP" in piece and b"/exec/" in piece:
+                    is_exec.set()
+                engine.sendall(piece)
+            engine.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def pass_back(self, engine: socket.socket, client: socket.socket, is_exec: threading.Event) -> None:
+        passed = 0
+        try:
+            while piece := engine.recv(1 << 16):
+                passed += len(piece)
+                if is_exec.is_set() and passed > self.after and self.may_cut():
+                    break
+                client.sendall(piece)
+        except OSError:
+            pass
+        for end in (client, engine):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            end.close()
+
+    def may_cut(self) -> bool:
+        with self.lock:
+            if self.cuts_left == 0:
+                return False
+            self.cuts_left -= 1
+            self.cut += 1
+            return True
+
+
+@contextmanager
+def proxy(folder: Path) -> Iterator[Proxy]:
+    made = Proxy(folder / "docker.sock")
+    try:
+        yield made
+    finally:
+        made.server.close()
+
+
+if __name__ == "__main__":
+    # For the double of Colima: an engine that answers at another address, until it is ended.
+    Proxy(Path(sys.argv[1]))
+    threading.Event().wait()
