@@ -168,14 +168,15 @@ def waiting(stack: ComposeStack) -> dict[str, int]:
 
 
 def messages(stack: ComposeStack, queue: str) -> list[tuple[str, Any]]:
-    """The messages of a queue, in order, left where they are. (Looking counts as a delivery, which a header tells.)"""
+    """The messages of a queue, left where they are. (Looking counts as a delivery, which a header tells, and what was
+    looked at may stand elsewhere in the queue: they are sorted.)"""
     got = api(stack, [("post", f"queues/%2F/{queue}/get", {"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"})])
     kept = []
     for one in got[0]:
         properties = one["properties"]
         properties["headers"] = {name: value for name, value in properties["headers"].items() if not name.startswith("x-")}
         kept.append((one["payload"], properties))
-    return kept
+    return sorted(kept, key=lambda one: one[0])
 
 
 QUEUES = [
@@ -201,7 +202,9 @@ def durable_messages_come_back_onto_the_same_node(world: World) -> None:
         must(not waiting(stack), "the new server is not empty, so nothing would be shown")
         in_place(stack)
         after = {queue: messages(stack, queue) for queue in ("quorum", "classic")}
-        must(before == after, f"{ {queue: len(found) for queue, found in after.items()} } messages came back, or others")
+        for queue, found in before.items():
+            odd = [pair for pair in zip(found, after[queue], strict=False) if pair[0] != pair[1]]
+            must(found == after[queue], f"{queue}: {len(found)} and {len(after[queue])} messages, others: {odd[:2]}")
         must_be_same(definitions, look(stack))
         world.note("200 messages compared")
 

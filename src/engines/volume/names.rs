@@ -31,9 +31,8 @@ pub(super) struct Compared {
     download: Download,
     site: Site,
     tar: Tar,
-    /// The hashes of the names that have not come yet; None where nothing in the image could list them.
-    expected: Option<HashSet<u64>>,
-    hasher: RandomState,
+    /// None where nothing in the image could list them.
+    expected: Option<Expected>,
     quiet: bool,
     over: bool,
 }
@@ -41,10 +40,10 @@ pub(super) struct Compared {
 impl Compared {
     /// `quiet`: nobody writes there.
     pub fn begin(site: Site, quiet: bool) -> Result<Self, EngineError> {
-        let (hasher, mut expected, mut left) = (RandomState::new(), HashSet::new(), false);
+        let (mut expected, mut left) = (Expected::default(), false);
         let listed = list(&site, quiet, &mut |name| {
             left |= name == FOLDER.as_bytes();
-            expected.insert(hasher.hash_one(name));
+            expected.add(name);
         })?;
         if left {
             return Err(EngineError::Refused {
@@ -55,15 +54,7 @@ impl Compared {
             });
         }
         let download = site.docker.download(&site.container, &site.path)?;
-        Ok(Self {
-            download,
-            site,
-            tar: Tar::new(false),
-            expected: listed.then_some(expected),
-            hasher,
-            quiet,
-            over: false,
-        })
+        Ok(Self { download, site, tar: Tar::new(false), expected: listed.then_some(expected), quiet, over: false })
     }
 
     fn end(&mut self) -> io::Result<()> {
@@ -78,28 +69,61 @@ impl Compared {
                 )));
             }
         }
-        let Some(missing) = self.expected.take().filter(|expected| !expected.is_empty()) else { return Ok(()) };
-        let (mut count, mut shown) = (0_usize, Vec::new());
-        let hasher = &self.hasher;
-        let listed = list(&self.site, self.quiet, &mut |name| {
-            if missing.contains(&hasher.hash_one(name)) {
-                count += 1;
-                if shown.len() < SHOWN {
-                    shown.push(name.escape_ascii().to_string());
-                }
+        let Some(expected) = self.expected.take().filter(|expected| expected.missing() > 0) else { return Ok(()) };
+        let mut left_out = LeftOut::default();
+        list(&self.site, self.quiet, &mut |name| left_out.look(&expected, name))
+            .map_err(|error| io::Error::other(crate::model::chain(&error)))?;
+        left_out.verdict(&expected, self.quiet).map_err(io::Error::other)
+    }
+}
+
+/// The names that have not come yet, as hashes: a million of them are 16 MB.
+#[derive(Default)]
+struct Expected {
+    hasher: RandomState,
+    names: HashSet<u64>,
+}
+
+impl Expected {
+    fn add(&mut self, name: &[u8]) {
+        self.names.insert(self.hasher.hash_one(name));
+    }
+
+    fn came(&mut self, name: &[u8]) {
+        self.names.remove(&self.hasher.hash_one(name));
+    }
+
+    fn missing(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// What did not come and is still there.
+#[derive(Default)]
+struct LeftOut {
+    count: usize,
+    shown: Vec<String>,
+}
+
+impl LeftOut {
+    fn look(&mut self, expected: &Expected, name: &[u8]) {
+        if expected.names.contains(&expected.hasher.hash_one(name)) {
+            self.count += 1;
+            if self.shown.len() < SHOWN {
+                self.shown.push(name.escape_ascii().to_string());
             }
-        });
-        listed.map_err(|error| io::Error::other(crate::model::chain(&error)))?;
-        match (count, self.quiet) {
+        }
+    }
+
+    fn verdict(&self, expected: &Expected, quiet: bool) -> Result<(), String> {
+        match (self.count, quiet) {
             (0, false) => Ok(()),
             (0, true) => {
-                let gone = missing.len();
-                Err(io::Error::other(format!("{gone} files went away although everybody who writes is stopped")))
+                Err(format!("{} files went away although everybody who writes is stopped", expected.missing()))
             }
-            (count, _) => Err(io::Error::other(format!(
-                "Docker left out {count} of what is there ({}); its log says why",
-                shown.join(", ")
-            ))),
+            (count, _) => {
+                Err(format!("Docker left out {count} of what is there ({}); its log says why", self.shown.join(", ")))
+            }
         }
     }
 }
@@ -113,10 +137,10 @@ impl Read for Compared {
         if count == 0 {
             return self.end().map(|()| 0);
         }
-        let (expected, hasher) = (&mut self.expected, &self.hasher);
+        let expected = &mut self.expected;
         let fed = self.tar.feed(&buffer[..count], &mut |entry| {
             if let Some(expected) = expected {
-                expected.remove(&hasher.hash_one(&*entry.path));
+                expected.came(&entry.path);
             }
         });
         fed.map_err(io::Error::other)?;
@@ -157,5 +181,34 @@ fn failed(error: io::Error) -> EngineError {
     match error.downcast::<RuntimeError>() {
         Ok(error) => error.into(),
         Err(source) => EngineError::Stream { name: "the list of names".to_owned(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(before: &[&[u8]], came: &[&[u8]], after: &[&[u8]], quiet: bool) -> Result<(), String> {
+        let (mut expected, mut left_out) = (Expected::default(), LeftOut::default());
+        before.iter().for_each(|name| expected.add(name));
+        came.iter().for_each(|name| expected.came(name));
+        if expected.missing() == 0 {
+            return Ok(());
+        }
+        after.iter().for_each(|name| left_out.look(&expected, name));
+        left_out.verdict(&expected, quiet)
+    }
+
+    #[test]
+    fn what_was_there_all_the_time_and_did_not_come_was_left_out() {
+        let (a, b, odd): (&[u8], &[u8], &[u8]) = (b"a", b"a/b", b"new\nline \xff");
+        for quiet in [true, false] {
+            assert_eq!(verdict(&[a, b, odd], &[a, b, odd], &[a], quiet), Ok(()));
+            let left_out = verdict(&[a, b, odd], &[a, b], &[a, b, odd], quiet).unwrap_err();
+            assert!(left_out.contains("left out 1") && left_out.contains(r"new\nline \xff"), "{left_out}");
+        }
+        // Removed meanwhile, new meanwhile: that is what a writer does, where there may be one.
+        assert_eq!(verdict(&[a, b], &[a, odd], &[a, odd], false), Ok(()));
+        assert!(verdict(&[a, b], &[a], &[a], true).is_err());
     }
 }
