@@ -42,10 +42,17 @@ fn every_wrong_file_is_refused_in_words_that_help() {
 }
 
 fn refused(name: &str, bytes: &[u8]) -> String {
-    let started = Instant::now();
+    let started = processor_time();
     let rendered = spec::parse(name, bytes, Path::new("/srv/shop")).map(|_| ()).expect_err(name).render(Look::Plain);
-    assert!(started.elapsed() < LIMIT, "{name} took {:?}", started.elapsed());
+    let took = processor_time() - started;
+    assert!(took < LIMIT, "{name} took {took:?}");
     rendered
+}
+
+/// Of this thread: what else the machine does meanwhile is no fault of the file's.
+fn processor_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
 const RIGHT: &str = r#"version: 1

@@ -146,7 +146,7 @@ INSERT INTO transfers VALUES (:a, :b);
 END;
 """
 
-WRITER = "echo $$ >/tmp/writer.pid; exec pgbench -U shop -n -c 2 -R 200 -T 600 -f /tmp/transfer.sql shop"
+WRITER = "exec pgbench -U shop -n -c 2 -R 200 -T 20 -f /tmp/transfer.sql shop"
 
 
 @scenario()
@@ -163,8 +163,8 @@ def postgres_taken_under_load_keeps_what_its_transactions_keep(world: World) -> 
             stack.devstack("backup")
             went_on = int(sql(stack, "SELECT count(*) FROM transfers"))
             must(writer.poll() is None, f"the writer ended too soon: {writer.communicate()[0]!r}")
-            stack.inside("postgres", "sh", "-c", 'kill -INT "$(cat /tmp/writer.pid)"')
-            writer.communicate(timeout=30)
+            # It ends by itself: that time is all that bounds how long a backup may take here.
+            writer.communicate(timeout=60)
             stack.devstack("restore", "postgres", "--in-place", "--yes", "--approve", "restore:postgres")
             total, transfers = sql(stack, "SELECT sum(balance), (SELECT count(*) FROM transfers) FROM accounts").split("|")
             must(total == "100000", f"the restored accounts hold {total}, not 100000")
