@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -287,7 +288,15 @@ def containers_stopped_by_a_killed_devstack_are_started_by_the_next(world: World
         wait_until(lambda: not running(stack, "box"), "the container to be stopped")
         visitor = next(line.removeprefix("remove ") for line in notes(stack) if line.startswith("remove "))
         begun = ["docker", "exec", visitor, "test", "-d", "/.devstack/volume/.devstack-restore/new"]
-        wait_until(lambda: stack.run(begun, expect=None).code == 0, "the unpacking to begin")
+        def unpacking() -> bool:
+            # Held still while it is looked at: a quick devstack would have finished before the answer comes.
+            process.send_signal(signal.SIGSTOP)
+            if stack.run(begun, expect=None).code == 0:
+                return True
+            process.send_signal(signal.SIGCONT)
+            return False
+
+        wait_until(unpacking, "the unpacking to begin")
         process.kill()
         print(process.communicate()[0])
         half = stack.devstack("backup", expect=7)
