@@ -143,7 +143,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn is(&self, flag: &str) -> bool {
+    pub(super) fn is(&self, flag: &str) -> bool {
         self.flags.iter().any(|it| it == flag)
     }
 

@@ -177,6 +177,10 @@ impl Redis {
                 return Ok(Some(format!("{} says that the cluster is not whole", node.container)));
             }
             let view = self.view(&node.server, session)?;
+            // Two that lost each other still call the cluster whole, and send clients to nowhere.
+            if let Some(lost) = view.nodes.iter().find(|seen| seen.is("noaddr")) {
+                return Ok(Some(format!("{} does not know where the node {} is", node.container, lost.id)));
+            }
             let serving = formed.serving.iter().find(|(_, container)| *container == node.container);
             let slots = serving.map_or(&[][..], |(master, _)| &master.slots);
             if view.myself().slots != slots {
