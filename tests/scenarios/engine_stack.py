@@ -49,7 +49,9 @@ def seed(stack: ComposeStack) -> None:
     redis(stack, stdin="".join(f"SET key:{n} value:{n}\n" for n in range(KEYS)))
     stack.inside("rabbitmq", "rabbitmqctl", "-q", "add_vhost", "orders")
     stack.inside("rabbitmq", "rabbitmqctl", "-q", "set_policy", "-p", "orders", "limit", "^q", '{"max-length":7}')
-    stack.inside("forgejo", "sh", "-c", "mkdir -p /data/git && echo precious >/data/git/one && chmod 640 /data/git/one")
+    # As the application's own user: its image gives it whatever another owns when it starts.
+    stack.inside("forgejo", "setpriv", "--reuid=git", "--regid=git", "--init-groups",
+                 "sh", "-c", "mkdir -p /data/git && echo precious >/data/git/one && chmod 640 /data/git/one")
 
 
 def look(stack: ComposeStack) -> dict[str, str]:

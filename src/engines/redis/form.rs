@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::cluster::{Master, Nodes, SlotMap, printed};
+use super::cluster::{Master, Node, Nodes, SlotMap, printed};
 use super::{Redis, Session};
 use crate::engines::server::Server;
 use crate::engines::{EngineError, Work};
@@ -88,7 +88,8 @@ impl Redis {
                 self.ask(server, session, &words.collect::<Vec<_>>())?;
             }
         }
-        self.introduce(nodes, session)?;
+        // Gossip tells everybody else.
+        self.introduce(&nodes.all[..1], nodes, session)?;
         let since = Instant::now();
         for node in &nodes.all {
             while self.view(&node.server, session)?.nodes.len() < nodes.all.len() {
@@ -110,13 +111,14 @@ impl Redis {
         Ok(())
     }
 
-    /// Tells the first node where the others are, which tells everybody.
-    fn introduce(&self, nodes: &Nodes, session: &Session) -> Result<(), EngineError> {
-        let Some((first, others)) = nodes.all.split_first() else { return Ok(()) };
+    /// Tells `some` of the nodes where all others are.
+    fn introduce(&self, some: &[Node], nodes: &Nodes, session: &Session) -> Result<(), EngineError> {
         let port = self.source.port.unwrap_or(PORT).to_string();
-        for other in others {
-            let address = self.address(&first.server, &other.server, session)?;
-            self.ask(&first.server, session, &["CLUSTER", "MEET", &address, &port])?;
+        for node in some {
+            for other in nodes.all.iter().filter(|other| other.container != node.container) {
+                let address = self.address(&node.server, &other.server, session)?;
+                self.ask(&node.server, session, &["CLUSTER", "MEET", &address, &port])?;
+            }
         }
         Ok(())
     }
@@ -162,10 +164,11 @@ impl Redis {
                 Err(error) => return Err(error),
             };
             patience(since, work, &why)?;
-            // Containers may have come back with each other's addresses.
+            // Containers may have come back with each other's addresses. Gossip does not mend a node without an
+            // address: only a handshake of the two does, so each is told of each.
             if met.elapsed() > BETWEEN_MEETINGS {
                 met = Instant::now();
-                self.introduce(&formed.nodes, session)?;
+                self.introduce(&formed.nodes.all, &formed.nodes, session)?;
             }
         }
     }
