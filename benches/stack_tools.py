@@ -169,12 +169,8 @@ class Devstack(StackTool):
             return self.stack.command("apply", "--yes")
         if phase == AGAIN:
             return self.stack.command("backup")
-        # A command for each service: there is none yet for all of them.
-        lines = [
-            shlex.join(self.stack.command("restore", service, "--in-place", "--yes", "--approve", f"restore:{service}"))
-            for service in self.services
-        ]
-        return [str(self.script("restore", "\n".join(lines) + "\n"))]
+        approved = [word for service in self.services for word in ("--approve", f"restore:{service}")]
+        return self.stack.command("restore", *self.services, "--in-place", "--yes", *approved)
 
     def inner(self, phase: str) -> dict[str, float]:
         records = [record for record in map(json.loads, self.stack.journal.read_text().splitlines()) if "apply" in record]

@@ -127,7 +127,7 @@ pub(super) fn carry_out(
     start_left_behind(session)?;
     let now = Timestamp::now();
     let own = lease.id().clone();
-    let observation = session.observe_beside(now, Some(&own));
+    let observation = session.observe_beside(now, Some(&own), request);
     let is_saved = saved.is_some();
     let plan = match saved {
         Some(plan) => {
@@ -180,7 +180,7 @@ pub(super) fn carry_out(
         );
     }
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
-    let after = session.observe_beside(Timestamp::now(), Some(&own));
+    let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
     note_repositories(&journal, &after)?;
     drop(world);
     finish(session, &after, &plan, Some(&outcome), consent, strict)

@@ -1,4 +1,4 @@
-//! `restore SERVICE`: beside the live data by default, over it only with approval.
+//! `restore SERVICE…`: beside the live data by default, over it only with approval.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,8 @@ use crate::plan::{Request, Selection};
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArguments {
-    service: ServiceName,
+    #[arg(required = true)]
+    services: Vec<ServiceName>,
     /// The newest verified run that started at or before this time.
     #[arg(long, value_parser = super::parse_time, value_name = "TIME", conflicts_with = "backup")]
     at: Option<Timestamp>,
@@ -25,7 +26,7 @@ pub(super) struct RestoreArguments {
     /// From this repository.
     #[arg(long, value_name = "REPOSITORY")]
     from: Option<RepositoryName>,
-    /// Into this folder; ./restored/SERVICE-TIME if not given.
+    /// Into this folder, in a folder of its own for each of several; ./restored/SERVICE-TIME if not given.
     #[arg(long, value_name = "DIR", conflicts_with = "in_place")]
     to: Option<PathBuf>,
     /// Over the live data. Needs a yes of its own, or --approve restore:SERVICE.
@@ -38,27 +39,39 @@ pub(super) struct RestoreArguments {
 pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
     session.stores.read_around_damage();
-    known_service(&session, &arguments.service)?;
+    for service in &arguments.services {
+        known_service(&session, service)?;
+    }
     let selection = match (&arguments.backup, arguments.at) {
         (Some(run), _) => Selection::Run(run.clone()),
         (None, Some(at)) => Selection::At(at),
         (None, None) => Selection::Newest,
     };
-    let target =
-        if arguments.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside { folder: folder(arguments)? } };
-    let request =
-        Request::Restore { service: arguments.service.clone(), selection, target, from: arguments.from.clone() };
+    let services = arguments.services.iter().map(|service| Ok((service.clone(), target(arguments, service)?)));
+    let request = Request::Restore {
+        services: services.collect::<Result<_, Failure>>()?,
+        selection,
+        from: arguments.from.clone(),
+    };
     // A restore beside touches nothing that is there, so asking for it is enough.
     let consent = Consent { yes: arguments.consent.yes || !arguments.in_place, ..arguments.consent.clone() };
     apply::carry_out(&session, &request, None, Span::ZERO, &consent, false)
 }
 
-/// Absolute, so that the plan says where it goes whoever carries it out.
-fn folder(arguments: &RestoreArguments) -> Result<PathBuf, Failure> {
-    let given = arguments.to.clone().unwrap_or_else(|| {
-        let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        PathBuf::from("restored").join(format!("{}-{stamp}", arguments.service))
-    });
-    std::path::absolute(&given)
-        .map_err(|error| Failure::caused(Exit::Input, &format!("the folder {}", given.display()), &error))
+fn target(arguments: &RestoreArguments, service: &ServiceName) -> Result<RestoreTarget, Failure> {
+    if arguments.in_place {
+        return Ok(RestoreTarget::InPlace);
+    }
+    let given = match &arguments.to {
+        Some(folder) if arguments.services.len() == 1 => folder.clone(),
+        Some(folder) => folder.join(service.as_str()),
+        None => {
+            let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+            PathBuf::from("restored").join(format!("{service}-{stamp}"))
+        }
+    };
+    // Absolute, so that the plan says where it goes whoever carries it out.
+    let folder = std::path::absolute(&given)
+        .map_err(|error| Failure::caused(Exit::Input, &format!("the folder {}", given.display()), &error))?;
+    Ok(RestoreTarget::Beside { folder })
 }

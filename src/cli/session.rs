@@ -15,7 +15,7 @@ use crate::apply::lease::{self, Lease, LeaseError};
 use crate::engines::{Ground, Workrooms};
 use crate::model::cancel::Cancel;
 use crate::model::history::History;
-use crate::model::ids::{LeaseId, RepositoryName};
+use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::plan::Plan;
 use crate::observe::{self, Stores};
@@ -61,13 +61,18 @@ impl Session {
 
     /// Looks at the world. Leases are part of it.
     pub(super) fn observe(&self, now: Timestamp) -> Observation {
-        self.observe_beside(now, None)
+        self.observe_beside(now, None, &Request::Converge)
     }
 
-    /// As [`Self::observe`], where the lease `own` is ours: it does not stand in our own way.
-    pub(super) fn observe_beside(&self, now: Timestamp, own: Option<&LeaseId>) -> Observation {
+    /// As [`Self::observe`], where the lease `own` is ours: it does not stand in our own way. What the request does not
+    /// concern is not waited for: a restore at 3 a.m. looks at what it restores.
+    pub(super) fn observe_beside(&self, now: Timestamp, own: Option<&LeaseId>, request: &Request) -> Observation {
         let spec = &self.loaded.spec;
-        let mut observation = observe::observe(spec, &self.ground, &self.stores, &self.history, now);
+        let concerns = |name: &ServiceName| match request {
+            Request::Restore { services, .. } => services.contains_key(name),
+            Request::Converge | Request::Backup { .. } | Request::Forget(_) => true,
+        };
+        let mut observation = observe::observe(spec, &self.ground, &self.stores, &self.history, now, &concerns);
         for (name, state) in &mut observation.repositories {
             let Observed::Known(RepositoryState::Present(facts)) = state else { continue };
             let leases = self.objects(name).and_then(|objects| {

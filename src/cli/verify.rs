@@ -82,7 +82,7 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
             .hint("`devstack backups` lists the runs"));
     }
     let now = Timestamp::now();
-    let observation = session.observe_beside(now, Some(lease.id()));
+    let observation = session.observe_beside(now, Some(lease.id()), &Request::Converge);
     if let Ok(plan) = session.plan(&observation, &Request::Converge, now) {
         status::remember(&session, &observation, &plan, now)?;
     }

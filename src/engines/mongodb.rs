@@ -11,8 +11,6 @@ mod crc64;
 mod restore;
 mod shell;
 
-use zeroize::Zeroizing;
-
 use self::shell::Database;
 use super::inspect::Inspect;
 use super::server::{self, Server};
@@ -24,7 +22,7 @@ use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::Reader;
 use crate::runtime::Command;
-use crate::spec::file::{Login, MongodbSource};
+use crate::spec::file::MongodbSource;
 
 pub(super) struct Mongodb {
     source: MongodbSource,
@@ -43,11 +41,7 @@ const ADMIN: &str = "admin";
 const WITH_PASSWORD: &str = "exec 4<&0; printf '%s\\n' \"$DEVSTACK_CONFIG\" | \
      { unset DEVSTACK_CONFIG; exec \"$@\" --config=/dev/fd/3 3<&0 <&4 4<&-; }";
 
-/// A login with its password at hand.
-struct Session {
-    user: Option<String>,
-    password: Option<Zeroizing<String>>,
-}
+type Session = server::Session<Option<String>>;
 
 impl Mongodb {
     pub(super) fn new(source: &MongodbSource, ground: &Ground) -> Self {
@@ -55,17 +49,11 @@ impl Mongodb {
     }
 
     fn session(&self) -> Result<Session, EngineError> {
-        let password = server::secret(self.source.password.as_ref(), &self.ground)?;
-        Ok(Session { user: self.source.user.clone(), password })
+        Session::open(self.source.user.clone(), self.source.password.as_ref(), &self.ground)
     }
 
     fn restorer(&self) -> Result<Session, EngineError> {
-        match &self.source.restore_as {
-            None => self.session(),
-            Some(Login { user, password }) => {
-                Ok(Session { user: Some(user.clone()), password: server::secret(password.as_ref(), &self.ground)? })
-            }
-        }
+        Session::restoring(self.source.restore_as.as_ref(), &self.ground).unwrap_or_else(|| self.session())
     }
 
     fn auth_database(&self) -> &str {

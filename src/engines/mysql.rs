@@ -10,7 +10,6 @@ mod rights;
 mod text;
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use self::rights::Rights;
 use super::inspect::Inspect;
@@ -23,7 +22,7 @@ use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::Reader;
 use crate::runtime::Command;
-use crate::spec::file::{Login, MysqlSource};
+use crate::spec::file::MysqlSource;
 
 /// Which of the two servers it is: they share a protocol and a past, and no longer their programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +47,7 @@ const SYSTEM: [&str; 4] = ["information_schema", "mysql", "performance_schema", 
 /// The largest that both programs and both servers take.
 const LARGEST_PACKET: &str = "--max-allowed-packet=1G";
 
-/// A login with its password at hand.
-struct Session {
-    user: String,
-    password: Option<Zeroizing<String>>,
-}
+type Session = server::Session<String>;
 
 /// What a server's state is asked by.
 #[derive(Debug, Deserialize)]
@@ -87,17 +82,15 @@ impl Mysql {
     }
 
     fn session(&self) -> Result<Session, EngineError> {
-        let user = self.source.user.clone().unwrap_or_else(|| "root".to_owned());
-        Ok(Session { user, password: server::secret(self.source.password.as_ref(), &self.ground)? })
+        Session::open(
+            self.source.user.clone().unwrap_or_else(|| "root".to_owned()),
+            self.source.password.as_ref(),
+            &self.ground,
+        )
     }
 
     fn restorer(&self) -> Result<Session, EngineError> {
-        match &self.source.restore_as {
-            None => self.session(),
-            Some(Login { user, password }) => {
-                Ok(Session { user: user.clone(), password: server::secret(password.as_ref(), &self.ground)? })
-            }
-        }
+        Session::restoring(self.source.restore_as.as_ref(), &self.ground).unwrap_or_else(|| self.session())
     }
 
     /// One of the server's programs, told whom to connect as and where. The password goes by the environment.

@@ -9,7 +9,6 @@ mod restore;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use super::inspect::Inspect;
 use super::server::{self, Server};
@@ -21,7 +20,7 @@ use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::Reader;
 use crate::runtime::Command;
-use crate::spec::file::{Login, PostgresSource};
+use crate::spec::file::PostgresSource;
 
 pub(super) struct Postgres {
     source: PostgresSource,
@@ -39,11 +38,7 @@ const MAINTENANCE: &str = "template1";
 /// A table that somebody has locked for good must end a dump, not hold it up for a day.
 const LOCK_WAIT: &str = "--lock-wait-timeout=300s";
 
-/// A login with its password at hand.
-struct Session {
-    user: String,
-    password: Option<Zeroizing<String>>,
-}
+type Session = server::Session<String>;
 
 #[derive(Debug, Deserialize)]
 struct Database {
@@ -57,17 +52,15 @@ impl Postgres {
     }
 
     fn session(&self) -> Result<Session, EngineError> {
-        let user = self.source.user.clone().unwrap_or_else(|| "postgres".to_owned());
-        Ok(Session { user, password: server::secret(self.source.password.as_ref(), &self.ground)? })
+        Session::open(
+            self.source.user.clone().unwrap_or_else(|| "postgres".to_owned()),
+            self.source.password.as_ref(),
+            &self.ground,
+        )
     }
 
     fn restorer(&self) -> Result<Session, EngineError> {
-        match &self.source.restore_as {
-            None => self.session(),
-            Some(Login { user, password }) => {
-                Ok(Session { user: user.clone(), password: server::secret(password.as_ref(), &self.ground)? })
-            }
-        }
+        Session::restoring(self.source.restore_as.as_ref(), &self.ground).unwrap_or_else(|| self.session())
     }
 
     /// One of the server's programs, told by its environment whom to connect as and where.

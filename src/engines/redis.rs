@@ -15,8 +15,6 @@ mod tar;
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use zeroize::Zeroizing;
-
 use super::inspect::Inspect;
 use super::server::{self, Server};
 use super::streams::{self, DumpStream, Open, Taker};
@@ -27,7 +25,7 @@ use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::Reader;
 use crate::runtime::Command;
-use crate::spec::file::{Login, RedisSource};
+use crate::spec::file::RedisSource;
 
 pub(super) struct Redis {
     source: RedisSource,
@@ -35,6 +33,11 @@ pub(super) struct Redis {
 }
 
 const ENGINE: &str = "redis";
+
+/// A server waits 5 s for further replicas before it begins (repl-diskless-sync-delay): the masters of a small cluster wait
+/// at the same time, and are nearer to one moment. Those of a large one would wait too long for their turns, and each try
+/// makes a server fork.
+const OPENED_AT_ONCE: ByteSize = ByteSize(512 << 20);
 /// The RDB of a single server.
 const SINGLE: &str = "/dump.rdb";
 const SLOTS: &str = "/slots.json";
@@ -42,11 +45,7 @@ const SLOTS: &str = "/slots.json";
 const MASTERS: &str = "/masters/";
 const RDB: &str = ".rdb";
 
-/// A login with its password at hand.
-struct Session {
-    user: Option<String>,
-    password: Option<Zeroizing<String>>,
-}
+type Session = server::Session<Option<String>>;
 
 /// What a server says of itself.
 struct Info(BTreeMap<String, String>);
@@ -84,18 +83,11 @@ impl Redis {
     }
 
     fn session(&self) -> Result<Session, EngineError> {
-        let password = server::secret(self.source.password.as_ref(), &self.ground)?;
-        Ok(Session { user: self.source.user.clone(), password })
+        Session::open(self.source.user.clone(), self.source.password.as_ref(), &self.ground)
     }
 
     fn restorer(&self) -> Result<Session, EngineError> {
-        match &self.source.restore_as {
-            None => self.session(),
-            Some(Login { user, password }) => {
-                let password = server::secret(password.as_ref(), &self.ground)?;
-                Ok(Session { user: Some(user.clone()), password })
-            }
-        }
+        Session::restoring(self.source.restore_as.as_ref(), &self.ground).unwrap_or_else(|| self.session())
     }
 
     /// The server's client, told whom to connect as and where. The password goes by the environment.
@@ -217,26 +209,24 @@ impl Redis {
         let session = self.session()?;
         let nodes = self.nodes(&session)?;
         let map = nodes.map()?;
-        let mut is_empty = true;
-        let mut dumps = Vec::new();
+        let (mut is_empty, mut memory) = (true, 0);
         for master in &map.masters {
-            let server = nodes.server(&master.id)?;
-            is_empty &= self.settled(server, &session)?.is_empty();
-            dumps.push(DumpStream {
-                name: master.artifact(),
-                open: self.dump(server, &session),
-                inspect: rdb::inspect,
-            });
+            let info = self.settled(nodes.server(&master.id)?, &session)?;
+            is_empty &= info.is_empty();
+            memory = info.number("used_memory").map_or(u64::MAX, |bytes| bytes.saturating_add(memory));
         }
         let server = nodes.server(&map.masters[0].id)?;
         if is_empty && !request.allow_empty {
             return Err(EngineError::Bare { engine: ENGINE, container: server.container.name.clone() });
         }
-        let bytes = map.to_json()?;
-        dumps.insert(
-            0,
-            DumpStream { name: SLOTS.to_owned(), open: streams::from_bytes(bytes), inspect: cluster::inspect },
-        );
+        let map_of_slots = streams::from_bytes(map.to_json()?);
+        let mut dumps = vec![DumpStream { name: SLOTS.to_owned(), open: map_of_slots, inspect: cluster::inspect }];
+        for master in &map.masters {
+            let server = nodes.server(&master.id)?;
+            let dump = || self.dump(server, &session);
+            let open = if memory <= OPENED_AT_ONCE.0 { streams::opened_ahead(dump(), dump()) } else { dump() };
+            dumps.push(DumpStream { name: master.artifact(), open, inspect: rdb::inspect });
+        }
         let store = request.store;
         let taken = streams::take(request, work, taker(server)?, dumps)?;
         // A slot that moved meanwhile may be in two of the RDBs or in none.

@@ -9,7 +9,7 @@ use super::{EngineError, Ground};
 use crate::model::observation::{ContainerState, Observed, SourceState};
 use crate::runtime::{Command, Docker, Finished, RuntimeError};
 use crate::secrets;
-use crate::spec::file::{Choice, SecretRef};
+use crate::spec::file::{Choice, Login, SecretRef};
 use crate::spec::paths;
 
 /// A question to a server is answered within this, or the server hangs.
@@ -52,6 +52,23 @@ pub(super) fn observe(
     match seen {
         Ok(state) => Observed::Known(state),
         Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+    }
+}
+
+/// A login with its password at hand. `User` is `Option<String>` for servers that may be used without one.
+pub(super) struct Session<User> {
+    pub user: User,
+    pub password: Option<Zeroizing<String>>,
+}
+
+impl<User: From<String>> Session<User> {
+    pub(super) fn open(user: User, password: Option<&SecretRef>, ground: &Ground) -> Result<Self, EngineError> {
+        Ok(Self { user, password: secret(password, ground)? })
+    }
+
+    /// The login that the file gives for restores, if it does.
+    pub(super) fn restoring(login: Option<&Login>, ground: &Ground) -> Option<Result<Self, EngineError>> {
+        login.map(|login| Self::open(login.user.clone().into(), login.password.as_ref(), ground))
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::inspect::{Counts, Inspect, InspectingSink, Inspection};
 use super::{EngineError, Proven, Restored, TakeRequest, Work, count_findings, exact};
@@ -353,6 +353,22 @@ pub(super) fn from_program(
     Box::new(move || {
         let output = docker.output(&container, &command).map_err(|error: RuntimeError| EngineError::from(error))?;
         Ok(Box::new(output) as Box<dyn Read + Send>)
+    })
+}
+
+/// A server gives up on a reader that has taken nothing for a while: 60 s for Redis, unless told otherwise. A dump that was
+/// opened ahead is not read later than this, to stay clear of that.
+const LONGEST_AHEAD: Duration = Duration::from_secs(20);
+
+/// A dump that its server begins only after a pause, opened now, ahead of its turn. Where its turn is too long in coming it
+/// is given up, and opened `anew`.
+pub(super) fn opened_ahead(now: Open, anew: Open) -> Open {
+    let since = Instant::now();
+    let opened = std::thread::spawn(now);
+    Box::new(move || match opened.join() {
+        Ok(Ok(reader)) if since.elapsed() < LONGEST_AHEAD => Ok(reader),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) | Err(_) => anew(),
     })
 }
 

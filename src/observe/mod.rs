@@ -12,27 +12,31 @@ pub use stores::{StoreError, Stores};
 
 use crate::engines::{self, Ground};
 use crate::model::history::History;
-use crate::model::ids::{RepositoryName, StackName};
+use crate::model::ids::{RepositoryName, ServiceName, StackName};
 use crate::model::observation::{ContainerState, Observation, Observed, RepositoryState};
 use crate::model::units::Span;
 use crate::repository::Presence;
 use crate::spec::file::{Key, Source, Spec};
 
-/// Looks at every declared service and repository at once. Opening a repository derives a key for some 0.4 s, so they
+/// Looks at every declared repository at once, and at every service that `concerns` names. Opening a repository derives a key for some 0.4 s, so they
 /// are opened side by side, and each only once per command: `stores` keeps them.
-pub fn observe(spec: &Spec, ground: &Ground, stores: &Stores, history: &History, now: Timestamp) -> Observation {
+pub fn observe(
+    spec: &Spec,
+    ground: &Ground,
+    stores: &Stores,
+    history: &History,
+    now: Timestamp,
+    concerns: &dyn Fn(&ServiceName) -> bool,
+) -> Observation {
     let since = Instant::now();
     let (engine, services, containers, repositories) = std::thread::scope(|scope| {
-        let services: Vec<_> = spec
-            .services
-            .iter()
+        let concerned = || spec.services.iter().filter(|(name, _)| concerns(name));
+        let services: Vec<_> = concerned()
             .map(|(name, service)| {
                 (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).observe()))
             })
             .collect();
-        let containers: Vec<_> = spec
-            .services
-            .iter()
+        let containers: Vec<_> = concerned()
             .filter(|(_, service)| !service.source.containers().is_empty())
             .map(|(name, service)| (name.clone(), scope.spawn(|| containers_of(&service.source, ground))))
             .collect();

@@ -140,8 +140,10 @@ impl Planner<'_> {
                 self.seal_interrupted(&intents);
                 self.take_runs(&intents);
             }
-            Request::Restore { service, selection, target, from } => {
-                self.restore(service, selection, target, from.as_ref())?;
+            Request::Restore { services, selection, from } => {
+                for (service, target) in services {
+                    self.restore(service, selection, target, from.as_ref())?;
+                }
             }
             Request::Forget(selection) => self.forget_selected(selection)?,
         }

@@ -1,5 +1,7 @@
 //! What a verb asks of the planner, and why it may have to say no.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
@@ -19,8 +21,8 @@ pub enum Request {
         /// Reads everything afresh, with no parent.
         full: bool,
     },
-    /// `restore`: one service out of one run.
-    Restore { service: ServiceName, selection: Selection, target: RestoreTarget, from: Option<RepositoryName> },
+    /// `restore`: services, each out of the run that is selected for it.
+    Restore { services: BTreeMap<ServiceName, RestoreTarget>, selection: Selection, from: Option<RepositoryName> },
     /// `forget`: runs that somebody names.
     Forget(ForgetSelection),
 }

@@ -1,4 +1,4 @@
-//! One service out of one run: beside the live data, or over it when somebody says so.
+//! A service out of a run: beside the live data, or over it when somebody says so.
 
 use jiff::Timestamp;
 

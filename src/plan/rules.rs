@@ -499,7 +499,7 @@ fn a_restore_chooses_only_what_is_verified_and_beyond_doubt() {
         .with_run("local", unproven(run("daily", hours_ago(10), &["shop"])))
         .with_run("local", bad.clone());
     let ask = |world: &World, selection: Selection, target: RestoreTarget| {
-        world.ask(&Request::Restore { service: service("shop"), selection, target, from: None })
+        world.ask(&Request::Restore { services: [(service("shop"), target)].into(), selection, from: None })
     };
     let beside = || RestoreTarget::Beside { folder: "out".into() };
     let plan = ask(&world, Selection::Newest, beside()).unwrap();

@@ -19,6 +19,9 @@ EXAMPLE = TOP / "examples/full-stack"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack-tests"
 PROFILES = ("standard", "extra")
 
+# How often a copy taken under load is compared; `tests/soak` asks for 20.
+ROUNDS = int(os.environ.get("DEVSTACK_TEST_ROUNDS", "3"))
+
 # A server's first start on two busy cores; what takes longer hangs.
 LONGEST = 240
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from compose_stack import ComposeStack, compose_stack
+from compose_stack import ROUNDS, ComposeStack, compose_stack
 from scenario import World, must, scenario
 from stack import wait_until
-
-# How often a copy taken under load is compared; `tests/soak` asks for more.
-ROUNDS = int(os.environ.get("DEVSTACK_TEST_ROUNDS", "3"))
 
 DECLARED = "  postgres: { source: { postgres: { container: postgres, user: shop, password: { env: POSTGRES_PASSWORD } } } }"
 
@@ -263,7 +259,7 @@ def a_restore_that_fails_in_the_middle_leaves_what_was_there(world: World) -> No
 
 
 @scenario()
-def a_container_replaced_after_the_plan_or_data_where_none_was_expected_stops_the_step(world: World) -> None:
+def a_container_replaced_after_the_plan_stops_the_step(world: World) -> None:
     with postgres(world) as stack:
         sql(stack, "CREATE TABLE t AS SELECT 1 AS x")
         plan = world.folder / "plan.json"
@@ -271,12 +267,6 @@ def a_container_replaced_after_the_plan_or_data_where_none_was_expected_stops_th
         stack.compose("up", "--detach", "--wait", "--force-recreate", "postgres")
         replaced = stack.devstack("apply", str(plan), "--yes", expect=5)
         must("was replaced" in replaced.said and "postgres" in replaced.said, "the replaced container is not named")
-        stack.devstack("apply", "--yes")
-        stack.reborn("postgres")
-        process = stack.start("restore", "postgres", "--in-place", "--approve", "restore:postgres")
-        process.communicate(timeout=60)
-        # A restore has no saved plan; the same precondition is shown through the prompt's own look.
-        must(process.returncode == 4, f"a restore that nobody answered ended with {process.returncode}")
 
 
 @scenario()

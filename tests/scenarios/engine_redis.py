@@ -11,12 +11,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from compose_stack import ComposeStack, compose_stack
+from compose_stack import ROUNDS, ComposeStack, compose_stack
 from scenario import World, must, scenario
 from stack import wait_until
-
-# How often a copy taken under load is compared; `tests/soak` asks for more.
-ROUNDS = 3
 
 NODES = ("redis-1", "redis-2", "redis-3")
 SINGLE = "  redis: { source: { redis: { containers: [redis-single], password: { env: REDIS_PASSWORD } } } }"

@@ -10,12 +10,9 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from compose_stack import ComposeStack, compose_stack
+from compose_stack import ROUNDS, ComposeStack, compose_stack
 from scenario import World, must, scenario
 from stack import wait_until
-
-# How often a copy taken under load is compared; `tests/soak` asks for more.
-ROUNDS = 3
 
 # Programs to fill a volume and to look at it, and no server that would change what is in it.
 BOX = """\
@@ -189,6 +186,41 @@ def a_volume_without_a_container_is_reached_by_its_services_image(world: World) 
         must(not running(stack, "box"), "a container that did not run was started")
         stack.up("box")
         must(script(stack, "cat /data/file") == "kept", "the file did not come back into a volume whose container never ran")
+
+
+@scenario()
+def a_volume_with_data_where_none_was_expected_is_left_alone(world: World) -> None:
+    # What is mounted in a volume leaves its folders there: one without, so that it is truly empty.
+    with box(world, override=BOX.replace(', "other:/data/mounted/in"', "")) as stack:
+        script(stack, "echo backed up >/data/file")
+        stack.devstack("apply", "--yes")
+        stack.reborn("box")
+        # It is empty while the question is read, and no more when it is answered.
+        asked = stack.at_a_terminal(
+            "restore", "box", "--in-place",
+            answers=[
+                ("Only 'yes' is taken as yes:", lambda: None, "yes"),
+                ("anything else leaves it held:", lambda: script(stack, "echo somebodys work >/data/file") and None, "restore:box"),
+            ],
+        )
+        must(asked.code == 5, f"the restore over data that nobody had seen ended with {asked.code}")
+        must("box had no data when the plan was made and has some now" in asked.out, "it is not said why nothing was done")
+        must(script(stack, "cat /data/file") == "somebodys work", "data that nobody had seen was overwritten")
+        must(running(stack, "box"), "the container does not run any more")
+
+
+@scenario()
+def a_folder_of_a_container_comes_back(world: World) -> None:
+    service = "  uploads: { source: { volume: { container: box, path: /srv/uploads } } }"
+    # The folder of an image that is known as a database server's would be refused.
+    with box(world, service, override=BOX.replace("${POSTGRES_IMAGE:-postgres:17}", "${FORGEJO_IMAGE:-codeberg.org/forgejo/forgejo:12}")) as stack:
+        script(stack, "mkdir -p /srv/uploads/deep /srv/other; echo kept >/srv/uploads/deep/file; chown -R 12:34 /srv/uploads; echo mine >/srv/other/file")
+        look = "cd /srv; find . -printf '%y %#m %U:%G %Ts %p\n' | grep -v '^d.* \\.$' | sort; cat uploads/deep/file other/file"
+        before = script(stack, look)
+        stack.devstack("apply", "--yes")
+        script(stack, "rm -r /srv/uploads/deep; echo added >/srv/uploads/added")
+        in_place(stack, "uploads")
+        must(script(stack, look) == before, f"what came back differs:\n{first_difference(before, script(stack, look))}")
 
 
 @scenario()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import time
@@ -111,6 +112,34 @@ class Stack:
             self.command(*arguments), cwd=self.folder, env=self.whole_environment(), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
         )
+
+    def at_a_terminal(self, *arguments: str, answers: list[tuple[str, Callable[[], None], str]]) -> Outcome:
+        """Runs it at a terminal of its own. Each answer: what the question ends with, what happens in the world while it
+        waits for an answer, and what is answered."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            self.command(*arguments), cwd=self.folder, env=self.whole_environment(), stdin=theirs, stdout=theirs,
+            stderr=theirs, start_new_session=True,
+        )
+        os.close(theirs)
+        said = b""
+        for question, meanwhile, answer in [*answers, ("", lambda: None, "")]:
+            while not question or not said.rstrip().endswith(question.encode()):
+                try:
+                    part = os.read(ours, 65536)
+                except OSError:  # how Linux says that nobody holds the other end any more
+                    part = b""
+                if not part:
+                    must(not question, f"it ended before it asked {question!r}: {said.decode(errors='replace')}")
+                    break
+                said += part
+            if question:
+                meanwhile()
+                os.write(ours, answer.encode() + b"\n")
+        code = process.wait(LONGEST)
+        os.close(ours)
+        print(f"$ devstack {' '.join(arguments)}   (at a terminal) → {code}\n{said.decode(errors='replace')}")
+        return Outcome(arguments, code, said.decode(errors="replace"), "")
 
     def converged(self) -> None:
         """Nothing is left to do: the plan is empty."""

@@ -15,8 +15,8 @@ const PORT: u16 = 6379;
 /// Nodes that were told of each other have agreed within this.
 const AGREED: Duration = Duration::from_secs(120);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-/// Nodes that still don't agree are told of each other once more.
-const BETWEEN_MEETINGS: Duration = Duration::from_secs(5);
+/// Nodes that lost each other are told of each other, and once more if that did not help: a handshake takes a moment.
+const BETWEEN_MEETINGS: Duration = Duration::from_secs(3);
 
 /// A formed cluster.
 pub(super) struct Formed {
@@ -88,8 +88,10 @@ impl Redis {
                 self.ask(server, session, &words.collect::<Vec<_>>())?;
             }
         }
-        // Gossip tells everybody else.
-        self.introduce(&nodes.all[..1], nodes, session)?;
+        if let Some((first, others)) = nodes.all.split_first() {
+            // Gossip tells everybody else.
+            others.iter().try_for_each(|other| self.meet(first, other, session))?;
+        }
         let since = Instant::now();
         for node in &nodes.all {
             while self.view(&node.server, session)?.nodes.len() < nodes.all.len() {
@@ -111,16 +113,26 @@ impl Redis {
         Ok(())
     }
 
-    /// Tells `some` of the nodes where all others are.
-    fn introduce(&self, some: &[Node], nodes: &Nodes, session: &Session) -> Result<(), EngineError> {
+    fn meet(&self, node: &Node, other: &Node, session: &Session) -> Result<(), EngineError> {
         let port = self.source.port.unwrap_or(PORT).to_string();
-        for node in some {
-            for other in nodes.all.iter().filter(|other| other.container != node.container) {
-                let address = self.address(&node.server, &other.server, session)?;
-                self.ask(&node.server, session, &["CLUSTER", "MEET", &address, &port])?;
+        let address = self.address(&node.server, &other.server, session)?;
+        self.ask(&node.server, session, &["CLUSTER", "MEET", &address, &port]).map(drop)
+    }
+
+    /// Containers may have come back with each other's addresses. Gossip does not mend a node without an address: only a
+    /// handshake of the two does. Returns whether any two had lost each other.
+    fn reunite(&self, nodes: &Nodes, session: &Session) -> Result<bool, EngineError> {
+        let mut lost_any = false;
+        for node in &nodes.all {
+            let view = self.view(&node.server, session)?;
+            for lost in view.nodes.iter().filter(|seen| seen.is("noaddr")) {
+                if let Some(other) = nodes.all.iter().find(|other| other.view.myself().id == lost.id) {
+                    self.meet(node, other, session)?;
+                    lost_any = true;
+                }
             }
         }
-        Ok(())
+        Ok(lost_any)
     }
 
     /// Where `from` reaches `to`: what it announces, what the network's own names say, what it calls itself.
@@ -154,7 +166,7 @@ impl Redis {
 
     /// Waits until every node says that the cluster is whole, with the slots where they belong.
     pub(super) fn wait_formed(&self, formed: &Formed, session: &Session, work: &Work<'_>) -> Result<(), EngineError> {
-        let (since, mut met) = (Instant::now(), Instant::now());
+        let (since, mut met) = (Instant::now(), None::<Instant>);
         loop {
             let why = match self.is_formed(formed, session) {
                 Ok(None) => return Ok(()),
@@ -164,11 +176,8 @@ impl Redis {
                 Err(error) => return Err(error),
             };
             patience(since, work, &why)?;
-            // Containers may have come back with each other's addresses. Gossip does not mend a node without an
-            // address: only a handshake of the two does, so each is told of each.
-            if met.elapsed() > BETWEEN_MEETINGS {
-                met = Instant::now();
-                self.introduce(&formed.nodes.all, &formed.nodes, session)?;
+            if met.is_none_or(|met| met.elapsed() > BETWEEN_MEETINGS) && self.reunite(&formed.nodes, session)? {
+                met = Some(Instant::now());
             }
         }
     }
