@@ -227,9 +227,12 @@ class Mongodb(Data):
         )
 
     def set_version(self, version: int) -> None:
-        # One field, and one pass: the stand-in reads a whole collection to find a single document.
+        # Removed and put in anew: to update one document the stand-in reads the whole collection.
         changed = f"{{_id: {{$gte: {self.first}, $lt: {self.end}}}}}"
-        self.shell(f"orders.updateMany({changed}, {{$set: {{version: Int32({version})}}}})")
+        self.shell(
+            f"orders.deleteMany({changed}); orders.insertMany(Array.from({{length: {self.end - self.first}}}, (_, i) =>"
+            f" ({{...document({self.first} + i), version: Int32({version})}})));"
+        )
 
     def damage(self) -> None:
         self.shell(f"orders.deleteMany({{_id: {{$gte: {self.first}, $lt: {self.first + 10}}}}})")
