@@ -122,6 +122,7 @@ pub(super) fn carry_out(
 ) -> Result<Exit, Failure> {
     let running = Running::start()?;
     let Running { runtime, cancel } = &running;
+    session.ground.secrets.apply();
     let lease = session.lease(cancel)?;
     session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
     start_left_behind(session)?;

@@ -160,7 +160,7 @@ fn show_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("devstack=warn"));
     // These print what goes over the wire, a container's environment and an exec's among it: passwords. Whatever is
     // asked for, they are held back.
-    let tells_secrets = |target: &str| ["bollard", "hyper"].iter().any(|name| target.starts_with(name));
+    let tells_secrets = |target: &str| ["bollard", "hyper", "reqwest", "rustify", "vaultrs"].iter().any(|name| target.starts_with(name));
     let discreet = tracing_subscriber::filter::filter_fn(move |meta| {
         !tells_secrets(meta.target()) || *meta.level() <= tracing::Level::WARN
     });

@@ -42,8 +42,9 @@ impl Session {
             eprintln!("warning: {}: {}", warning.place, warning.message);
         }
         let home = home();
-        let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref()));
-        let ground = Ground::new(loaded.spec.runtime.as_ref(), &loaded.base, home.as_deref());
+        let ground = Ground::new(&loaded.spec, &loaded.base, home.as_deref());
+        let secrets = Arc::clone(&ground.secrets);
+        let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref(), secrets));
         let state = loaded.base.join(".devstack");
         let history = Journal::history(&state)
             .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
@@ -159,4 +160,16 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&staged, path)
+}
+
+/// The token of a login to Vault does not outlive the command.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.ground.secrets.close() {
+            eprintln!(
+                "warning: the token of this command could not be revoked in Vault and lives until it expires: {}",
+                crate::model::chain(&error)
+            );
+        }
+    }
 }

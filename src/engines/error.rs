@@ -92,7 +92,7 @@ impl EngineError {
             Self::Damaged { .. } => FailureKind::Damage,
             Self::Repository(error) => error.kind(),
             Self::Runtime(error) => error.kind(),
-            Self::Secret(_) => FailureKind::Key,
+            Self::Secret(error) => error.kind(),
             Self::Stream { source, .. } => {
                 match source.get_ref().and_then(|inner| inner.downcast_ref::<RuntimeError>()) {
                     Some(error) => error.kind(),

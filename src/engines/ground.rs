@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::runtime::{Containers, StoppedBook};
-use crate::spec::file::Runtime;
+use crate::secrets::Secrets;
+use crate::spec::file::Spec;
 use crate::spec::paths;
 
 #[derive(Clone)]
@@ -13,16 +14,18 @@ pub struct Ground {
     pub base: PathBuf,
     pub home: Option<PathBuf>,
     pub containers: Arc<Containers>,
+    pub secrets: Arc<Secrets>,
     /// Which containers are stopped for a take.
     pub stopped: StoppedBook,
 }
 
 impl Ground {
-    pub fn new(runtime: Option<&Runtime>, base: &Path, home: Option<&Path>) -> Self {
+    pub fn new(spec: &Spec, base: &Path, home: Option<&Path>) -> Self {
         Self {
             base: base.to_owned(),
             home: home.map(Path::to_owned),
-            containers: Arc::new(Containers::new(runtime, base, home)),
+            containers: Arc::new(Containers::new(spec.runtime.as_ref(), base, home)),
+            secrets: Arc::new(Secrets::new(spec.vault.as_ref(), base, home)),
             stopped: StoppedBook::new(base.join(".devstack/stopped")),
         }
     }

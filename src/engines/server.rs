@@ -8,7 +8,6 @@ use zeroize::Zeroizing;
 use super::{EngineError, Ground};
 use crate::model::observation::{ContainerState, Observed, SourceState};
 use crate::runtime::{Command, Docker, Finished, RuntimeError};
-use crate::secrets;
 use crate::spec::file::{Choice, Login, SecretRef};
 use crate::spec::paths;
 
@@ -75,7 +74,7 @@ impl<User: From<String>> Session<User> {
 /// The value of a declared secret, for the environment or the input of one program.
 pub(super) fn secret(reference: Option<&SecretRef>, ground: &Ground) -> Result<Option<Zeroizing<String>>, EngineError> {
     let Some(reference) = reference else { return Ok(None) };
-    let secret = secrets::resolve(reference, &ground.base)?;
+    let secret = ground.secrets.resolve(reference)?;
     Ok(Some(Zeroizing::new(secret.expose().to_owned())))
 }
 

@@ -11,7 +11,7 @@ use crate::model::ids::{RepositoryName, RunId, StackName};
 use crate::model::observation::RepositoryFacts;
 use crate::model::outcome::FailureKind;
 use crate::repository::{Damage, DeclaredKey, FileKind, KeyMaterial, RepositoryError, Site, Store, StoreOptions};
-use crate::secrets::{self, SecretError};
+use crate::secrets::{self, SecretError, Secrets};
 use crate::spec::file::{Key, Repository, Spec};
 use crate::spec::paths;
 
@@ -41,7 +41,7 @@ pub enum StoreError {
 impl StoreError {
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Secret { .. } => FailureKind::Key,
+            Self::Secret { source, .. } => source.kind(),
             Self::Repository { source, .. } | Self::Plain(source) => source.kind(),
             Self::NoRun { .. } => FailureKind::NeedsReplan,
             Self::Undeclared(_) => FailureKind::Permanent,
@@ -51,6 +51,7 @@ impl StoreError {
 
 /// Where each declared repository lies, and those that are open.
 pub struct Stores {
+    secrets: Arc<Secrets>,
     declared: BTreeMap<RepositoryName, Repository>,
     base: PathBuf,
     home: Option<PathBuf>,
@@ -66,8 +67,9 @@ pub struct Stores {
 type Place = Mutex<Option<Arc<Store>>>;
 
 impl Stores {
-    pub fn new(spec: &Spec, base: &Path, home: Option<&Path>) -> Self {
+    pub fn new(spec: &Spec, base: &Path, home: Option<&Path>, secrets: Arc<Secrets>) -> Self {
         Self {
+            secrets,
             declared: spec.repositories.clone(),
             base: base.to_owned(),
             home: home.map(Path::to_owned),
@@ -212,13 +214,13 @@ impl Stores {
     }
 
     fn resolved(&self, key: &Key) -> Result<DeclaredKey, SecretError> {
-        let base = &self.base;
+        let secrets = &self.secrets;
         let material = match key {
-            Key::Passphrase(passphrase) => KeyMaterial::Passphrase(secrets::resolve_passphrase(passphrase, base)?),
+            Key::Passphrase(passphrase) => KeyMaterial::Passphrase(secrets.resolve_passphrase(passphrase)?),
             Key::Gpg(recipient) => KeyMaterial::Gpg { recipient: recipient.clone() },
-            Key::GpgSymmetric(secret) => KeyMaterial::GpgSymmetric { passphrase: secrets::resolve(secret, base)? },
+            Key::GpgSymmetric(secret) => KeyMaterial::GpgSymmetric { passphrase: secrets.resolve(secret)? },
             Key::Age(recipient) => KeyMaterial::Age { recipient: recipient.clone() },
-            Key::AgeIdentity(secret) => KeyMaterial::AgeIdentity { identity: secrets::resolve(secret, base)? },
+            Key::AgeIdentity(secret) => KeyMaterial::AgeIdentity { identity: secrets.resolve(secret)? },
         };
         Ok(DeclaredKey { label: key.label(), material })
     }

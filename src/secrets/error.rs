@@ -3,9 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::VaultError;
+use crate::model::outcome::FailureKind;
+
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error("the secret names no place: give it `env` or `file`")]
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error("the secret names no place: give it `env`, `file` or `vault`")]
     Nowhere,
     #[error("the environment variable {name} is not set: set it, or name another place in the file")]
     Unset { name: String },
@@ -47,4 +52,26 @@ pub enum SecretError {
         #[source]
         source: io::Error,
     },
+}
+
+impl SecretError {
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Vault(error) => error.kind(),
+            Self::Nowhere
+            | Self::Unset { .. }
+            | Self::NotText { .. }
+            | Self::NoFile { .. }
+            | Self::Unreadable { .. }
+            | Self::NotAFile { .. }
+            | Self::Exposed { .. }
+            | Self::Empty { .. }
+            | Self::FileNotText { .. }
+            | Self::NoHome { .. }
+            | Self::NoTerminal { .. }
+            | Self::Terminal { .. }
+            | Self::Exists { .. }
+            | Self::Unwritable { .. } => FailureKind::Key,
+        }
+    }
 }

@@ -5,8 +5,11 @@ mod generate;
 mod prompt;
 mod resolve;
 mod secret;
+mod store;
+mod vault;
 
 pub use error::SecretError;
 pub use generate::generate;
-pub use resolve::{resolve, resolve_passphrase};
 pub use secret::Secret;
+pub use store::Secrets;
+pub use vault::VaultError;

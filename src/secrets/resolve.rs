@@ -1,4 +1,4 @@
-//! From a reference in the file to the value.
+//! From a reference in the file to the value, where that lies on this machine.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,22 +13,22 @@ use crate::spec::file::{Passphrase, SecretRef};
 /// A secret is a line or an identity file; whatever is larger is a mistake in the path.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The value that `secret` refers to. Relative paths start from `base`, the folder of devstack.yaml.
-pub fn resolve(secret: &SecretRef, base: &Path) -> Result<Secret, SecretError> {
+/// The value that `secret` refers to on this machine. Relative paths start from `base`, the folder of devstack.yaml.
+pub(super) fn local(secret: &SecretRef, base: &Path) -> Result<Secret, SecretError> {
     match secret {
         SecretRef { env: Some(name), .. } => from_env(name),
         SecretRef { file: Some(path), .. } => from_file(&place(path, base)?),
-        SecretRef { env: None, file: None } => Err(SecretError::Nowhere),
+        SecretRef { env: None, file: None, .. } => Err(SecretError::Nowhere),
     }
 }
 
 /// The passphrase, asked for on the terminal where the file says `prompt: true`.
-pub fn resolve_passphrase(passphrase: &Passphrase, base: &Path) -> Result<Secret, SecretError> {
+pub(super) fn passphrase(passphrase: &Passphrase, base: &Path) -> Result<Secret, SecretError> {
     match passphrase {
         Passphrase { env: Some(name), .. } => from_env(name),
         Passphrase { file: Some(path), .. } => from_file(&place(path, base)?),
         Passphrase { prompt: true, .. } => prompt::ask("Passphrase of the repository: "),
-        Passphrase { env: None, file: None, prompt: false, .. } => Err(SecretError::Nowhere),
+        Passphrase { .. } => Err(SecretError::Nowhere),
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("pass"), text).unwrap();
         fs::set_permissions(folder.path().join("pass"), fs::Permissions::from_mode(mode)).unwrap();
-        (folder, SecretRef { env: None, file: Some("pass".into()) })
+        (folder, SecretRef { file: Some("pass".into()), ..SecretRef::default() })
     }
 
     #[test]
@@ -110,9 +110,9 @@ mod tests {
     fn an_empty_file_and_a_missing_one_are_errors() {
         let (folder, secret) = written("\n", 0o600);
         assert!(matches!(resolve(&secret, folder.path()), Err(SecretError::Empty { .. })));
-        let missing = SecretRef { env: None, file: Some("none".into()) };
+        let missing = SecretRef { file: Some("none".into()), ..SecretRef::default() };
         assert!(matches!(resolve(&missing, folder.path()), Err(SecretError::NoFile { .. })));
-        let unset = SecretRef { env: Some("DEVSTACK_TEST_UNSET_VARIABLE".into()), file: None };
+        let unset = SecretRef { env: Some("DEVSTACK_TEST_UNSET_VARIABLE".into()), ..SecretRef::default() };
         assert!(matches!(resolve(&unset, folder.path()), Err(SecretError::Unset { .. })));
     }
 }

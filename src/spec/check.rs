@@ -9,6 +9,7 @@ mod secrets;
 mod services;
 mod sources;
 mod stores;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -38,7 +39,8 @@ pub(super) struct Checked {
 
 /// `base` is the folder of the file and absolute.
 pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) -> Checked {
-    let mut findings = Findings { root, checked: Checked { diagnostics: Vec::new(), secrets: Vec::new() } };
+    let checked = Checked { diagnostics: Vec::new(), secrets: Vec::new() };
+    let mut findings = Findings { root, has_vault: spec.vault.is_some(), checked };
     if spec.version != VERSION {
         findings.error(
             &Place::of(["version"]),
@@ -48,6 +50,7 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) 
         );
     }
     names::check(spec, &mut findings);
+    vault::check(spec, &mut findings);
     services::check(spec, &mut findings);
     repositories::check(spec, &mut findings);
     backup::check(spec, &mut findings);
@@ -60,6 +63,8 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) 
 
 struct Findings<'a> {
     root: &'a Node,
+    /// Whether the file says where Vault is.
+    has_vault: bool,
     checked: Checked,
 }
 

@@ -12,6 +12,7 @@ use crate::model::ids::{Digest, PolicyName, RepositoryName, ServiceName, StackNa
 use crate::model::retention::Rule;
 use crate::model::units::Span;
 
+pub use super::vault::{Approle, SecretId, Vault, VaultLogin};
 pub use super::runtime::{ColimaRuntime, DockerRuntime, Runtime};
 pub use super::source::{
     Choice, FilesSource, Login, MongodbSource, MysqlSource, PostgresSource, RabbitmqSource, RedisSource, Source,
@@ -29,6 +30,9 @@ pub struct Spec {
     /// Where the services run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
+    /// Where secrets lie that the file refers to by `{ vault: PATH#FIELD }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<Vault>,
     /// What is backed up.
     pub services: BTreeMap<ServiceName, Service>,
     /// Where backups go.
@@ -80,7 +84,7 @@ pub enum Key {
 }
 
 /// Where a secret's value is found. Exactly one of the fields.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretRef {
     /// An environment variable.
@@ -89,9 +93,12 @@ pub struct SecretRef {
     /// A file, mode 0600 or 0400; a final newline is not part of the secret. `~` is the home folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// A field of a secret in the KV engine of the file's `vault`: `secret/postgres#password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<String>,
 }
 
-/// Where the passphrase is found. Exactly one of `env`, `file` and `prompt`.
+/// Where the passphrase is found. Exactly one of `env`, `file`, `vault` and `prompt`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Passphrase {
@@ -101,6 +108,9 @@ pub struct Passphrase {
     /// A file, mode 0600 or 0400; a final newline is not part of the secret. `~` is the home folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// A field of a secret in the KV engine of the file's `vault`: `secret/devstack#passphrase`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<String>,
     /// Ask on the terminal. Such a key cannot serve a scheduled run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub prompt: bool,
@@ -214,6 +224,7 @@ impl Key {
         match self {
             Self::Passphrase(Passphrase { env: Some(name), .. }) => format!("passphrase env {name}"),
             Self::Passphrase(Passphrase { file: Some(path), .. }) => format!("passphrase file {}", path.display()),
+            Self::Passphrase(Passphrase { vault: Some(path), .. }) => format!("passphrase vault {path}"),
             Self::Passphrase(_) => "passphrase prompt".to_owned(),
             Self::Gpg(recipient) => format!("gpg {recipient}"),
             Self::GpgSymmetric(secret) => format!("gpg-symmetric {}", secret.place()),
@@ -229,7 +240,8 @@ impl SecretRef {
         match self {
             Self { env: Some(name), .. } => format!("env {name}"),
             Self { file: Some(path), .. } => format!("file {}", path.display()),
-            Self { env: None, file: None } => "nowhere".to_owned(),
+            Self { vault: Some(path), .. } => format!("vault {path}"),
+            Self { .. } => "nowhere".to_owned(),
         }
     }
 }

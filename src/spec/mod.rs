@@ -14,6 +14,7 @@ pub mod schema;
 mod services;
 mod source;
 mod structure;
+mod vault;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Look, Rejected, Severity};

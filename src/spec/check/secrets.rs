@@ -7,15 +7,32 @@ use super::super::node::Place;
 use super::Findings;
 
 pub(super) fn reference(place: &Place, secret: &SecretRef, findings: &mut Findings<'_>) {
-    let given = [secret.env.is_some(), secret.file.is_some()];
-    one_of(place, &given, "`env` or `file`", findings);
+    let given = [secret.env.is_some(), secret.file.is_some(), secret.vault.is_some()];
+    one_of(place, &given, "`env`, `file` or `vault`", findings);
     parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
+    in_vault(place, secret.vault.as_deref(), findings);
+}
+
+/// A secret that must be at hand before there is a login to Vault.
+pub(super) fn outside_of_vault(place: &Place, secret: &SecretRef, findings: &mut Findings<'_>) {
+    one_of(place, &[secret.env.is_some(), secret.file.is_some()], "`env` or `file`", findings);
+    parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
+    if secret.vault.is_some() {
+        let at = place.key("vault");
+        findings.error(
+            &at,
+            format!("`{place}` opens Vault, and lies in it"),
+            "behind its own lock",
+            "write where it is found outside of Vault: `env` or `file`",
+        );
+    }
 }
 
 pub(super) fn passphrase(place: &Place, secret: &Passphrase, findings: &mut Findings<'_>) {
-    let given = [secret.env.is_some(), secret.file.is_some(), secret.prompt];
-    one_of(place, &given, "`env`, `file` or `prompt`", findings);
+    let given = [secret.env.is_some(), secret.file.is_some(), secret.vault.is_some(), secret.prompt];
+    one_of(place, &given, "`env`, `file`, `vault` or `prompt`", findings);
     parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
+    in_vault(place, secret.vault.as_deref(), findings);
     if secret.generate && secret.file.is_none() {
         findings.error(
             &place.key("generate").itself(),
@@ -56,5 +73,30 @@ fn parts(place: &Place, env: Option<&str>, file: Option<&Path>, findings: &mut F
     if file.is_some_and(|path| path.as_os_str().is_empty()) {
         let at = place.key("file");
         findings.error(&at, format!("`{at}` is empty"), "no path", "write the path of the file that holds the secret");
+    }
+}
+
+fn in_vault(place: &Place, reference: Option<&str>, findings: &mut Findings<'_>) {
+    let Some(reference) = reference else { return };
+    let at = place.key("vault");
+    let (path, field) = reference.rsplit_once('#').unwrap_or((reference, ""));
+    let names_both = path.split('/').count() > 1 && path.split('/').all(|part| !part.is_empty()) && !field.is_empty();
+    if !names_both {
+        // Somebody may have put the secret itself here.
+        findings.mask(&at);
+        findings.error(
+            &at,
+            format!("`{at}` is no field of a secret in Vault"),
+            "not PATH#FIELD, and not shown in case it is the secret itself",
+            "write the path as `vault kv get` takes it, `#`, and the field: secret/postgres#password",
+        );
+    }
+    if !findings.has_vault {
+        findings.error(
+            &at,
+            format!("`{at}` lies in Vault, and the file does not say where that is"),
+            "no `vault` section",
+            "write `vault: { address: …, login: … }` at the top of the file",
+        );
     }
 }

@@ -1,0 +1,69 @@
+//! `vault`: where the server is, and how devstack logs in to it.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::file::{SecretRef, is_false};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vault {
+    /// Where it answers, such as `https://vault.example.com:8200`.
+    pub address: String,
+    /// A PEM file with the authority that signed its certificate; without it those that this machine trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The namespace that every path is in (Vault Enterprise, OpenBao).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// How devstack logs in. There is nothing that it falls back to.
+    pub login: VaultLogin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum VaultLogin {
+    /// A role of the AppRole method. Its token is devstack's own, and revoked when the command ends.
+    Approle(Approle),
+    /// A token of yours. It is used as it is and left alone.
+    Token(SecretRef),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approle {
+    pub role_id: SecretRef,
+    pub secret_id: SecretId,
+    /// Where the method is mounted; `approle` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+    /// The name of the role. With it the plan can say when the secret-id expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+/// Where the secret-id is found. Exactly one of `env` and `file`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretId {
+    /// An environment variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// A file, mode 0600 or 0400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// It is a response-wrapping token, which gives the secret-id once. `plan` never spends it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub wrapped: bool,
+    /// With `file` and `role`: an apply issues the successor and writes it there before this one expires.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rotate: bool,
+}
+
+impl SecretId {
+    pub fn reference(&self) -> SecretRef {
+        SecretRef { env: self.env.clone(), file: self.file.clone(), vault: None }
+    }
+}
