@@ -122,7 +122,7 @@ pub(crate) struct Consent {
     #[arg(long, value_name = "KIND:RESOURCE")]
     approve: Vec<String>,
     /// How many steps run at once.
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
     #[arg(long, value_enum, default_value_t)]
     format: TextOrJson,

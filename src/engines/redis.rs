@@ -55,6 +55,13 @@ impl Info {
         self.0.get(name)?.parse().ok()
     }
 
+    /// The bytes of the data in memory. A server with next to none may find them to be less than nothing, and tells
+    /// that as a number without a sign.
+    fn dataset(&self) -> u64 {
+        let all = self.number("used_memory").unwrap_or_default();
+        self.number("used_memory_dataset").filter(|data| *data <= all).unwrap_or_default()
+    }
+
     fn is(&self, name: &str, value: &str) -> bool {
         self.0.get(name).is_some_and(|it| it == value)
     }
@@ -176,7 +183,7 @@ impl Redis {
             let info = self.settled(&Server::find(&self.ground, name)?, &session)?;
             is_empty &= info.is_empty();
             if !info.is("role", "slave") {
-                bytes += info.number("used_memory_dataset").unwrap_or_default();
+                bytes += info.dataset();
             }
         }
         match (gone.len() == self.source.containers.len(), is_empty, gone.as_slice()) {
@@ -324,6 +331,8 @@ mod tests {
         let some =
             info(&[("db0", "keys=3,expires=1,avg_ttl=0"), ("db11", "keys=4,expires=0"), ("dbfilename", "keys=9")]);
         assert_eq!(some.keys(), 7);
+        assert_eq!(info(&[("used_memory", "1000"), ("used_memory_dataset", "300")]).dataset(), 300);
+        assert_eq!(info(&[("used_memory", "1000"), ("used_memory_dataset", "18446744073709551516")]).dataset(), 0);
         assert!(info(&[("number_of_libraries", "0")]).is_empty());
         assert!(!info(&[("number_of_libraries", "1")]).is_empty());
     }

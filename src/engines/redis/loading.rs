@@ -18,9 +18,6 @@ const BYTES_A_SECOND: u64 = 2 << 20;
 /// A server has said a word by then, however little it loads.
 const FIRST_WORD: Duration = Duration::from_secs(120);
 
-/// A health check that fails while data is loaded has a few intervals to notice that it is over.
-const HEALTHY: Duration = Duration::from_secs(180);
-
 impl Redis {
     /// Waits until a server that was started has loaded `bytes`. One that ends, or is started again and again, has not.
     pub(super) fn wait_loaded(
@@ -32,7 +29,7 @@ impl Redis {
     ) -> Result<Info, EngineError> {
         let (since, limit) = (Instant::now(), FIRST_WORD + Duration::from_secs(bytes / BYTES_A_SECOND));
         let mut restarts = u64::MAX;
-        let info = loop {
+        loop {
             let gone = || RuntimeError::NoContainer { name: server.container.name.clone(), project: None };
             let now = server.docker.inspect(server.container.id.as_str())?.ok_or_else(gone)?;
             restarts = restarts.min(now.restarts);
@@ -49,15 +46,14 @@ impl Redis {
                 }
             });
             match asked {
-                Ok(info) => break info,
+                // The server's own word. Its container's health check may have half a minute to wait before it looks.
+                Ok(info) => return Ok(info),
                 Err(error @ EngineError::Refused { .. }) => return Err(error),
                 Err(error) if since.elapsed() > limit => return Err(error),
                 Err(_) if work.cancel.is_cancelled() => return Err(EngineError::Interrupted),
                 Err(_) => sleep(BETWEEN_LOOKS),
             }
-        };
-        server.docker.wait_healthy(&server.container, HEALTHY, work.cancel)?;
-        Ok(info)
+        }
     }
 }
 
