@@ -39,9 +39,6 @@ pub struct Approle {
     /// Where the method is mounted; `approle` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<String>,
-    /// The name of the role. With it the plan can say when the secret-id expires.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
 }
 
 /// Where the secret-id is found. Exactly one of `env` and `file`.
@@ -57,9 +54,6 @@ pub struct SecretId {
     /// It is a response-wrapping token, which gives the secret-id once. `plan` never spends it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub wrapped: bool,
-    /// With `file` and `role`: an apply issues the successor and writes it there before this one expires.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub rotate: bool,
 }
 
 impl SecretId {

@@ -15,7 +15,8 @@ from pathlib import Path
 from scenario import run_all
 
 HERE = Path(__file__).parent
-FILES = sorted(path.stem for path in HERE.glob("engine_*.py"))
+# The first word of a file's name is the part of the test command that it belongs to.
+KINDS = ("engine", "vault")
 # Most of a scenario is waiting for servers to start: two at a time keep two processors busy.
 SIDE_BY_SIDE = 2
 
@@ -42,8 +43,18 @@ def run_file(file: str, arguments: list[str]) -> list[dict[str, object]]:
 
 
 def main(arguments: list[str]) -> int:
+    kind = "engine"
+    if "--kind" in arguments:
+        at = arguments.index("--kind")
+        kind = arguments[at + 1]
+        arguments = arguments[:at] + arguments[at + 2 :]
+        if kind not in KINDS:
+            print(f"no kind is called {kind}; there are {', '.join(KINDS)}", file=sys.stderr)
+            return 2
+    # What its scenarios stand on has the name of no scenario in it.
+    files = sorted(path.stem for path in HERE.glob(f"{kind}_*.py") if "@scenario(" in path.read_text())
     if "--file" in arguments or "--help" in arguments or "--only" in arguments:
-        chosen = FILES
+        chosen = files
         if "--file" in arguments:
             at = arguments.index("--file")
             chosen = [arguments[at + 1]]
@@ -58,7 +69,7 @@ def main(arguments: list[str]) -> int:
         return run_all(arguments)
     arguments, report = without_report(arguments)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        results = [result for results in pool.map(lambda file: run_file(file, arguments), FILES) for result in results]
+        results = [result for results in pool.map(lambda file: run_file(file, arguments), files) for result in results]
     if report:
         report.write_text(json.dumps(results))
     failed = sum(result["outcome"] == "failed" for result in results)

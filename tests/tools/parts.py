@@ -82,10 +82,19 @@ def oracles(part: Part, parts: dict[str, Part]) -> None:
 
 def engines(part: Part, _: dict[str, Part]) -> None:
     """Real servers in containers: each engine takes, proves and restores, compared by the server's own client."""
+    in_containers(part, "engine")
+
+
+def vault(part: Part, _: dict[str, Part]) -> None:
+    """A real Vault: secrets out of it, and what is said where there are none."""
+    in_containers(part, "vault")
+
+
+def in_containers(part: Part, kind: str) -> None:
     missing = install(part)
     missing |= told_by(part, [TOP / "tests/tools/docker"], ["docker", "compose"])
     if "docker" not in missing and "compose" not in missing:
-        heading("engines: the images of the test stack")
+        heading(f"{part.name}: the images of the test stack")
         built = subprocess.run([TOP / "tests/stack/images"], stdin=subprocess.DEVNULL)
         if built.returncode != 0:
             missing["images"] = f"tests/stack/images ended with {built.returncode}"
@@ -93,7 +102,7 @@ def engines(part: Part, _: dict[str, Part]) -> None:
     if lacking := [name for name in ("docker", "compose", "images") if name in missing]:
         part.left_out["every scenario with real servers"] = f"needs {', '.join(lacking)}"
         return
-    scenarios(part, missing, "run_engines.py")
+    scenarios(part, missing, "run_engines.py", "--kind", kind)
 
 
 def install(part: Part) -> dict[str, str]:
@@ -149,7 +158,7 @@ def reasons_of_ignored() -> dict[Name, str]:
     return cargo_test(["--", "--exact", *names]).ignored_tests if names else {}
 
 
-def scenarios(part: Part, missing: dict[str, str], runner: str) -> None:
+def scenarios(part: Part, missing: dict[str, str], runner: str, *arguments: str) -> None:
     heading(f"{part.name}: scenarios with the real binary")
     built = subprocess.run(["cargo", "build", "--release", "--bin", "devstack"], stdin=subprocess.DEVNULL)
     if built.returncode != 0:
@@ -160,7 +169,7 @@ def scenarios(part: Part, missing: dict[str, str], runner: str) -> None:
         report = Path(folder) / "report.json"
         command = [
             sys.executable, str(TOP / "tests/scenarios" / runner), "--binary", str(target / "release/devstack"),
-            "--report", str(report),
+            "--report", str(report), *arguments,
         ]
         for program, reason in missing.items():
             command += ["--missing", f"{program}={reason}"]
@@ -181,6 +190,7 @@ PARTS: dict[str, Callable[[Part, dict[str, Part]], None]] = {
     "quick": quick,
     "oracles": oracles,
     "engines": engines,
+    "vault": vault,
 }
 
 

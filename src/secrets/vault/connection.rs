@@ -148,9 +148,7 @@ impl Connection {
         let since = Instant::now();
         loop {
             match ask() {
-                Err(error) if error.kind() == FailureKind::Transient && since.elapsed() < self.patience => {
-                    sleep(BETWEEN_TRIES);
-                }
+                Err(error) if may_pass(&error) && since.elapsed() < self.patience => sleep(BETWEEN_TRIES),
                 done => return done,
             }
         }
@@ -185,4 +183,9 @@ impl Connection {
     pub fn set_token(&mut self, token: &str) {
         self.client.set_token(token);
     }
+}
+
+/// One that has just been started is sealed until somebody, or its auto-unseal, has opened it.
+fn may_pass(error: &VaultError) -> bool {
+    error.kind() == FailureKind::Transient || matches!(error, VaultError::Sealed { .. })
 }

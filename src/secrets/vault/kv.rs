@@ -60,6 +60,12 @@ impl Mount {
         }
     }
 
+    /// What was meant by a path of an engine of version 2 that has its `data/` already.
+    fn as_the_api_has_it(&self, path: &str) -> Option<String> {
+        let rest = path.strip_prefix(&self.path)?.strip_prefix("data/")?;
+        (self.version() == 2).then(|| format!("{}{rest}", self.path))
+    }
+
     fn version(&self) -> u8 {
         let version = self.options.as_ref().and_then(|options| options.get("version"));
         version.and_then(|version| version.parse().ok()).unwrap_or(1)
@@ -79,9 +85,13 @@ pub(super) fn read(connection: &Connection, address: &Address<'_>) -> Result<Sec
     let mount = Mount::of(connection, address.path)?;
     let path = mount.data(address.path)?;
     let answer = connection.get(&path)?;
-    match answer.status {
-        403 => return Err(denied(connection, &path, "read")),
-        404 => return Err(nothing(&mount, address.path, &answer)),
+    match (answer.status, mount.as_the_api_has_it(address.path)) {
+        (403 | 404, Some(meant)) => {
+            let hint = format!("; leave `data/` out, devstack puts it there: {meant}");
+            return Err(VaultError::NoPath { path: address.path.to_owned(), hint });
+        }
+        (403, None) => return Err(denied(connection, &path, "read")),
+        (404, None) => return Err(nothing(&mount, address.path, &answer)),
         _ => {}
     }
     let fields = if mount.version() == 2 {
@@ -105,13 +115,7 @@ fn nothing(mount: &Mount, path: &str, answer: &Answer) -> VaultError {
     if mount.version() == 2 && understood::<Told<Versioned<'_>>>(answer, path).is_ok() {
         return VaultError::Deleted { path: path.to_owned() };
     }
-    let below = path.strip_prefix(&mount.path).unwrap_or_default();
-    let hint = match below.strip_prefix("data/") {
-        Some(rest) if mount.version() == 2 => {
-            format!("; leave `data/` out, devstack puts it there: {}{rest}", mount.path)
-        }
-        _ => ": write it with `vault kv put`, or correct the path".to_owned(),
-    };
+    let hint = ": write it with `vault kv put`, or correct the path".to_owned();
     VaultError::NoPath { path: path.to_owned(), hint }
 }
 
@@ -181,7 +185,8 @@ mod tests {
         let deleted = answer(r#"{"data": {"data": null, "metadata": {"deletion_time": "2026-01-01T00:00:00Z"}}}"#);
         assert!(matches!(nothing(&mount("2"), "team/kv/a", &deleted), VaultError::Deleted { .. }));
         let never = answer(r#"{"errors": []}"#);
-        let VaultError::NoPath { hint, .. } = nothing(&mount("2"), "team/kv/data/a", &never) else { panic!() };
-        assert!(hint.contains("leave `data/` out") && hint.ends_with("team/kv/a"), "{hint}");
+        assert!(matches!(nothing(&mount("2"), "team/kv/a", &never), VaultError::NoPath { .. }));
+        assert_eq!(mount("2").as_the_api_has_it("team/kv/data/a").as_deref(), Some("team/kv/a"));
+        assert_eq!(mount("1").as_the_api_has_it("team/kv/data/a"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! `vault`: an address, a login that is found outside of it, and nothing that contradicts itself.
 
-use super::super::file::{Approle, SecretRef, Spec, VaultLogin};
+use super::super::file::{Approle, Spec, VaultLogin};
 use super::super::node::Place;
 use super::{Findings, secrets};
 
@@ -33,21 +33,5 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
 
 fn approle(place: &Place, approle: &Approle, findings: &mut Findings<'_>) {
     secrets::outside_of_vault(&place.key("role_id"), &approle.role_id, findings);
-    let at = place.key("secret_id");
-    let secret_id = &approle.secret_id;
-    let SecretRef { env, file, .. } = secret_id.reference();
-    secrets::outside_of_vault(&at, &SecretRef { env, file, vault: None }, findings);
-    if !secret_id.rotate {
-        return;
-    }
-    let contradiction = match (secret_id.wrapped, &secret_id.file, &approle.role) {
-        (true, _, _) => Some(("a wrapped secret-id is used once", "remove `rotate`, or `wrapped`")),
-        (_, None, _) => Some(("there is no file for the successor", "give the secret-id by `file`")),
-        (_, _, None) => Some(("the role has no name", "write `role: NAME` beside `role_id`")),
-        (false, Some(_), Some(_)) => None,
-    };
-    if let Some((why, help)) = contradiction {
-        let message = format!("`{at}` is to be rotated, and {why}");
-        findings.error(&at.key("rotate").itself(), message, "cannot be rotated", help);
-    }
+    secrets::outside_of_vault(&place.key("secret_id"), &approle.secret_id.reference(), findings);
 }
