@@ -88,9 +88,6 @@ impl Connection {
         Ok(Self { runtime, client, address, patience })
     }
 
-    pub fn address(&self) -> &str {
-        &self.address
-    }
 
     /// What `ask` comes to. A server that does not answer is asked again for a while.
     pub fn wait<T, F>(&self, doing: &str, ask: impl Fn() -> F) -> Result<T, VaultError>
