@@ -1,4 +1,4 @@
-// HashiCorp's Vault, server and command line, without what the tests have no use for: README.md beside this folder lists it.
+// HashiCorp's Vault, server and command line, without what the tests have no use for: tests/stack/README.md lists it.
 package main
 
 import (
@@ -25,10 +25,12 @@ func main() {
 		os.Exit(command.Run(arguments))
 	}
 	program := &cli.CLI{
-		Name:     "vault",
-		Args:     arguments,
-		Commands: map[string]cli.CommandFactory{"server": server},
-		HelpFunc: cli.BasicHelpFunc("vault"),
+		Name:        "vault",
+		Args:        arguments,
+		Commands:    map[string]cli.CommandFactory{"server": server},
+		HelpFunc:    cli.BasicHelpFunc("vault"),
+		HelpWriter:  os.Stdout,
+		ErrorWriter: os.Stderr,
 	}
 	code, err := program.Run()
 	if err != nil {
