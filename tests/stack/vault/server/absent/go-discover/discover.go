@@ -1,5 +1,6 @@
 // Package discover stands where Vault asks a cloud for the nodes of its cluster (`auto_join`). No cloud is here: a
-// configuration that asks is refused. The original brings the clients of fourteen clouds, a third of Vault's build.
+// configuration that asks is refused. The original brings the clients of many clouds: 53 MB of source of the 143 that Vault
+// is built of.
 package discover
 
 import (
