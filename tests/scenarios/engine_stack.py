@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 from compose_stack import ComposeStack, compose_stack, variables
@@ -145,7 +146,10 @@ def overlap(world: World, takes: dict[str, tuple[str, str]]) -> None:
     must(len(takes) == len(SERVICES), f"not every service was taken: {sorted(takes)}")
     pairs = [(a, b) for a in takes for b in takes if a < b and takes[a][0] < takes[b][1] and takes[b][0] < takes[a][1]]
     must(len(pairs) >= 3, f"the takes went one after the other: {takes}")
-    world.note(f"{len(pairs)} pairs of takes overlapped")
+    moments = {service: [datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00") for text in both] for service, both in takes.items()}
+    slowest = max((end - begin).total_seconds() for begin, end in moments.values())
+    wall = (max(end for _, end in moments.values()) - min(begin for begin, _ in moments.values())).total_seconds()
+    world.note(f"{len(pairs)} pairs of takes overlapped; all took {wall:.1f} s, the slowest {slowest:.1f} s")
 
 
 @scenario()
