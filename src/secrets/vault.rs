@@ -204,11 +204,13 @@ struct Wrapped {
     secret_id: String,
 }
 
-/// The secret-id behind a wrapping token, which is spent by it.
-fn unwrapped(connection: &Connection, wrapping: &Secret) -> Result<Secret, VaultError> {
-    let unwrap = || sys::wrapping::unwrap::<Wrapped>(&connection.client, Some(wrapping.expose()));
+/// The secret-id behind a wrapping token, which is spent by it. Who has no token yet asks as the wrapping token itself.
+fn unwrapped(connection: &mut Connection, wrapping: &Secret) -> Result<Secret, VaultError> {
+    connection.set_token(wrapping.expose());
+    let unwrap = || sys::wrapping::unwrap::<Wrapped>(&connection.client, None);
     let unwrapped =
         connection.wait("unwrapping the secret-id", unwrap).map_err(refused(|why| VaultError::Unwrap { why }))?;
+    connection.set_token("");
     Ok(Secret::new(unwrapped.secret_id))
 }
 
