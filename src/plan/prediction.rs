@@ -6,6 +6,10 @@ use crate::model::units::{ByteSize, Span};
 /// What every step costs before its first byte (opening, starting a tool), assumed where one measurement can't tell.
 const FIXED_FLOOR_MILLIS: f64 = 500.0;
 
+/// One second for a mebibyte. What seemed slower per byte was measured on next to no bytes, and was no matter of them: a
+/// dump of 14 KiB in 2 s does not say that 15 MiB take half an hour.
+const SLOWEST_MILLIS_PER_BYTE: f64 = 1_000.0 / 1_048_576.0;
+
 /// Older measurements speak of other hardware and other data.
 const NEWEST: usize = 20;
 
@@ -17,6 +21,12 @@ pub struct Model {
 }
 
 impl Model {
+    /// As steep as a line may be, through what was measured.
+    fn slowest_through(bytes: f64, millis: f64) -> Self {
+        let fixed_millis = (millis - SLOWEST_MILLIS_PER_BYTE * bytes).max(0.0);
+        Self { fixed_millis, millis_per_byte: SLOWEST_MILLIS_PER_BYTE }
+    }
+
     pub fn predict(&self, bytes: ByteSize) -> Span {
         let millis = self.fixed_millis + self.millis_per_byte * bytes.0 as f64;
         // A float cast saturates, and a model has no negative parts.
@@ -37,13 +47,19 @@ pub fn fit(samples: &[Sample]) -> Option<Model> {
         _ if spread <= f64::EPSILON * mean_x * mean_x || newest.len() == 1 => {
             let fixed_millis = if mean_x > 0.0 { FIXED_FLOOR_MILLIS.min(mean_y) } else { mean_y };
             let millis_per_byte = if mean_x > 0.0 { (mean_y - fixed_millis) / mean_x } else { 0.0 };
-            Some(Model { fixed_millis, millis_per_byte })
+            Some(if millis_per_byte > SLOWEST_MILLIS_PER_BYTE {
+                Model::slowest_through(mean_x, mean_y)
+            } else {
+                Model { fixed_millis, millis_per_byte }
+            })
         }
         _ => {
             let slope = points().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / spread;
             let fixed = mean_y - slope * mean_x;
             Some(if slope < 0.0 {
                 Model { fixed_millis: mean_y, millis_per_byte: 0.0 }
+            } else if slope > SLOWEST_MILLIS_PER_BYTE {
+                Model::slowest_through(mean_x, mean_y)
             } else if fixed < 0.0 {
                 let through_zero =
                     points().map(|(x, y)| x * y).sum::<f64>() / points().map(|(x, _)| x * x).sum::<f64>();
@@ -89,6 +105,14 @@ mod tests {
         assert_eq!(falling.predict(ByteSize::mib(10_000)), Span::from_secs(15));
         let steep = fit(&[sample(100, 1), sample(200, 100)]).unwrap();
         assert_eq!(steep.predict(ByteSize(0)), Span::ZERO);
+    }
+
+    #[test]
+    fn next_to_no_bytes_say_nothing_of_many() {
+        let small = |kib: u64, millis| Sample { bytes: ByteSize(kib << 10), took: Span::from_millis(millis) };
+        assert_eq!(fit(&[small(14, 2_200)]).unwrap().predict(ByteSize::mib(15)), Span::from_millis(17_186));
+        let two = fit(&[small(14, 2_000), small(15, 4_000)]).unwrap();
+        assert!(two.predict(ByteSize::mib(15)) < Span::from_secs(20));
     }
 
     #[test]
