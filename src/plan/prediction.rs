@@ -21,12 +21,6 @@ pub struct Model {
 }
 
 impl Model {
-    /// As steep as a line may be, through what was measured.
-    fn slowest_through(bytes: f64, millis: f64) -> Self {
-        let fixed_millis = (millis - SLOWEST_MILLIS_PER_BYTE * bytes).max(0.0);
-        Self { fixed_millis, millis_per_byte: SLOWEST_MILLIS_PER_BYTE }
-    }
-
     pub fn predict(&self, bytes: ByteSize) -> Span {
         let millis = self.fixed_millis + self.millis_per_byte * bytes.0 as f64;
         // A float cast saturates, and a model has no negative parts.
@@ -45,21 +39,16 @@ pub fn fit(samples: &[Sample]) -> Option<Model> {
         [] => None,
         // One size tells nothing of the slope: proportional above a fixed floor.
         _ if spread <= f64::EPSILON * mean_x * mean_x || newest.len() == 1 => {
-            let fixed_millis = if mean_x > 0.0 { FIXED_FLOOR_MILLIS.min(mean_y) } else { mean_y };
-            let millis_per_byte = if mean_x > 0.0 { (mean_y - fixed_millis) / mean_x } else { 0.0 };
-            Some(if millis_per_byte > SLOWEST_MILLIS_PER_BYTE {
-                Model::slowest_through(mean_x, mean_y)
-            } else {
-                Model { fixed_millis, millis_per_byte }
-            })
+            let above_the_floor = mean_y - FIXED_FLOOR_MILLIS.min(mean_y);
+            let slope = if mean_x > 0.0 { (above_the_floor / mean_x).min(SLOWEST_MILLIS_PER_BYTE) } else { 0.0 };
+            Some(Model { fixed_millis: mean_y - slope * mean_x, millis_per_byte: slope })
         }
         _ => {
             let slope = points().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / spread;
+            let slope = slope.min(SLOWEST_MILLIS_PER_BYTE);
             let fixed = mean_y - slope * mean_x;
             Some(if slope < 0.0 {
                 Model { fixed_millis: mean_y, millis_per_byte: 0.0 }
-            } else if slope > SLOWEST_MILLIS_PER_BYTE {
-                Model::slowest_through(mean_x, mean_y)
             } else if fixed < 0.0 {
                 let through_zero =
                     points().map(|(x, y)| x * y).sum::<f64>() / points().map(|(x, _)| x * x).sum::<f64>();

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 
-from compose_stack import ComposeStack, compose_stack
+from compose_stack import ComposeStack
 from engine_mongodb import mongodb, shell
 from engine_mysql import MARIADB, MYSQL, Flavour, server, sql
 from engine_redis import redis, send
