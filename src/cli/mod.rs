@@ -148,10 +148,34 @@ pub fn main() -> std::process::ExitCode {
         }
     };
     show_log();
-    match run(arguments) {
-        Ok(exit) => exit.into(),
-        Err(failure) => failure.report().into(),
+    quiet_when_nobody_reads();
+    // Unwound, so that leases and logins are given back on the way.
+    match std::panic::catch_unwind(|| run(arguments)) {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(failure)) => failure.report().into(),
+        Err(panic) if is_closed_pipe(panic.as_ref()) => CLOSED_PIPE.into(),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// As shells say it of a program that the signal SIGPIPE has ended.
+const CLOSED_PIPE: u8 = 128 + 13;
+
+/// `devstack backups | head`: the reader has what it wanted and is gone, which is no fault to be traced.
+fn quiet_when_nobody_reads() {
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !is_closed_pipe(panic.payload()) {
+            loud(panic);
+        }
+    }));
+}
+
+/// Printing says so by a panic, with these words.
+fn is_closed_pipe(payload: &(dyn std::any::Any + Send)) -> bool {
+    payload
+        .downcast_ref::<String>()
+        .is_some_and(|text| text.starts_with("failed printing to") && text.contains("Broken pipe"))
 }
 
 /// What the program and the library below it note, on standard error; `DEVSTACK_LOG=debug` shows more.

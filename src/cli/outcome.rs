@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::model::outcome::{ApplyOutcome, StepOutcome};
 use crate::model::plan::Plan;
-use crate::model::step::{Action, StepId};
+use crate::model::step::{Action, RestoreTarget, StepId};
 use crate::plan::render;
 
 /// For a person: failures, what is held, what was done, what to do now, and what is left.
@@ -58,13 +58,15 @@ fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
     let count = |wanted: fn(&StepOutcome) -> bool| outcome.steps.iter().filter(|(_, _, came)| wanted(came)).count();
     let failed = count(|came| matches!(came, StepOutcome::Failed { .. }));
     let damaged = count(|came| matches!(came, StepOutcome::Done(done) if !done.damage.is_empty()));
+    let held = count(|came| matches!(came, StepOutcome::Held { .. }));
+    let done = count(StepOutcome::is_success);
     let parts: Vec<String> = [
         (failed, "failed"),
         (damaged, "found damage"),
         (count(|came| matches!(came, StepOutcome::Interrupted)), "interrupted"),
         (count(|came| matches!(came, StepOutcome::Skipped { .. })), "skipped"),
-        (count(|came| matches!(came, StepOutcome::Held { .. })), "held"),
-        (count(StepOutcome::is_success), "done"),
+        (held, "held"),
+        (done, "done"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)
@@ -76,10 +78,16 @@ fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
         "Apply FAILED"
     } else if outcome.steps.iter().all(|(_, _, came)| came.is_success()) {
         "Apply complete"
+    } else if done == 0 {
+        "Nothing was done"
     } else {
         "Apply done in part"
     };
-    let all_well = failed == 0 && damaged == 0 && !outcome.interrupted;
+    let all_well = failed == 0 && damaged == 0 && held == 0 && !outcome.interrupted;
+    let beside = |action: &Action| matches!(action, Action::Restore(it) if it.target != RestoreTarget::InPlace);
+    if all_well && outcome.steps.iter().all(|(_, action, _)| beside(action)) {
+        return format!("{word}: {}. The live data is untouched.", parts.join(", "));
+    }
     let nothing_open = left.report.waiting.is_empty() && left.report.unknown.is_empty();
     let rest = match left.steps.len() {
         0 if all_well && nothing_open => "The stack is as declared.".to_owned(),

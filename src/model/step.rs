@@ -350,7 +350,11 @@ impl Action {
     pub fn sample_key(&self) -> String {
         match self {
             Self::Take(take) => format!("take/{}", take.service),
-            Self::Restore(restore) => format!("restore/{}", restore.service),
+            // Files that are written beside say nothing of how long a server takes to load them.
+            Self::Restore(Restore { service, target: RestoreTarget::Beside { .. }, .. }) => {
+                format!("restore-beside/{service}")
+            }
+            Self::Restore(Restore { service, target: RestoreTarget::InPlace, .. }) => format!("restore/{service}"),
             other => format!("{}/{}", other.verb(), other.writes().map_or("-", RepositoryName::as_str)),
         }
     }

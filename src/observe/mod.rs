@@ -18,8 +18,8 @@ use crate::model::units::Span;
 use crate::repository::Presence;
 use crate::spec::file::{Key, Source, Spec};
 
-/// Looks at every declared repository at once, and at every service that `concerns` names. Opening a repository derives a key for some 0.4 s, so they
-/// are opened side by side, and each only once per command: `stores` keeps them.
+/// Looks at every declared repository at once, and at every service for which `concerns` holds. Opening a repository
+/// derives a key for some 0.4 s, so they are opened side by side, and each only once per command: `stores` keeps them.
 pub fn observe(
     spec: &Spec,
     ground: &Ground,

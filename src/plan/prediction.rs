@@ -6,6 +6,10 @@ use crate::model::units::{ByteSize, Span};
 /// What every step costs before its first byte (opening, starting a tool), assumed where one measurement can't tell.
 const FIXED_FLOOR_MILLIS: f64 = 500.0;
 
+/// One second for a mebibyte. What seemed slower per byte was measured on next to no bytes, and was no matter of them: a
+/// dump of 14 KiB in 2 s does not say that 15 MiB take half an hour.
+const SLOWEST_MILLIS_PER_BYTE: f64 = 1_000.0 / 1_048_576.0;
+
 /// Older measurements speak of other hardware and other data.
 const NEWEST: usize = 20;
 
@@ -35,12 +39,13 @@ pub fn fit(samples: &[Sample]) -> Option<Model> {
         [] => None,
         // One size tells nothing of the slope: proportional above a fixed floor.
         _ if spread <= f64::EPSILON * mean_x * mean_x || newest.len() == 1 => {
-            let fixed_millis = if mean_x > 0.0 { FIXED_FLOOR_MILLIS.min(mean_y) } else { mean_y };
-            let millis_per_byte = if mean_x > 0.0 { (mean_y - fixed_millis) / mean_x } else { 0.0 };
-            Some(Model { fixed_millis, millis_per_byte })
+            let above_the_floor = mean_y - FIXED_FLOOR_MILLIS.min(mean_y);
+            let slope = if mean_x > 0.0 { (above_the_floor / mean_x).min(SLOWEST_MILLIS_PER_BYTE) } else { 0.0 };
+            Some(Model { fixed_millis: mean_y - slope * mean_x, millis_per_byte: slope })
         }
         _ => {
             let slope = points().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / spread;
+            let slope = slope.min(SLOWEST_MILLIS_PER_BYTE);
             let fixed = mean_y - slope * mean_x;
             Some(if slope < 0.0 {
                 Model { fixed_millis: mean_y, millis_per_byte: 0.0 }
@@ -89,6 +94,14 @@ mod tests {
         assert_eq!(falling.predict(ByteSize::mib(10_000)), Span::from_secs(15));
         let steep = fit(&[sample(100, 1), sample(200, 100)]).unwrap();
         assert_eq!(steep.predict(ByteSize(0)), Span::ZERO);
+    }
+
+    #[test]
+    fn next_to_no_bytes_say_nothing_of_many() {
+        let small = |kib: u64, millis| Sample { bytes: ByteSize(kib << 10), took: Span::from_millis(millis) };
+        assert_eq!(fit(&[small(14, 2_200)]).unwrap().predict(ByteSize::mib(15)), Span::from_millis(17_186));
+        let two = fit(&[small(14, 2_000), small(15, 4_000)]).unwrap();
+        assert!(two.predict(ByteSize::mib(15)) < Span::from_secs(20));
     }
 
     #[test]

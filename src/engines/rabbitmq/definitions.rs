@@ -158,7 +158,7 @@ pub(super) fn compare(backup: &Value, now: &Value) -> Difference {
         let all = object.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let own = |value: &&Value| value["name"].as_str().is_some_and(|name| OF_THE_SERVER.contains(&name));
         // Objects are written with their keys in order, so that equal ones are equal texts.
-        all.iter().filter(|value| !own(value)).map(|value| (value.to_string(), named(value))).collect()
+        all.iter().filter(|value| !own(value)).map(|value| (plain(value).to_string(), named(value))).collect()
     };
     let mut names: Vec<&String> = backup.keys().chain(now.keys()).collect();
     names.sort();
@@ -173,6 +173,18 @@ pub(super) fn compare(backup: &Value, now: &Value) -> Difference {
         }
     }
     Difference { missing, beside }
+}
+
+/// A definition without what says nothing: an import into 4.0 writes down that a queue is a classic one, which a queue is
+/// that says nothing.
+fn plain(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(arguments) = value.get_mut("arguments").and_then(Value::as_object_mut)
+        && arguments.get("x-queue-type").and_then(Value::as_str) == Some("classic")
+    {
+        arguments.remove("x-queue-type");
+    }
+    value
 }
 
 /// What a person knows a definition by. Nothing else of it is shown: there are hashes of passwords among it.
@@ -232,6 +244,15 @@ mod tests {
         });
         assert_eq!(repaired(pairs), whole);
         assert_eq!(repaired(whole.clone()), whole);
+    }
+
+    #[test]
+    fn a_queue_that_says_nothing_of_its_type_is_a_classic_one() {
+        let queues = |arguments: Value| serde_json::json!({ "queues": [{ "name": "q", "arguments": arguments }] });
+        let silent = queues(serde_json::json!({}));
+        assert!(compare(&silent, &queues(serde_json::json!({ "x-queue-type": "classic" }))).missing.is_empty());
+        let quorum = compare(&silent, &queues(serde_json::json!({ "x-queue-type": "quorum" })));
+        assert_eq!(quorum.missing, ["queues q"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ const PORT: u16 = 6379;
 const AGREED: Duration = Duration::from_secs(120);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// Nodes that lost each other are told of each other, and once more if that did not help: a handshake takes a moment.
-const BETWEEN_MEETINGS: Duration = Duration::from_secs(3);
+const BETWEEN_MEETINGS: Duration = Duration::from_secs(1);
 
 /// A formed cluster.
 pub(super) struct Formed {
@@ -120,19 +120,17 @@ impl Redis {
     }
 
     /// Containers may have come back with each other's addresses. Gossip does not mend a node without an address: only a
-    /// handshake of the two does. Returns whether any two had lost each other.
-    fn reunite(&self, nodes: &Nodes, session: &Session) -> Result<bool, EngineError> {
-        let mut lost_any = false;
+    /// handshake of the two does.
+    fn reunite(&self, nodes: &Nodes, session: &Session) -> Result<(), EngineError> {
         for node in &nodes.all {
             let view = self.view(&node.server, session)?;
             for lost in view.nodes.iter().filter(|seen| seen.is("noaddr")) {
                 if let Some(other) = nodes.all.iter().find(|other| other.view.myself().id == lost.id) {
                     self.meet(node, other, session)?;
-                    lost_any = true;
                 }
             }
         }
-        Ok(lost_any)
+        Ok(())
     }
 
     /// Where `from` reaches `to`: what it announces, what the network's own names say, what it calls itself.
@@ -166,9 +164,14 @@ impl Redis {
 
     /// Waits until every node says that the cluster is whole, with the slots where they belong.
     pub(super) fn wait_formed(&self, formed: &Formed, session: &Session, work: &Work<'_>) -> Result<(), EngineError> {
-        let (since, mut met) = (Instant::now(), None::<Instant>);
+        let (since, mut met) = (Instant::now(), Instant::now());
         loop {
-            let why = match self.is_formed(formed, session) {
+            let mut look = self.is_formed(formed, session);
+            if matches!(look, Ok(Some(_))) && met.elapsed() > BETWEEN_MEETINGS {
+                met = Instant::now();
+                look = self.reunite(&formed.nodes, session).and(look);
+            }
+            let why = match look {
                 Ok(None) => return Ok(()),
                 Ok(Some(why)) => why,
                 // A replica that loads what its master sends answers nothing else.
@@ -176,9 +179,6 @@ impl Redis {
                 Err(error) => return Err(error),
             };
             patience(since, work, &why)?;
-            if met.is_none_or(|met| met.elapsed() > BETWEEN_MEETINGS) && self.reunite(&formed.nodes, session)? {
-                met = Some(Instant::now());
-            }
         }
     }
 
