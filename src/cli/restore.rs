@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::session::Session;
 use super::{Consent, apply, known_service};
+use crate::engines::VaultRestore;
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::step::RestoreTarget;
 use crate::model::units::Span;
 use crate::plan::{Request, Selection};
+use crate::spec::file::Source;
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArguments {
@@ -32,12 +34,19 @@ pub(super) struct RestoreArguments {
     /// Over the live data. Needs a yes of its own, or --approve restore:SERVICE.
     #[arg(long)]
     in_place: bool,
+    /// Of a Vault in place: the age identity that its key files were encrypted to. Those that are missing here come back.
+    #[arg(long, value_name = "FILE", requires = "in_place")]
+    escrow: Option<PathBuf>,
+    /// Of a Vault in place: also over one whose keys are not the backup's.
+    #[arg(long, requires = "in_place")]
+    force: bool,
     #[command(flatten)]
     consent: Consent,
 }
 
 pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Failure> {
-    let session = Session::open(file)?;
+    let mut session = Session::open(file)?;
+    session.ground.vault = vault(&session, arguments)?;
     session.stores.read_around_damage();
     for service in &arguments.services {
         known_service(&session, service)?;
@@ -56,6 +65,25 @@ pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Fai
     // A restore beside touches nothing that is there, so asking for it is enough.
     let consent = Consent { yes: arguments.consent.yes || !arguments.in_place, ..arguments.consent.clone() };
     apply::carry_out(&session, &request, None, Span::ZERO, &consent, false)
+}
+
+/// What was said of a Vault, where one is restored.
+fn vault(session: &Session, arguments: &RestoreArguments) -> Result<VaultRestore, Failure> {
+    let is_vault = |name: &ServiceName| {
+        let service = session.loaded.spec.services.get(name);
+        service.is_some_and(|service| matches!(service.source, Source::Vault(_)))
+    };
+    if (arguments.escrow.is_some() || arguments.force) && !arguments.services.iter().any(is_vault) {
+        let option = if arguments.force { "--force" } else { "--escrow" };
+        return Err(Failure::new(Exit::Input, format!("{option} is for a Vault, and none is restored"))
+            .hint("name the service whose source is `vault`, or leave the option out"));
+    }
+    // Absolute, since relative paths of the file start from its own folder.
+    let escrow = arguments.escrow.as_ref().map(|path| {
+        std::path::absolute(path)
+            .map_err(|error| Failure::caused(Exit::Input, &format!("the file {}", path.display()), &error))
+    });
+    Ok(VaultRestore { escrow: escrow.transpose()?, force: arguments.force })
 }
 
 fn target(arguments: &RestoreArguments, service: &ServiceName) -> Result<RestoreTarget, Failure> {

@@ -7,7 +7,7 @@ use crate::model::ids::SnapshotId;
 use crate::model::outcome::FailureKind;
 use crate::repository::RepositoryError;
 use crate::runtime::RuntimeError;
-use crate::secrets::SecretError;
+use crate::secrets::{SecretError, VaultError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -78,6 +78,8 @@ pub enum EngineError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
     Runtime(#[from] RuntimeError),
     #[error("interrupted")]
     Interrupted,
@@ -93,6 +95,7 @@ impl EngineError {
             Self::Repository(error) => error.kind(),
             Self::Runtime(error) => error.kind(),
             Self::Secret(error) => error.kind(),
+            Self::Vault(error) => error.kind(),
             Self::Stream { source, .. } => {
                 match source.get_ref().and_then(|inner| inner.downcast_ref::<RuntimeError>()) {
                     Some(error) => error.kind(),

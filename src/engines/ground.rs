@@ -17,6 +17,16 @@ pub struct Ground {
     pub secrets: Arc<Secrets>,
     /// Which containers are stopped for a take.
     pub stopped: StoppedBook,
+    pub vault: VaultRestore,
+}
+
+/// What the person who restores a Vault has said beside the approval.
+#[derive(Debug, Clone, Default)]
+pub struct VaultRestore {
+    /// The age identity that its key files are encrypted to.
+    pub escrow: Option<PathBuf>,
+    /// It may replace a Vault that has other keys.
+    pub force: bool,
 }
 
 impl Ground {
@@ -27,6 +37,7 @@ impl Ground {
             containers: Arc::new(Containers::new(spec.runtime.as_ref(), base, home)),
             secrets: Arc::new(Secrets::new(spec.vault.as_ref(), base, home)),
             stopped: StoppedBook::new(base.join(".devstack/stopped")),
+            vault: VaultRestore::default(),
         }
     }
 

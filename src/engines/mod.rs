@@ -17,6 +17,7 @@ mod redis;
 mod server;
 mod sqlite;
 mod streams;
+mod vault;
 mod volume;
 mod workroom;
 
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use error::EngineError;
-pub use ground::Ground;
+pub use ground::{Ground, VaultRestore};
 pub use workroom::{Workroom, Workrooms};
 
 use crate::model::cancel::Cancel;
@@ -116,6 +117,7 @@ pub fn for_source(source: &Source, ground: &Ground) -> Box<dyn Engine> {
         Source::Mongodb(mongodb) => Box::new(mongodb::Mongodb::new(mongodb, ground)),
         Source::Redis(redis) => Box::new(redis::Redis::new(redis, ground)),
         Source::Rabbitmq(rabbitmq) => Box::new(rabbitmq::Rabbitmq::new(rabbitmq, ground)),
+        Source::Vault(vault) => Box::new(vault::Vault::new(vault, ground)),
         Source::Volume(volume) => Box::new(volume::Volume::new(volume, ground)),
     }
 }

@@ -10,7 +10,7 @@ mod mark;
 mod rdb;
 mod restore;
 mod swap;
-mod tar;
+pub(super) mod tar;
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use self::names::Compared;
 pub(super) use self::place::{Place, Site, holds};
 pub(super) use self::restore::put_back;
-pub(super) use self::tar::inspect;
+pub(super) use self::tar::{Tar, inspect};
 use super::inspect::Inspect;
 use super::streams::{self, DumpStream, Taker};
 use super::{Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, single_artifact};

@@ -55,6 +55,13 @@ pub struct ContainerState {
     pub labels: BTreeMap<String, String>,
 }
 
+impl ContainerState {
+    /// Running, and held still.
+    pub fn is_paused(&self) -> bool {
+        self.state == "paused"
+    }
+}
+
 /// What the container's own health check says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

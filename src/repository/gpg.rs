@@ -14,6 +14,20 @@ pub(super) fn encrypt_to(recipient: &str, password: &Secret) -> Result<Vec<u8>, 
     run(&arguments, password.expose().as_bytes())
 }
 
+/// Any bytes, to every one of the recipients.
+pub fn encrypt_bytes(recipients: &[String], bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut arguments = vec!["--trust-model", "always", "--armor", "--encrypt"];
+    for recipient in recipients {
+        arguments.extend(["--recipient", recipient]);
+    }
+    run(&arguments, bytes)
+}
+
+/// Any bytes, with whatever secret key gpg and its agent have.
+pub fn decrypt_bytes(encrypted: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    run(&["--decrypt"], encrypted).map(Zeroizing::new)
+}
+
 pub(super) fn encrypt_with(passphrase: &Secret, password: &Secret) -> Result<Vec<u8>, Refusal> {
     let input = after_passphrase(passphrase, password.expose().as_bytes())?;
     let arguments =
@@ -61,9 +75,14 @@ fn run(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Refusal> {
         }
         Err(error) => return Err(("the program `gpg` could not be started".to_owned(), Some(error))),
     };
-    // Input and output are each far smaller than a pipe's buffer, so that neither side waits for the other.
-    let fed = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input));
-    let output = child.wait_with_output().map_err(|error| ("`gpg` could not be waited for".to_owned(), Some(error)))?;
+    // Fed from a thread of its own, so that neither side waits for the other when a pipe is full.
+    let stdin = child.stdin.take();
+    let (fed, output) = std::thread::scope(|scope| {
+        let feeding = scope.spawn(|| stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input)));
+        let output = child.wait_with_output();
+        (feeding.join().unwrap_or_else(|_| Err(io::Error::other("the thread that fed it panicked"))), output)
+    });
+    let output = output.map_err(|error| ("`gpg` could not be waited for".to_owned(), Some(error)))?;
     if !output.status.success() {
         // gpg names keys and files there, never a secret.
         let said = String::from_utf8_lossy(&output.stderr);

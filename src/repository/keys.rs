@@ -38,7 +38,7 @@ pub enum KeyMaterial {
 }
 
 /// Why a key could not be made or used.
-pub(super) type Refusal = (String, Option<io::Error>);
+pub type Refusal = (String, Option<io::Error>);
 
 impl KeyMaterial {
     /// The extension of its sidecar; none for a passphrase, which has no sidecar.

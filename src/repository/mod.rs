@@ -9,7 +9,7 @@ mod damage;
 mod disk;
 mod error;
 mod facts;
-mod gpg;
+pub mod gpg;
 mod keys;
 mod ledger;
 mod listing;

@@ -30,6 +30,18 @@ impl Docker {
             .map_err(RuntimeError::docker(format!("starting the container {}", container.name)))
     }
 
+    /// Holds every process of a container still.
+    pub(super) fn pause(&self, container: &ContainerState) -> Result<(), RuntimeError> {
+        self.wait(self.client.pause_container(container.id.as_str()))
+            .map_err(RuntimeError::docker(format!("pausing the container {}", container.name)))
+    }
+
+    /// Lets it go on.
+    pub(super) fn unpause(&self, container: &ContainerState) -> Result<(), RuntimeError> {
+        self.wait(self.client.unpause_container(container.id.as_str()))
+            .map_err(RuntimeError::docker(format!("letting the paused container {} go on", container.name)))
+    }
+
     /// Waits until the container runs and its health check, where it has one, says healthy.
     pub fn wait_healthy(
         self: &Arc<Self>,

@@ -20,5 +20,5 @@ pub use containers::Containers;
 pub use docker::Docker;
 pub use error::RuntimeError;
 pub use exec::{Command, Finished, Input, Output};
-pub use stopped::{Stopped, StoppedBook};
+pub use stopped::{Paused, Stopped, StoppedBook};
 pub use visit::{Visit, Visited};

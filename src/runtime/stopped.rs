@@ -1,5 +1,5 @@
 //! Containers that devstack has stopped and must start again, whatever happens. Who is stopped stands in a file before
-//! it is stopped, so that the next apply starts what a killed one left down. Visitors stand in there too.
+//! it is stopped, so that the next apply starts what a killed one left down. Paused ones and visitors stand in there too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +13,9 @@ use crate::model::observation::ContainerState;
 
 /// What a note's line begins with that names a visitor: it is removed where the others are started.
 const REMOVE: &str = "remove ";
+
+/// What a note's line begins with that names a container that is paused and not stopped.
+const GO_ON: &str = "unpause ";
 
 /// The folder of the notes: `.devstack/stopped`.
 #[derive(Debug, Clone)]
@@ -36,6 +39,15 @@ pub struct Stopped {
     containers: Vec<ContainerState>,
     note: Note,
     started: bool,
+}
+
+/// A container that is held still for as long as this lives. [`Paused::go_on`] says whether it goes on.
+#[must_use = "dropped, it goes on and nobody hears whether it did"]
+pub struct Paused {
+    docker: Arc<Docker>,
+    container: ContainerState,
+    /// None once it goes on.
+    note: Option<Note>,
 }
 
 impl StoppedBook {
@@ -73,6 +85,15 @@ impl StoppedBook {
             None => Ok(stopped),
             Some(error) => Err(error),
         }
+    }
+
+    /// Pauses a container that runs.
+    pub fn pause(&self, docker: &Arc<Docker>, container: &ContainerState) -> Result<Paused, RuntimeError> {
+        let note = self.note(&format!("{GO_ON}{}", container.id.as_str()))?;
+        let paused = Paused { docker: docker.clone(), container: container.clone(), note: Some(note) };
+        // It may be paused although it was not heard: dropped, it goes on all the same.
+        docker.pause(container)?;
+        Ok(paused)
     }
 
     /// Notes a visitor before it is made.
@@ -114,6 +135,11 @@ impl StoppedBook {
             for id in text.lines().filter(|line| !line.is_empty()) {
                 if let Some(visitor) = id.strip_prefix(REMOVE) {
                     docker.remove_visitor(visitor)?;
+                } else if let Some(paused) = id.strip_prefix(GO_ON) {
+                    if let Some(container) = docker.inspect(paused)?.filter(ContainerState::is_paused) {
+                        docker.unpause(&container)?;
+                        names.push(container.name);
+                    }
                 } else if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
                     docker.start_container(&container)?;
                     names.push(container.name);
@@ -159,6 +185,31 @@ impl Stopped {
                 doing: format!("removing the note {}", self.note.path.display()),
                 source,
             }),
+        }
+    }
+}
+
+impl Paused {
+    /// Lets it go on. One that was stopped meanwhile is not paused any more.
+    pub fn go_on(mut self) -> Result<(), RuntimeError> {
+        self.resume()
+    }
+
+    fn resume(&mut self) -> Result<(), RuntimeError> {
+        let Some(note) = self.note.take() else { return Ok(()) };
+        if self.docker.inspect(self.container.id.as_str())?.is_some_and(|now| now.is_paused()) {
+            // Where it fails, the note stays and the next apply tries again.
+            self.docker.unpause(&self.container)?;
+        }
+        note.done();
+        Ok(())
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        if let Err(error) = self.resume() {
+            tracing::error!("a container that was paused does not go on: {}", crate::model::chain(&error));
         }
     }
 }

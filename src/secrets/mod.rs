@@ -12,4 +12,4 @@ pub use error::SecretError;
 pub use generate::generate;
 pub use secret::Secret;
 pub use store::Secrets;
-pub use vault::VaultError;
+pub use vault::{SealStatus, VaultAnswer, VaultDownload, VaultError, VaultServer, VaultUpload};

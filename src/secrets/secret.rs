@@ -1,10 +1,11 @@
 //! A secret value: no Display, no Debug, no Serialize, wiped when dropped.
 
+use serde::Deserialize;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Holds the value of a passphrase, a password or an identity. It is read only through [`Secret::expose`], so that every
 /// place where it leaves can be found by that word.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::vault::{Vault, VaultError};
-use super::{Secret, SecretError, resolve};
+use super::vault::{Vault, VaultError, VaultServer};
+use super::{Secret, SecretError, prompt, resolve};
 use crate::spec::file::{Passphrase, SecretRef, Vault as Declared};
 
 /// Everything that the file refers to as a secret. What lies in Vault is read by one login for the whole command.
@@ -37,6 +37,46 @@ impl Secrets {
         match &self.vault {
             Some(vault) => vault.read(reference),
             None => Err(VaultError::Undeclared { path: reference.to_owned() }.into()),
+        }
+    }
+
+    /// Asks on the terminal without showing what is typed.
+    pub fn ask(&self, question: &str) -> Result<Secret, SecretError> {
+        prompt::ask(question)
+    }
+
+    /// The file's Vault as it is declared.
+    pub fn vault(&self) -> Option<&Declared> {
+        self.vault.as_ref().map(Vault::declared)
+    }
+
+    /// The file's Vault itself, asked without a login.
+    pub fn vault_server(&self) -> Result<VaultServer, SecretError> {
+        Ok(self.declared_vault()?.server(None)?)
+    }
+
+    /// The file's Vault itself, asked with this token.
+    pub fn vault_server_as(&self, token: &Secret) -> Result<VaultServer, SecretError> {
+        Ok(self.declared_vault()?.server(Some(token))?)
+    }
+
+    /// The file's Vault itself, asked with the token of the file's login.
+    pub fn vault_server_logged_in(&self) -> Result<VaultServer, SecretError> {
+        let vault = self.declared_vault()?;
+        Ok(vault.server(Some(&vault.token()?))?)
+    }
+
+    /// Vault's storage was replaced: the login of before is none any more.
+    pub fn forget_login(&self) {
+        if let Some(vault) = &self.vault {
+            vault.forget();
+        }
+    }
+
+    fn declared_vault(&self) -> Result<&Vault, SecretError> {
+        match &self.vault {
+            Some(vault) => Ok(vault),
+            None => Err(VaultError::Undeclared { path: "vault".to_owned() }.into()),
         }
     }
 

@@ -4,6 +4,7 @@
 mod connection;
 mod error;
 mod kv;
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use vaultrs::api::AuthInfo;
 use vaultrs::{auth, sys, token};
 
 pub use error::VaultError;
+pub use server::{SealStatus, VaultAnswer, VaultDownload, VaultServer, VaultUpload};
 
 use self::connection::Connection;
 use super::{Secret, SecretError, resolve};
@@ -90,6 +92,32 @@ impl Vault {
     pub fn close(&self) -> Result<(), VaultError> {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
         session.map_or(Ok(()), |session| session.close())
+    }
+
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// The server itself, asked with this token, or with none.
+    pub fn server(&self, token: Option<&Secret>) -> Result<VaultServer, VaultError> {
+        let mut connection = Connection::open(&self.declared, &self.base, self.home.as_deref(), Duration::ZERO)?;
+        if let Some(token) = token {
+            connection.set_token(token.expose());
+        }
+        Ok(VaultServer::new(connection))
+    }
+
+    /// The token of the login, which is alive.
+    pub fn token(&self) -> Result<Secret, SecretError> {
+        self.with(|connection| {
+            kv::must_be_alive(connection)?;
+            Ok(Secret::new(connection.client.settings.token.clone()))
+        })
+    }
+
+    /// The storage of Vault was replaced: what is left of a login of before is nothing that could be revoked.
+    pub fn forget(&self) {
+        drop(self.session.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Asks with a token that is good for a while yet. One that somebody has revoked meanwhile is replaced once.

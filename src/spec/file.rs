@@ -12,11 +12,11 @@ use crate::model::ids::{Digest, PolicyName, RepositoryName, ServiceName, StackNa
 use crate::model::retention::Rule;
 use crate::model::units::Span;
 
-pub use super::vault::{Approle, SecretId, Vault, VaultLogin};
+pub use super::vault::{Approle, Recipient, SecretId, Unseal, UnsealKeys, Vault, VaultLogin};
 pub use super::runtime::{ColimaRuntime, DockerRuntime, Runtime};
 pub use super::source::{
     Choice, FilesSource, Login, MongodbSource, MysqlSource, PostgresSource, RabbitmqSource, RedisSource, Source,
-    SqliteSource, Tls, VolumeSource,
+    SecretIdFile, SqliteSource, Tls, VaultRole, VaultSource, VolumeSource,
 };
 
 /// The desired state of one stack.

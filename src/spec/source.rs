@@ -27,6 +27,8 @@ pub enum Source {
     Redis(RedisSource),
     /// A RabbitMQ server in a container.
     Rabbitmq(RabbitmqSource),
+    /// A Vault in a container: the one that the file's `vault` names.
+    Vault(VaultSource),
     /// A named volume, or a folder in a container.
     Volume(VolumeSource),
 }
@@ -192,6 +194,44 @@ pub struct RabbitmqSource {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+pub struct VaultSource {
+    /// The service of the Compose project, or the container's name, that `vault.address` leads to.
+    pub container: String,
+    /// With file storage: its folder in the container; read from the server's settings if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Files of this machine without which a restored Vault stays shut or unreachable: unseal keys, role-ids, secret-ids,
+    /// the CA. They are encrypted to `vault.escrow` before they enter a repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_files: Vec<PathBuf>,
+    /// A field that must be there when it is taken and after it was restored: `secret/canary#value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
+    /// The roles whose secret-ids are issued anew after a restore.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approles: Vec<VaultRole>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VaultRole {
+    pub role: String,
+    /// Where services read it.
+    pub secret_id: SecretIdFile,
+    /// Where the method is mounted; `approle` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretIdFile {
+    /// A file of this machine. It keeps its mode; a new one gets 0600.
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct VolumeSource {
     /// A named volume, with or without the Compose project before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,6 +258,7 @@ impl Source {
             Self::Mongodb(_) => "mongodb",
             Self::Redis(_) => "redis",
             Self::Rabbitmq(_) => "rabbitmq",
+            Self::Vault(_) => "vault",
             Self::Volume(_) => "volume",
         }
     }
@@ -236,6 +277,7 @@ impl Source {
             Self::Mongodb(source) => vec![&source.container],
             Self::Redis(source) => source.containers.iter().map(String::as_str).collect(),
             Self::Rabbitmq(source) => vec![&source.container],
+            Self::Vault(source) => vec![&source.container],
             Self::Volume(source) => source.container.iter().chain(&source.stop).map(String::as_str).collect(),
         }
     }
@@ -252,7 +294,8 @@ impl Source {
             | Self::Mysql(_)
             | Self::Mariadb(_)
             | Self::Mongodb(_)
-            | Self::Redis(_) => Vec::new(),
+            | Self::Redis(_)
+            | Self::Vault(_) => Vec::new(),
         }
     }
 }

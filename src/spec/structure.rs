@@ -35,7 +35,7 @@ struct Walk<'s> {
 const MOST: usize = 1_000;
 
 /// The kinds of secret reference, by the name of their definition.
-const SECRETS: [&str; 3] = ["SecretRef", "SecretId", "Passphrase"];
+const SECRETS: [&str; 4] = ["SecretRef", "SecretId", "Passphrase", "UnsealKeys"];
 
 impl<'s> Walk<'s> {
     /// `named` is where the value's key stands, for a value that is nothing.

@@ -20,6 +20,49 @@ pub struct Vault {
     pub namespace: Option<String>,
     /// How devstack logs in. There is nothing that it falls back to.
     pub login: VaultLogin,
+    /// What opens it after its storage was restored. Not needed where it unseals itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseal: Option<Unseal>,
+    /// Whom its key files are encrypted to before they enter a repository, since every key of a repository opens all of
+    /// it. Each can decrypt alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub escrow: Vec<Recipient>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unseal {
+    /// Where the shares (unseal keys) are found: as many as the threshold, together.
+    pub keys: Vec<UnsealKeys>,
+}
+
+/// Where one or more shares are found: the answer of `vault operator init` (as JSON or as it is printed), or shares, one on
+/// a line. Exactly one of `env`, `file`, `gpg` and `prompt`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnsealKeys {
+    /// An environment variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// A file, mode 0600 or 0400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// A file that gpg decrypts, such as a share that `vault operator init -pgp-keys` gave out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpg: Option<PathBuf>,
+    /// Ask on the terminal for as many as are missing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prompt: bool,
+}
+
+/// Whom something is encrypted to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Recipient {
+    /// An age recipient, `age1…`.
+    Age(String),
+    /// A GPG recipient: a fingerprint, or an address that names one key.
+    Gpg(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

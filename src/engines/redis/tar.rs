@@ -6,7 +6,7 @@ const BLOCK: usize = 512;
 
 /// Whose a file is, and who may read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(in crate::engines) struct Owner {
     pub uid: u64,
     pub gid: u64,
     pub mode: u64,
@@ -14,32 +14,37 @@ pub(super) struct Owner {
 
 /// What the first entry of a stream says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct First {
+pub(in crate::engines) struct First {
     pub owner: Owner,
     pub size: u64,
 }
 
 /// Entries in the making, without the end.
 #[derive(Default)]
-pub(super) struct Tar {
+pub(in crate::engines) struct Tar {
     pub bytes: Vec<u8>,
 }
 
 impl Tar {
     /// The header of a file whose `size` bytes follow.
-    pub(super) fn header(&mut self, name: &str, size: u64, owner: Owner) -> io::Result<()> {
+    pub(in crate::engines) fn header(&mut self, name: &str, size: u64, owner: Owner) -> io::Result<()> {
         self.entry(name, size, owner, b'0', "")
     }
 
-    pub(super) fn file(&mut self, name: &str, content: &[u8], owner: Owner) -> io::Result<()> {
+    pub(in crate::engines) fn file(&mut self, name: &str, content: &[u8], owner: Owner) -> io::Result<()> {
         self.header(name, content.len() as u64, owner)?;
         self.bytes.extend_from_slice(content);
         self.bytes.extend(padding(content.len() as u64));
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(in crate::engines) fn folder(&mut self, name: &str, owner: Owner) -> io::Result<()> {
+        self.entry(name, 0, owner, b'5', "")
+    }
+
     /// A second name for a file that is there. Whatever the name stood for before is taken away first.
-    pub(super) fn link(&mut self, name: &str, to: &str) -> io::Result<()> {
+    pub(in crate::engines) fn link(&mut self, name: &str, to: &str) -> io::Result<()> {
         self.entry(name, 0, Owner { uid: 0, gid: 0, mode: 0o600 }, b'1', to)
     }
 
@@ -67,17 +72,17 @@ impl Tar {
     }
 
     /// Everything, with the end behind it.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(in crate::engines) fn finish(mut self) -> Vec<u8> {
         self.bytes.extend(END);
         self.bytes
     }
 }
 
 /// Two empty blocks.
-pub(super) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+pub(in crate::engines) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 /// What fills up the last block of a file.
-pub(super) fn padding(size: u64) -> Vec<u8> {
+pub(in crate::engines) fn padding(size: u64) -> Vec<u8> {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
     vec![0; (BLOCK - over) % BLOCK]
 }
@@ -106,7 +111,12 @@ fn read_number(field: &[u8]) -> Option<u64> {
 }
 
 /// The first entry of a stream; its content, where it is a file, is next to be read.
-pub(super) fn first(from: &mut dyn Read) -> io::Result<First> {
+pub(in crate::engines) fn first(from: &mut dyn Read) -> io::Result<First> {
+    named(from).map(|(_, first)| first)
+}
+
+/// As [`first`], with the name that its header has.
+pub(in crate::engines) fn named(from: &mut dyn Read) -> io::Result<(String, First)> {
     let wrong = |what: &str| io::Error::other(format!("the archive of the container's files {what}"));
     let (mut size, mut uid, mut gid) = (None, None, None);
     loop {
@@ -137,7 +147,9 @@ pub(super) fn first(from: &mut dyn Read) -> io::Result<First> {
                     gid: gid.or_else(|| field(116, 8)).ok_or_else(|| wrong("has no group"))?,
                     mode: field(100, 8).ok_or_else(|| wrong("has no mode"))? & 0o7777,
                 };
-                return Ok(First { owner, size: size.unwrap_or(length) });
+                let end = header[..100].iter().position(|byte| *byte == 0).unwrap_or(100);
+                let name = String::from_utf8_lossy(&header[..end]).into_owned();
+                return Ok((name, First { owner, size: size.unwrap_or(length) }));
             }
         }
     }

@@ -23,10 +23,12 @@ const SERVERS: &[&str] = &[
     "redis",
     "valkey",
     "rabbitmq",
+    "vault",
+    "openbao",
 ];
 
 /// What has a server's name in its own and is none.
-const NO_SERVERS: &[&str] = &["export", "express", "admin", "insight", "backup", "commander"];
+const NO_SERVERS: &[&str] = &["export", "express", "admin", "insight", "backup", "commander", "warden", "k8s"];
 
 /// Data in a volume, a mounted folder, or a container's own layer.
 #[derive(Clone)]

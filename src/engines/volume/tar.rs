@@ -14,7 +14,7 @@ use crate::engines::inspect::{Counts, cut};
 const LONGEST_RECORD: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::engines) enum Kind {
     File,
     Folder,
     Link,
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 
 /// One thing in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(in crate::engines) struct Entry {
     pub kind: Kind,
     /// Below the archive's folder; empty for the folder itself.
     pub path: Vec<u8>,
@@ -42,7 +42,7 @@ pub(super) struct Entry {
 
 /// What is in an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(in crate::engines) struct Tally {
     pub files: u64,
     pub folders: u64,
     pub links: u64,
@@ -60,7 +60,7 @@ impl Tally {
         self.files + self.folders + self.links + self.hard_links + self.others
     }
 
-    fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Counts {
         let names = ["files", "folders", "links", "hard links", "devices and pipes", "bytes"];
         let values = [self.files, self.folders, self.links, self.hard_links, self.others, self.bytes];
         names.map(str::to_owned).into_iter().zip(values).collect()
@@ -84,7 +84,7 @@ enum State {
 }
 
 /// The reader: fed with pieces of any length, and told the end.
-pub(super) struct Tar {
+pub(in crate::engines) struct Tar {
     state: State,
     block: Vec<u8>,
     /// Bytes of the present data that have not come yet.

@@ -23,7 +23,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(250);
 
 /// A server, and the token that requests carry.
 pub(super) struct Connection {
-    runtime: tokio::runtime::Runtime,
+    pub runtime: tokio::runtime::Runtime,
     pub client: VaultClient,
     address: String,
     /// For how long a server that does not answer is asked again.
@@ -159,7 +159,7 @@ impl Connection {
         }
     }
 
-    fn answered(&self, doing: &str, status: u16, errors: Vec<String>) -> VaultError {
+    pub fn answered(&self, doing: &str, status: u16, errors: Vec<String>) -> VaultError {
         let says = |text: &str| errors.iter().any(|error| error.contains(text));
         let address = self.address.clone();
         match status {
@@ -169,12 +169,16 @@ impl Connection {
         }
     }
 
-    fn unreachable(&self, error: impl Error + Send + Sync + 'static) -> VaultError {
+    pub fn unreachable(&self, error: impl Error + Send + Sync + 'static) -> VaultError {
         let (address, text) = (self.address.clone(), chain(&error));
         match text.contains("certificate") {
             true => VaultError::Untrusted { address, source: Box::new(error) },
             false => VaultError::Unreachable { address, source: Box::new(error) },
         }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     pub fn set_token(&mut self, token: &str) {

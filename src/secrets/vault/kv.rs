@@ -139,14 +139,14 @@ fn capabilities(connection: &Connection, path: &str) -> Result<Vec<String>, Vaul
 }
 
 /// A token that was revoked or has expired is denied everything, which says nothing of its rights.
-fn must_be_alive(connection: &Connection) -> Result<(), VaultError> {
+pub(super) fn must_be_alive(connection: &Connection) -> Result<(), VaultError> {
     match connection.get("auth/token/lookup-self")?.status {
         403 => Err(VaultError::TokenGone),
         _ => Ok(()),
     }
 }
 
-fn understood<'a, T: Deserialize<'a>>(answer: &'a Answer, doing: &str) -> Result<T, VaultError> {
+pub(super) fn understood<'a, T: Deserialize<'a>>(answer: &'a Answer, doing: &str) -> Result<T, VaultError> {
     let unreadable = |why: String| VaultError::Unreadable { doing: format!("reading {doing}"), why };
     if !answer.is_ok() && answer.status != 404 {
         let doing = format!("reading {doing}");

@@ -10,7 +10,9 @@ pub(super) fn reference(place: &Place, secret: &SecretRef, findings: &mut Findin
     let given = [secret.env.is_some(), secret.file.is_some(), secret.vault.is_some()];
     one_of(place, &given, "`env`, `file` or `vault`", findings);
     parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
-    in_vault(place, secret.vault.as_deref(), findings);
+    if let Some(reference) = &secret.vault {
+        in_vault(&place.key("vault"), reference, findings);
+    }
 }
 
 /// A secret that must be at hand before there is a login to Vault.
@@ -32,7 +34,9 @@ pub(super) fn passphrase(place: &Place, secret: &Passphrase, findings: &mut Find
     let given = [secret.env.is_some(), secret.file.is_some(), secret.vault.is_some(), secret.prompt];
     one_of(place, &given, "`env`, `file`, `vault` or `prompt`", findings);
     parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
-    in_vault(place, secret.vault.as_deref(), findings);
+    if let Some(reference) = &secret.vault {
+        in_vault(&place.key("vault"), reference, findings);
+    }
     if secret.generate && secret.file.is_none() {
         findings.error(
             &place.key("generate").itself(),
@@ -43,7 +47,7 @@ pub(super) fn passphrase(place: &Place, secret: &Passphrase, findings: &mut Find
     }
 }
 
-fn one_of(place: &Place, given: &[bool], which: &str, findings: &mut Findings<'_>) {
+pub(super) fn one_of(place: &Place, given: &[bool], which: &str, findings: &mut Findings<'_>) {
     match given.iter().filter(|given| **given).count() {
         1 => {}
         0 => {
@@ -57,7 +61,7 @@ fn one_of(place: &Place, given: &[bool], which: &str, findings: &mut Findings<'_
     }
 }
 
-fn parts(place: &Place, env: Option<&str>, file: Option<&Path>, findings: &mut Findings<'_>) {
+pub(super) fn parts(place: &Place, env: Option<&str>, file: Option<&Path>, findings: &mut Findings<'_>) {
     let letters = |c: char| c.is_ascii_alphabetic() || c == '_';
     if env.is_some_and(|name| !name.starts_with(letters) || !name.chars().all(|c| letters(c) || c.is_ascii_digit())) {
         let at = place.key("env");
@@ -76,16 +80,15 @@ fn parts(place: &Place, env: Option<&str>, file: Option<&Path>, findings: &mut F
     }
 }
 
-fn in_vault(place: &Place, reference: Option<&str>, findings: &mut Findings<'_>) {
-    let Some(reference) = reference else { return };
-    let at = place.key("vault");
+/// `PATH#FIELD` of the file's Vault.
+pub(super) fn in_vault(at: &Place, reference: &str, findings: &mut Findings<'_>) {
     let (path, field) = reference.rsplit_once('#').unwrap_or((reference, ""));
     let names_both = path.split('/').count() > 1 && path.split('/').all(|part| !part.is_empty()) && !field.is_empty();
     if !names_both {
         // Somebody may have put the secret itself here.
-        findings.mask(&at);
+        findings.mask(at);
         findings.error(
-            &at,
+            at,
             format!("`{at}` is no field of a secret in Vault"),
             "not PATH#FIELD, and not shown in case it is the secret itself",
             "write the path as `vault kv get` takes it, `#`, and the field: secret/postgres#password",
@@ -93,7 +96,7 @@ fn in_vault(place: &Place, reference: Option<&str>, findings: &mut Findings<'_>)
     }
     if !findings.has_vault {
         findings.error(
-            &at,
+            at,
             format!("`{at}` lies in Vault, and the file does not say where that is"),
             "no `vault` section",
             "write `vault: { address: …, login: … }` at the top of the file",

@@ -62,6 +62,7 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
                 findings.doubles(&place.key("paths"), &files.paths);
                 findings.doubles(&place.key("exclude"), &files.exclude);
             }
+            Source::Vault(vault) => super::vault::source(spec, &source.key("vault"), vault, findings),
             Source::Postgres(_)
             | Source::Mysql(_)
             | Source::Mariadb(_)
