@@ -135,7 +135,8 @@ impl VaultServer {
     /// A path whose answer is a stream. Cut on the way, the stream ends with an error.
     pub fn download(&self, path: &str) -> Result<VaultDownload, VaultError> {
         let request = self.request("GET", path)?.timeout(STREAM);
-        let response = self.wait(request.send())?;
+        // Inside, since it takes the runtime's clock where it is made.
+        let response = self.wait(async { request.send().await })?;
         let status = response.status().as_u16();
         if status == 200 {
             return Ok(VaultDownload { connection: Arc::clone(&self.connection), response, current: Bytes::new() });
