@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from compose_stack import ComposeStack
-from oracle import AgeKey
+from oracle import AgeKey, GpgKey
 from scenario import TOP, World, must, scenario
 from secrecy import files_below, find, watching
 from stack import Outcome, wait_until
@@ -159,13 +160,15 @@ def from_repository_and_escrow_alone(world: World, storage: dict[str, Any]) -> N
             vault.write("secret/data/canary", value="later")
             lost(stack, "postgres")
             must(not initialised(vault), "the volume was not destroyed")
+            since = time.time()
             said["restore"] = stack.devstack(*RESTORE, "--escrow", str(key.file)).said.encode()
             must_be_the_same(before, state(vault))
             must(password_for_the_shop(stack, vault) == password, "the shop does not get its password")
             said["postgres"] = stack.devstack("restore", "postgres", "--in-place", "--yes", "--approve", "restore:postgres").said.encode()
         must(sql(stack, "SELECT count(*) FROM t") == "1000", "the rows did not come back")
         must_issue(world, vault, before["ca"])
-        must(accessors >= vault.accessors() - set_of_the_shop(vault, accessors), "a token of devstack's is left alive")
+        left = made_by_devstack(vault, since)
+        must(not left, f"tokens of devstack's are left alive: {left}")
         must({path.name: path.read_bytes() for path in (stack.folder / "vault").iterdir()} == kept, "the key files came back otherwise")
         modes = {path.name: path.stat().st_mode & 0o777 for path in [*(stack.folder / "vault").iterdir(), *(stack.folder / "secrets").iterdir()]}
         must(modes == {"keys.json": 0o400, "role-id": 0o600, "secret-id": 0o600, "shop-secret-id": 0o600}, f"modes: {modes}")
@@ -183,13 +186,10 @@ def from_repository_and_escrow_alone(world: World, storage: dict[str, Any]) -> N
         stack.converged()
 
 
-def set_of_the_shop(vault: Vault, before: set[str]) -> set[str]:
-    """The tokens that the scenario itself has made as the shop."""
-    def is_shops(accessor: str) -> bool:
-        told = vault.ask("POST", "auth/token/lookup-accessor", {"accessor": accessor})
-        return "shop" in told["data"]["policies"]
-
-    return {accessor for accessor in vault.accessors() - before if is_shops(accessor)}
+def made_by_devstack(vault: Vault, since: float) -> list[str]:
+    """Its tokens that are alive. One that took a snapshot is alive in it, and is back with it until its time is over."""
+    told = [vault.ask("POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"] for accessor in vault.accessors()]
+    return [it["display_name"] for it in told if "devstack" in it["policies"] and it["creation_time"] >= int(since)]
 
 
 def in_the_clear(stack: ComposeStack, secrets: dict[str, str]) -> None:
@@ -211,3 +211,132 @@ def raft_comes_back_from_the_repository_and_the_escrow_alone(world: World) -> No
 @scenario()
 def file_storage_comes_back_from_the_repository_and_the_escrow_alone(world: World) -> None:
     from_repository_and_escrow_alone(world, FILE_STORAGE)
+
+
+@contextmanager
+def another(stack: ComposeStack, vault: Vault) -> Iterator[None]:
+    """In the container is a Vault of its own, with other keys."""
+    keys, root = vault.keys, vault.root
+    vault.initialise()
+    fill(vault)
+    yield
+    vault.keys, vault.root = keys, root
+
+
+def restore_fails(stack: ComposeStack, *words: str, options: tuple[str, ...] = ()) -> Outcome:
+    said = stack.devstack(*RESTORE, *options, expect={3, 7})
+    for word in (*words, "vault"):
+        must(word in said.said, f"{word!r} is not said: {said.said}")
+    return said
+
+
+def what_is_wrong_is_named_and_nothing_is_harmed(world: World, storage: dict[str, Any]) -> None:
+    raft = "raft" in storage
+    with shop(world, storage) as (stack, vault, key):
+        stack.devstack("apply", "--yes")
+        before = state(vault)
+
+        # Sealed.
+        vault.ask("PUT", "sys/seal")
+        said = stack.devstack("backup", expect=7).said
+        must("is sealed" in said and "vault" in said, f"a sealed Vault is not named: {said}")
+        vault.unseal()
+        good = [run for run in stack.runs().values() if run.verified]
+        must(len(good) == 1, f"{len(good)} runs are good, not the one that was taken of an open Vault")
+
+        # Another Vault is there.
+        keys = stack.folder / "vault/keys.json"
+        right = keys.read_bytes()
+        stack.reborn("vault")
+        with another(stack, vault):
+            vault.hand_out()
+            there = state(vault)
+            restore_fails(stack, "is another one", "--force", "Nothing was touched")
+            must_be_the_same(there, state(vault))
+            if raft:
+                vault.ask("PUT", "sys/seal")
+                stack.devstack(*RESTORE, expect={3, 4, 7})
+            # Too few keys for the backup's Vault.
+            vault.unseal()
+            vault.lay("keys.json", "\n".join(json.loads(right)["unseal_keys_b64"][:2]))
+            restore_fails(stack, "will want 3 unseal keys", "leads to 2", "Nothing was touched", options=("--force",))
+            must_be_the_same(there, state(vault))
+            # And the keys of this one in place of the backup's.
+            keep_keys(vault)
+            wrong = vault.keys
+            restore_fails(stack, "of another Vault", "its storage is that of the backup", options=("--force",))
+        must(wrong != vault.keys, "the keys were the same, so nothing is shown")
+        vault.unseal()
+        must_be_the_same(before, state(vault))
+
+        # Without the key files, and without what they are encrypted to.
+        stack.reborn("vault")
+        for path in (stack.folder / "vault").iterdir():
+            path.unlink()
+        restore_fails(stack, "vault/keys.json", "--escrow", "Nothing was touched")
+        other = AgeKey.make(world.folder / "other")
+        restore_fails(stack, "cannot be decrypted with", "nothing was touched", options=("--escrow", str(other.file)))
+        must(not initialised(vault), "a restore that was refused has initialised the server")
+        # One that is there stays, whatever the backup has.
+        vault.lay("role-id", "another")
+        restore_fails(stack, "refused the login", options=("--escrow", str(key.file)))
+        must((stack.folder / "vault/role-id").read_text() == "another\n", "a key file that was there was overwritten")
+        must(keys.read_bytes() == right, "the unseal keys did not come back")
+        must_be_the_same(before, state(vault))
+
+
+@scenario()
+def what_is_wrong_with_a_restore_of_raft_is_named_and_nothing_is_harmed(world: World) -> None:
+    what_is_wrong_is_named_and_nothing_is_harmed(world, RAFT)
+
+
+@scenario()
+def what_is_wrong_with_a_restore_of_file_storage_is_named_and_nothing_is_harmed(world: World) -> None:
+    what_is_wrong_is_named_and_nothing_is_harmed(world, FILE_STORAGE)
+
+
+@scenario()
+def one_right_less_fails_a_backup_with_its_path_and_its_capability(world: World) -> None:
+    with shop(world, RAFT) as (stack, vault, _):
+        backup, _ = policies_of_the_page()
+        vault.role(token_policies=["devstack-backup"])
+        stack.devstack("apply", "--yes")
+        rules = [part.strip() + "\n}" for part in backup.split("}\n") if part.strip()]
+        must(len(rules) == 8, f"the page has {len(rules)} rules")
+        for rule in rules:
+            path, capability = rule.split('"')[1], rule.split('"')[3]
+            vault.ask("PUT", "sys/policies/acl/devstack-backup", {"policy": "\n".join(other for other in rules if other != rule)})
+            said = stack.devstack("backup", expect={3, 7}).said
+            stem = path.rstrip("*+")
+            must(f"Vault denies {capability} on {stem}" in said or ("canary" in path and "Vault denies read on secret/" in said), f"{capability} on {path} is not named: {said}")
+
+
+@scenario()
+def a_restore_of_the_same_vault_keeps_it_open_and_takes_back_what_was_written_since(world: World) -> None:
+    with shop(world, RAFT) as (stack, vault, _):
+        stack.devstack("apply", "--yes")
+        before = state(vault)
+        vault.write("secret/data/canary", value="later")
+        started = stack.run(["docker", "inspect", "--format", "{{.State.StartedAt}}", stack.container("vault")]).text
+        keys = stack.folder / "vault/keys.json"
+        keys.rename(keys.with_suffix(".away"))
+        keys.touch(0o600)
+        stack.devstack(*RESTORE)
+        must_be_the_same(before, state(vault))
+        now = stack.run(["docker", "inspect", "--format", "{{.State.StartedAt}}", stack.container("vault")]).text
+        must(now == started, "the server was restarted for nothing")
+
+
+@scenario("gpg")
+def keys_encrypted_to_gpg_come_back_without_a_word(world: World) -> None:
+    gpg = GpgKey.make(world.folder / "gpg")
+    try:
+        with shop(world, FILE_STORAGE, escrow=f"{{ gpg: {gpg.recipient} }}") as (stack, vault, _):
+            stack.environment["GNUPGHOME"] = str(gpg.home)
+            stack.devstack("apply", "--yes")
+            before = state(vault)
+            lost(stack)
+            stack.devstack(*RESTORE)
+            must_be_the_same(before, state(vault))
+    finally:
+        gpg.stop_agent()
