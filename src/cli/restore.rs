@@ -33,7 +33,7 @@ pub(super) struct RestoreArguments {
     #[arg(long)]
     in_place: bool,
     #[command(flatten)]
-    consent: Consent,
+    pub(super) consent: Consent,
 }
 
 pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Failure> {
