@@ -169,6 +169,7 @@ pub fn main() -> std::process::ExitCode {
         }
     };
     let for_programs = arguments.verb.is_for_programs();
+    leave_no_core();
     show_log();
     quiet_when_nobody_reads();
     // Unwound, so that leases and logins are given back on the way.
@@ -178,6 +179,17 @@ pub fn main() -> std::process::ExitCode {
         Ok(Err(failure)) => failure.report().into(),
         Err(panic) if is_closed_pipe(panic.as_ref()) => CLOSED_PIPE.into(),
         Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// A core file would hold passwords and keys.
+fn leave_no_core() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum }) {
+        eprintln!(
+            "warning: a crash could leave a core file with secrets in it: {error}; run `ulimit -c 0` before devstack"
+        );
     }
 }
 
@@ -207,7 +219,9 @@ fn show_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("devstack=warn"));
     // These print what goes over the wire, a container's environment and an exec's among it: passwords. Whatever is
     // asked for, they are held back.
-    let tells_secrets = |target: &str| ["bollard", "hyper", "reqwest", "rustify", "vaultrs"].iter().any(|name| target.starts_with(name));
+    let tells_secrets = |target: &str| {
+        ["bollard", "hyper", "reqwest", "rustify", "vaultrs"].iter().any(|name| target.starts_with(name))
+    };
     let discreet = tracing_subscriber::filter::filter_fn(move |meta| {
         !tells_secrets(meta.target()) || *meta.level() <= tracing::Level::WARN
     });

@@ -42,7 +42,8 @@ impl Session {
             eprintln!("warning: {}: {}", warning.place, warning.message);
         }
         let home = home();
-        let ground = Ground::new(&loaded.spec, &loaded.base, home.as_deref());
+        let spec = &loaded.spec;
+        let ground = Ground::new(spec.runtime.as_ref(), spec.vault.as_ref(), &loaded.base, home.as_deref());
         let secrets = Arc::clone(&ground.secrets);
         let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref(), secrets));
         let state = loaded.base.join(".devstack");

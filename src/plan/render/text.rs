@@ -104,10 +104,8 @@ fn danger_lines(steps: &[&Step], behind: &BTreeMap<StepId, StepId>) -> Vec<Strin
     let rows = steps.iter().map(|step| {
         let mut why: Vec<String> = Vec::new();
         why.extend(approval(step));
-        if matches!(step.approval, Approval::Needed { .. }) {
-            if step.effect != Effect::Safe {
-                why.push(step.effect.as_str().to_owned());
-            }
+        if matches!(step.approval, Approval::Needed { .. }) && step.effect != Effect::Safe {
+            why.push(step.effect.as_str().to_owned());
         }
         // Which run would be put over the data decides whether that is approved.
         if !matches!(step.approval, Approval::Needed { .. }) || matches!(step.action, Action::Restore(_)) {
