@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import resource
 import threading
-from pathlib import Path
 
 from scenario import World, must, scenario
 from secrecy import files_below, find, must_be_private, watching
@@ -83,33 +81,6 @@ def one_right_less_is_named_with_its_path_and_its_capability(world: World) -> No
         fails(stack, "Vault denies read on secret/postgres", 'path "secret/data/postgres" { capabilities = ["read"] }')
         vault.ask("PUT", "sys/policies/acl/devstack", {"policy": policy})
         stack.devstack("backup")
-
-
-@scenario()
-def a_vault_that_is_sealed_is_named_and_one_that_comes_back_in_time_is_waited_for(world: World) -> None:
-    with shop(world) as (stack, vault):
-        stack.devstack("apply", "--yes")
-        vault.ask("PUT", "sys/seal")
-        fails(stack, "is sealed", "vault operator unseal")
-        vault.unseal()
-        stack.devstack("backup")
-        stack.kill("vault")
-        # A core file would hold what was read.
-        resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
-        process = stack.start("backup")
-        wait_until(lambda: core_limit(process.pid) == "0", "the core limit to be lowered")
-        # It has nobody to ask yet; started again and unsealed, it goes on.
-        stack.run(["docker", "start", stack.container("vault")])
-        vault.unseal()
-        said = process.communicate(timeout=120)[0]
-        must(process.returncode == 0, f"a Vault that came back in time ended with {process.returncode}: {said}")
-        stack.kill("vault")
-        fails(stack, "does not answer", vault.address)
-
-
-def core_limit(pid: int) -> str:
-    [line] = [line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if line.startswith("Max core file size")]
-    return line.split()[4]
 
 
 @scenario()
