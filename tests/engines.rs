@@ -54,13 +54,13 @@ impl Bench {
         };
         let parent = parent.map(|parent| parent.snapshot.clone());
         let request = TakeRequest { store: &self.store, tags, at: jiff::Timestamp::now(), parent, allow_empty: false };
-        for_source(source, &Ground::new(None, self.folder.path(), None)).take(request, &self.work())
+        for_source(source, &Ground::new(None, None, self.folder.path(), None)).take(request, &self.work())
     }
 
     /// No finding in any level.
     fn prove(&self, source: &Source, taken: &Taken) {
         let reader = self.store.reader().unwrap();
-        let proven = for_source(source, &Ground::new(None, self.folder.path(), None))
+        let proven = for_source(source, &Ground::new(None, None, self.folder.path(), None))
             .prove(&reader, taken, &self.work())
             .unwrap();
         assert!(proven.artifacts.is_empty() && proven.content.is_empty(), "{proven:?}");
@@ -68,13 +68,13 @@ impl Bench {
 
     fn restore(&self, source: &Source, taken: &Taken, target: &RestoreTarget) -> Result<(), EngineError> {
         let reader = self.store.reader().unwrap();
-        for_source(source, &Ground::new(None, self.folder.path(), None))
+        for_source(source, &Ground::new(None, None, self.folder.path(), None))
             .restore(&reader, taken, target, &self.work())
             .map(drop)
     }
 
     fn observe(&self, source: &Source) -> Observed<SourceState> {
-        for_source(source, &Ground::new(None, self.folder.path(), None)).observe()
+        for_source(source, &Ground::new(None, None, self.folder.path(), None)).observe()
     }
 }
 
@@ -202,7 +202,7 @@ fn a_proof_finds_a_backup_that_is_not_what_the_manifest_says() {
     drop(accounts(&bench.path("bank.db"), "delete"));
     let mut taken = bench.take(&sqlite("bank.db"), None).unwrap();
     let reader = bench.store.reader().unwrap();
-    let engine = for_source(&sqlite("bank.db"), &Ground::new(None, bench.folder.path(), None));
+    let engine = for_source(&sqlite("bank.db"), &Ground::new(None, None, bench.folder.path(), None));
     for count in taken.artifacts[0].counts.values_mut() {
         count.value += 1;
     }

@@ -34,7 +34,7 @@ pub(super) struct ApplyArguments {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    consent: Consent,
+    pub(super) consent: Consent,
 }
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(super) struct BackupArguments {
     #[arg(long)]
     full: bool,
     #[command(flatten)]
-    consent: Consent,
+    pub(super) consent: Consent,
 }
 
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub(super) struct ForgetArguments {
     #[arg(long)]
     repository: Option<RepositoryName>,
     #[command(flatten)]
-    consent: Consent,
+    pub(super) consent: Consent,
 }
 
 pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failure> {
@@ -145,7 +145,7 @@ pub(super) fn carry_out(
     }
     if plan.is_empty() {
         release(lease)?;
-        return finish(session, &observation, &plan, None, consent, strict);
+        return finish(session, request, &observation, &plan, None, consent, strict);
     }
     let approvals = consent::ask(&plan, consent, is_saved)?;
     let _listening = running.listen()?;
@@ -184,7 +184,7 @@ pub(super) fn carry_out(
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
     note_repositories(&journal, &after)?;
     drop(world);
-    finish(session, &after, &plan, Some(&outcome), consent, strict)
+    finish(session, request, &after, &plan, Some(&outcome), consent, strict)
 }
 
 /// An apply that was killed may have left containers stopped, that it had stopped to read their data.
@@ -257,6 +257,7 @@ fn note_repositories(journal: &Journal, observation: &Observation) -> Result<(),
 /// Says what came of it, remembers the state for `status`, and gives the exit code.
 fn finish(
     session: &Session,
+    request: &Request,
     observation: &Observation,
     plan: &Plan,
     outcome: Option<&ApplyOutcome>,
@@ -277,8 +278,12 @@ fn finish(
     if let Some(reason) = outcome.and_then(|outcome| outcome.unjournalled.as_ref()) {
         eprintln!("error: {reason}");
     }
-    // A repository that could not be looked at is a part of the file that was not made so.
-    let exit = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome))).or_worse(session.unseen());
+    let done = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)));
+    let exit = match request {
+        // What could not be looked at, or is not there, is a part of the file that was not made so.
+        Request::Converge => done.or_worse(session.troubled(&left.report)),
+        Request::Backup { .. } | Request::Restore { .. } | Request::Forget(_) => done.or_worse(session.unseen()),
+    };
     let missed =
         left.report.recovery.is_missed() || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));
     Ok(if exit == Exit::Done && strict && missed { Exit::Verification } else { exit })

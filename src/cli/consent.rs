@@ -21,11 +21,14 @@ pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Appr
         return Ok(Approvals { tokens, everything: false });
     }
     if !io::stdin().is_terminal() || consent.format == super::TextOrJson::Json {
-        return Err(Failure::new(Exit::NotApproved, "nothing was done: nobody is here to be asked")
-            .hint("add --yes, or review a plan first: `devstack plan --out FILE`, then `devstack apply FILE`"));
+        return Err(Failure::new(Exit::NotApproved, "nothing was done: nobody is here to be asked").hint(format!(
+            "add {}, or review a plan first: `devstack plan --out FILE`, then `devstack apply FILE`",
+            approving(plan)
+        )));
     }
     if !answered("Carry out these steps? Only 'yes' is taken as yes: ", "yes")? {
-        return Err(Failure::new(Exit::NotApproved, "nothing was done"));
+        return Err(Failure::new(Exit::NotApproved, "nothing was done: the answer was not the word 'yes'")
+            .hint(format!("ask again, or say it at once: {}", approving(plan))));
     }
     for step in plan.held() {
         let Approval::Needed { token, reason } = &step.approval else { continue };
@@ -45,15 +48,23 @@ pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Appr
     Ok(Approvals { tokens, everything: false })
 }
 
+/// The arguments that approve all of a plan.
+fn approving(plan: &Plan) -> String {
+    let words = held_words(plan).into_iter().map(|word| format!(" --approve {word}"));
+    std::iter::once("--yes".to_owned()).chain(words).collect()
+}
+
+fn held_words(plan: &Plan) -> BTreeSet<&str> {
+    let words = plan.held().filter_map(|step| match &step.approval {
+        Approval::Needed { token, .. } => Some(token.as_str()),
+        Approval::NotNeeded | Approval::ByRule => None,
+    });
+    words.collect()
+}
+
 /// A word that approves nothing is a slip of the pen, and the step that was meant would stay held unnoticed.
 fn refuse_unknown(plan: &Plan, tokens: &BTreeSet<String>) -> Result<(), Failure> {
-    let held: BTreeSet<&str> = plan
-        .held()
-        .filter_map(|step| match &step.approval {
-            Approval::Needed { token, .. } => Some(token.as_str()),
-            Approval::NotNeeded | Approval::ByRule => None,
-        })
-        .collect();
+    let held = held_words(plan);
     match tokens.iter().find(|token| !held.contains(token.as_str())) {
         None => Ok(()),
         Some(unknown) if held.is_empty() => {

@@ -120,6 +120,16 @@ impl Failure {
         self.exit
     }
 
+    /// Says it on standard error, as one line for programs, and gives the exit code.
+    pub(crate) fn report_as_json(&self) -> Exit {
+        let error = self.rendered.as_deref().unwrap_or(&self.text);
+        let line = serde_json::json!({
+            "event": "failed", "error": error.trim_end(), "next": self.hints, "exit": self.exit.code(),
+        });
+        eprintln!("{line}");
+        self.exit
+    }
+
     /// Says it on standard error and gives the exit code.
     pub(crate) fn report(&self) -> Exit {
         match &self.rendered {

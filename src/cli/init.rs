@@ -3,6 +3,7 @@
 mod compose;
 
 use super::error::{Exit, Failure};
+use crate::plan::render::count;
 use compose::ComposeFacts;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -250,15 +251,20 @@ pub(super) fn run(file: &Path, stdout: bool) -> Result<Exit, Failure> {
     let folder = absolute.parent().unwrap_or(Path::new("/"));
     let mut facts = look_around(folder)
         .map_err(|error| Failure::caused(Exit::Input, &format!("looking around in {}", folder.display()), &error))?;
+    let mut seen = Exit::Done;
     match compose::look(folder) {
         Ok(compose) => facts.compose = compose,
-        // A starter file without the servers is better than none, and says what is missing in it.
-        Err(error) => facts.unread.push(format!("the Compose files: {}", crate::model::chain(&error))),
+        // A starter file without the servers is better than none, and says what is missing in it; it is not all that was
+        // asked for.
+        Err(error) => {
+            facts.unread.push(format!("the Compose files: {}", crate::model::chain(&error)));
+            seen = Exit::Partly;
+        }
     }
     let text = starter(folder, &facts);
     if stdout {
         print!("{text}");
-        return Ok(Exit::Done);
+        return Ok(seen);
     }
     let mut out = std::fs::OpenOptions::new().write(true).create_new(true).open(file).map_err(|error| {
         Failure::caused(Exit::Input, &format!("writing {}", file.display()), &error)
@@ -267,17 +273,17 @@ pub(super) fn run(file: &Path, stdout: bool) -> Result<Exit, Failure> {
     std::io::Write::write_all(&mut out, text.as_bytes())
         .map_err(|error| Failure::caused(Exit::Unexpected, &format!("writing {}", file.display()), &error))?;
     println!(
-        "Wrote {}: {} services of Compose files, {} SQLite databases and {} configuration paths found.",
+        "Wrote {}: {} in Compose files, {} and {} found.",
         file.display(),
-        facts.compose.as_ref().map_or(0, |compose| compose.services.len()),
-        facts.databases.len(),
-        facts.configuration.len()
+        count(facts.compose.as_ref().map_or(0, |compose| compose.services.len()), "service"),
+        count(facts.databases.len(), "SQLite database"),
+        count(facts.configuration.len(), "configuration path")
     );
     for unread in &facts.unread {
-        println!("  not looked into: {unread}");
+        eprintln!("warning: not looked into, so what is in it is not in the file: {unread}");
     }
     println!("Read it, then: devstack check, devstack plan, devstack apply.");
-    Ok(Exit::Done)
+    Ok(seen)
 }
 
 #[cfg(test)]

@@ -48,8 +48,8 @@ pub struct Arguments {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, or nothing to do · 1 unexpected · 2 changes are pending (plan --detailed-exitcode) · 3 the file, the
 arguments or a key are wrong · 4 a held step was not approved, or a guard refused · 5 the saved plan is stale · 6 another
-apply holds the lease · 7 a source failed, partly applied, or interrupted · 8 verification failed, or an objective is
-missed under --strict";
+apply holds the lease · 7 a source failed or is not there, partly applied, or interrupted · 8 verification failed, or an
+objective is missed under --strict";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -105,6 +105,27 @@ enum Verb {
     Completions { shell: clap_complete::Shell },
 }
 
+impl Verb {
+    /// Whether `--format json` was asked for: then an error is JSON too.
+    fn is_for_programs(&self) -> bool {
+        let format = match self {
+            Self::Check { format }
+            | Self::Backups { format }
+            | Self::Show { format, .. }
+            | Self::Log { format, .. } => *format,
+            Self::Plan(arguments) => return arguments.is_for_programs(),
+            Self::Apply(arguments) => arguments.consent.format,
+            Self::Backup(arguments) => arguments.consent.format,
+            Self::Restore(arguments) => arguments.consent.format,
+            Self::Forget(arguments) => arguments.consent.format,
+            Self::Verify(arguments) => arguments.format,
+            Self::Status(arguments) => arguments.format,
+            Self::Init { .. } | Self::Schema | Self::Unlock { .. } | Self::Completions { .. } => TextOrJson::Text,
+        };
+        format == TextOrJson::Json
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TextOrJson {
     #[default]
@@ -147,14 +168,28 @@ pub fn main() -> std::process::ExitCode {
             return exit.into();
         }
     };
+    let for_programs = arguments.verb.is_for_programs();
+    leave_no_core();
     show_log();
     quiet_when_nobody_reads();
     // Unwound, so that leases and logins are given back on the way.
     match std::panic::catch_unwind(|| run(arguments)) {
         Ok(Ok(exit)) => exit.into(),
+        Ok(Err(failure)) if for_programs => failure.report_as_json().into(),
         Ok(Err(failure)) => failure.report().into(),
         Err(panic) if is_closed_pipe(panic.as_ref()) => CLOSED_PIPE.into(),
         Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// A core file would hold passwords and keys.
+fn leave_no_core() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum }) {
+        eprintln!(
+            "warning: a crash could leave a core file with secrets in it: {error}; run `ulimit -c 0` before devstack"
+        );
     }
 }
 
@@ -184,7 +219,9 @@ fn show_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("devstack=warn"));
     // These print what goes over the wire, a container's environment and an exec's among it: passwords. Whatever is
     // asked for, they are held back.
-    let tells_secrets = |target: &str| ["bollard", "hyper", "reqwest", "rustify", "vaultrs"].iter().any(|name| target.starts_with(name));
+    let tells_secrets = |target: &str| {
+        ["bollard", "hyper", "reqwest", "rustify", "vaultrs"].iter().any(|name| target.starts_with(name))
+    };
     let discreet = tracing_subscriber::filter::filter_fn(move |meta| {
         !tells_secrets(meta.target()) || *meta.level() <= tracing::Level::WARN
     });

@@ -44,7 +44,7 @@ fn row(id: StepId, action: &Action, came: &StepOutcome, width: usize) -> (u8, St
             "STOPPED",
             "interrupted; the next apply seals what is there as incomplete, and takes what is due".to_owned(),
         ),
-        StepOutcome::Held { token } => (2, "HELD", format!("not approved; --approve {token}")),
+        StepOutcome::Held { token } => (2, "HELD", format!("not approved; to approve it: --yes --approve {token}")),
         StepOutcome::Skipped { because } => (3, "skipped", format!("because of step {because}")),
         StepOutcome::Done(done) => (4, "done", done.summary.clone()),
         StepOutcome::AlreadyDone { reason } => (4, "done", format!("already: {reason}")),
@@ -88,7 +88,7 @@ fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
     if all_well && outcome.steps.iter().all(|(_, action, _)| beside(action)) {
         return format!("{word}: {}. The live data is untouched.", parts.join(", "));
     }
-    let nothing_open = left.report.waiting.is_empty() && left.report.unknown.is_empty();
+    let nothing_open = left.report.waiting.is_empty() && !left.report.is_troubled();
     let rest = match left.steps.len() {
         0 if all_well && nothing_open => "The stack is as declared.".to_owned(),
         0 => "Nothing else is due now; `devstack plan` says what is open.".to_owned(),

@@ -41,6 +41,12 @@ enum PlanFormat {
     Dot,
 }
 
+impl PlanArguments {
+    pub(super) fn is_for_programs(&self) -> bool {
+        matches!(self.format, PlanFormat::Json)
+    }
+}
+
 pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
     let now = Timestamp::now();
@@ -62,9 +68,9 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
     }
     let missed =
         plan.report.recovery.is_missed() || plan.report.exposure.iter().any(|exposure| exposure.is_missed(now));
-    let unseen = session.unseen();
-    Ok(if unseen != Exit::Done {
-        unseen
+    let troubled = session.troubled(&plan.report);
+    Ok(if troubled != Exit::Done {
+        troubled
     } else if arguments.strict && missed {
         Exit::Verification
     } else if arguments.detailed_exitcode && !plan.is_empty() {

@@ -41,7 +41,7 @@ pub(super) struct RestoreArguments {
     #[arg(long, requires = "in_place")]
     force: bool,
     #[command(flatten)]
-    consent: Consent,
+    pub(super) consent: Consent,
 }
 
 pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Failure> {

@@ -17,7 +17,7 @@ use crate::model::cancel::Cancel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, Report};
 use crate::observe::{self, Stores};
 use crate::plan::render::TextOptions;
 use crate::plan::{self, PlanError, Request};
@@ -42,7 +42,8 @@ impl Session {
             eprintln!("warning: {}: {}", warning.place, warning.message);
         }
         let home = home();
-        let ground = Ground::new(&loaded.spec, &loaded.base, home.as_deref());
+        let spec = &loaded.spec;
+        let ground = Ground::new(spec.runtime.as_ref(), spec.vault.as_ref(), &loaded.base, home.as_deref());
         let secrets = Arc::clone(&ground.secrets);
         let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref(), secrets));
         let state = loaded.base.join(".devstack");
@@ -95,13 +96,21 @@ impl Session {
         self.stores.troubles().into_iter().fold(Exit::Done, |worst, kind| worst.or_worse(Exit::of(kind)))
     }
 
+    /// What it is to the shell that something declared could not be looked at or is not there, whatever else was done: a
+    /// timer that runs `apply` must not stay green over it.
+    pub(super) fn troubled(&self, report: &Report) -> Exit {
+        if report.is_troubled() { self.unseen().or_worse(Exit::Partly) } else { Exit::Done }
+    }
+
     pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {
         plan::plan(&self.loaded.spec, &self.loaded.digest, observation, &self.history, now, request).map_err(|error| {
             let exit = match &error {
                 PlanError::NeverForgotten { .. } => Exit::NotApproved,
+                // A repository that is shut for want of a key is the key's fault; what does not answer is nobody's.
+                error if error.is_of_the_world() => self.unseen().or_worse(Exit::Partly),
                 _ => self.unseen().or_worse(Exit::Input),
             };
-            Failure::new(exit, crate::model::chain(&error))
+            error.next().into_iter().fold(Failure::new(exit, crate::model::chain(&error)), Failure::hint)
         })
     }
 

@@ -13,7 +13,7 @@ use super::{TextOrJson, lines, tables};
 use crate::model::evidence::{Level, Verdict};
 use crate::model::ids::{Digest, PolicyName, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
-use crate::model::plan::{Basis, Exposure, Plan, Report};
+use crate::model::plan::{Basis, Exposure, Note, Plan, Report};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::{Request, render};
 
@@ -26,7 +26,7 @@ pub(super) struct StatusArguments {
     #[arg(long)]
     strict: bool,
     #[arg(long, value_enum, default_value_t)]
-    format: TextOrJson,
+    pub(super) format: TextOrJson,
 }
 
 /// What the last look saw. A cache: when it is lost, `status` looks again.
@@ -96,9 +96,9 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
     let missed = remembered.report.recovery.is_missed()
         || remembered.report.exposure.iter().any(|exposure| exposure.is_missed(now))
         || remembered.repositories.iter().any(|line| !line.damaged.is_empty() || !line.failed.is_empty());
-    let unseen = session.unseen();
-    Ok(if unseen != Exit::Done {
-        unseen
+    let troubled = session.troubled(&remembered.report);
+    Ok(if troubled != Exit::Done {
+        troubled
     } else if arguments.strict && missed {
         Exit::Verification
     } else {
@@ -273,6 +273,9 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
             ));
         }
     }
+    for note in &seen.report.lost {
+        out.push_str(&format!("  LOST     {}: {}\n", note.resource, render::printable(&note.text)));
+    }
     for repository in &seen.repositories {
         if let Some(reason) = repository.state.strip_prefix(UNKNOWN) {
             out.push_str(&format!("  UNKNOWN  repository {}: {}\n", repository.repository, render::printable(reason)));
@@ -284,11 +287,14 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
             out.push_str(&format!("  SUSPECT  {source}\n"));
         }
     }
+    for note in seen.report.unknown.iter().filter(|note| !note.resource.starts_with(Note::REPOSITORY)) {
+        out.push_str(&format!("  UNKNOWN  {}: {}\n", note.resource, render::printable(&note.text)));
+    }
     for note in &seen.report.waiting {
         out.push_str(&format!("  OPEN     {}: {}\n", note.resource, render::printable(&note.text)));
     }
     for exposure in seen.report.exposure.iter().filter(|exposure| exposure.is_missed(now)) {
-        let age = exposure.age(now).map_or("never".to_owned(), |age| age.to_string());
+        let age = exposure.age(now).map_or(seen.report.no_good_run().to_owned(), |age| age.to_string());
         out.push_str(&format!(
             "  MISSED   {}: last good run {age}, objective {}\n",
             exposure.service,
@@ -348,14 +354,12 @@ fn nobody_runs_it(seen: &Remembered, now: Timestamp) -> bool {
 
 fn row(session: &Session, seen: &Remembered, exposure: &Exposure, now: Timestamp) -> Vec<String> {
     let forecast = seen.report.recovery.services.iter().find(|forecast| forecast.service == exposure.service);
-    let proven =
-        seen.services.iter().find(|proof| proof.service == exposure.service).map_or("never".to_owned(), |proof| {
-            let passed: Option<Vec<Timestamp>> =
-                proof.levels.iter().map(|(_, at, passed)| at.filter(|_| *passed)).collect();
-            passed
-                .and_then(|times| times.into_iter().min())
-                .map_or("never".to_owned(), |at| lines::time(at, &session.zone))
-        });
+    let never = || seen.report.no_good_run().to_owned();
+    let proven = seen.services.iter().find(|proof| proof.service == exposure.service).map_or(never(), |proof| {
+        let passed: Option<Vec<Timestamp>> =
+            proof.levels.iter().map(|(_, at, passed)| at.filter(|_| *passed)).collect();
+        passed.and_then(|times| times.into_iter().min()).map_or(never(), |at| lines::time(at, &session.zone))
+    });
     let span = |span: Option<Span>| span.map_or("-".to_owned(), |span| span.to_string());
     let predicted = match forecast.map(|forecast| (forecast.predicted, forecast.basis)) {
         Some((Some(time), Basis::Restored)) => format!("~{time}"),
@@ -364,7 +368,7 @@ fn row(session: &Session, seen: &Remembered, exposure: &Exposure, now: Timestamp
     };
     vec![
         exposure.service.to_string(),
-        exposure.last_good.as_ref().map_or("never".to_owned(), |(run, _, _)| run.to_string()),
+        exposure.last_good.as_ref().map_or(never(), |(run, _, _)| run.to_string()),
         span(exposure.age(now)),
         span(exposure.rpo),
         proven,

@@ -35,7 +35,7 @@ pub(super) struct VerifyArguments {
     #[arg(long)]
     data: bool,
     #[arg(long, value_enum, default_value_t)]
-    format: TextOrJson,
+    pub(super) format: TextOrJson,
 }
 
 /// What was found in one repository.

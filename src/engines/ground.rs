@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::runtime::{Containers, StoppedBook};
 use crate::secrets::Secrets;
-use crate::spec::file::Spec;
+use crate::spec::file::{Runtime, Vault};
 use crate::spec::paths;
 
 #[derive(Clone)]
@@ -30,12 +30,12 @@ pub struct VaultRestore {
 }
 
 impl Ground {
-    pub fn new(spec: &Spec, base: &Path, home: Option<&Path>) -> Self {
+    pub fn new(runtime: Option<&Runtime>, vault: Option<&Vault>, base: &Path, home: Option<&Path>) -> Self {
         Self {
             base: base.to_owned(),
             home: home.map(Path::to_owned),
-            containers: Arc::new(Containers::new(spec.runtime.as_ref(), base, home)),
-            secrets: Arc::new(Secrets::new(spec.vault.as_ref(), base, home)),
+            containers: Arc::new(Containers::new(runtime, base, home)),
+            secrets: Arc::new(Secrets::new(vault, base, home)),
             stopped: StoppedBook::new(base.join(".devstack/stopped")),
             vault: VaultRestore::default(),
         }

@@ -25,7 +25,7 @@ use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::Reader;
 use crate::runtime::Command;
-use crate::spec::file::RedisSource;
+use crate::spec::file::{RedisSource, SecretRef};
 
 pub(super) struct Redis {
     source: RedisSource,
@@ -129,7 +129,15 @@ impl Redis {
         let Some(error) = error_in(&text) else { return Ok(text) };
         let login = finished.stderr.lines().find(|line| line.starts_with("AUTH failed")).unwrap_or_default();
         let said = if login.is_empty() { error.to_owned() } else { format!("{login}; {error}") };
-        let what = format!("Redis in the container {} refused {}: {said}", server.container.name, words.join(" "));
+        let login = ["WRONGPASS ", "NOAUTH "].iter().any(|word| error.starts_with(word)) || !login.is_empty();
+        let from = match self.source.password.as_ref().filter(|_| login) {
+            Some(SecretRef { env: Some(name), .. }) => format!("; its password is that of the variable {name}"),
+            Some(SecretRef { file: Some(path), .. }) => format!("; its password is that of {}", path.display()),
+            Some(SecretRef { vault: Some(path), .. }) => format!("; its password is {path} of Vault"),
+            _ => String::new(),
+        };
+        let what =
+            format!("Redis in the container {} refused {}: {said}{from}", server.container.name, words.join(" "));
         match ["LOADING ", "BUSY ", "MASTERDOWN "].iter().any(|word| error.starts_with(word)) {
             true => Err(EngineError::Unready { what }),
             false => Err(EngineError::Refused { what }),

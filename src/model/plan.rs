@@ -42,6 +42,9 @@ pub struct Lineage {
 pub struct Report {
     /// What could not be looked at, and what was therefore not planned.
     pub unknown: Vec<Note>,
+    /// Sources that are not there, or empty where their newest run held something.
+    #[serde(default)]
+    pub lost: Vec<Note>,
     /// What waits, or is kept back, and on what.
     pub waiting: Vec<Note>,
     /// What the world holds and the file does not name: kept until `forget`.
@@ -62,6 +65,9 @@ pub struct Note {
 }
 
 impl Note {
+    /// What the resource of a note on a repository begins with.
+    pub const REPOSITORY: &str = "repository/";
+
     pub fn new(resource: impl Into<String>, text: impl Into<String>) -> Self {
         Self { resource: resource.into(), text: text.into() }
     }
@@ -130,6 +136,19 @@ impl RecoveryForecast {
     pub fn is_missed(&self) -> bool {
         let over = |predicted: Option<Span>, rto: Option<Span>| matches!((predicted, rto), (Some(p), Some(r)) if p > r);
         over(self.predicted, self.rto) || self.services.iter().any(|service| over(service.predicted, service.rto))
+    }
+}
+
+impl Report {
+    /// Something declared could not be looked at, or is not there.
+    pub fn is_troubled(&self) -> bool {
+        !self.unknown.is_empty() || !self.lost.is_empty()
+    }
+
+    /// What is said where no good run is known: one may lie in a repository that could not be looked at.
+    pub fn no_good_run(&self) -> &'static str {
+        let unseen = self.unknown.iter().any(|note| note.resource.starts_with(Note::REPOSITORY));
+        if unseen { "unknown" } else { "never" }
     }
 }
 

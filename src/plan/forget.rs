@@ -277,7 +277,7 @@ impl<'a> Planner<'a> {
                 return Err(PlanError::UnknownRepository { repository: name.clone(), reason: reason.clone() });
             }
             if !self.places.known.contains_key(name) {
-                return Err(PlanError::NoSuchRepository { repository: name.clone() });
+                return Err(self.no_such_repository(name));
             }
         }
         let chosen_runs: BTreeSet<&RunId> = runs.iter().collect();
@@ -339,6 +339,13 @@ impl<'a> Planner<'a> {
 
     pub(super) fn not_looked_at(&self) -> Vec<RepositoryName> {
         self.places.unknown.keys().cloned().collect()
+    }
+
+    pub(super) fn no_such_repository(&self, name: &RepositoryName) -> PlanError {
+        PlanError::NoSuchRepository {
+            repository: name.clone(),
+            declared: self.spec.repositories.keys().cloned().collect(),
+        }
     }
 
     /// Each known repository with each policy that writes to it.

@@ -22,6 +22,7 @@ mod restore;
 pub mod retention;
 mod runtime;
 pub mod saved;
+mod sources;
 mod undeclared;
 
 #[cfg(test)]
@@ -116,7 +117,8 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn run(mut self, request: &Request) -> Result<(Vec<crate::model::step::Step>, Report), PlanError> {
-        self.report_unknown();
+        self.report_unknown_repositories();
+        self.report_sources();
         self.report_containers();
         match request {
             Request::Converge => {
@@ -141,9 +143,7 @@ impl Planner<'_> {
                 self.take_runs(&intents);
             }
             Request::Restore { services, selection, from } => {
-                for (service, target) in services {
-                    self.restore(service, selection, target, from.as_ref())?;
-                }
+                self.restores(services, selection, from.as_ref())?;
             }
             Request::Forget(selection) => self.forget_selected(selection)?,
         }

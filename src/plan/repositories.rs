@@ -6,30 +6,15 @@ use super::due::Intents;
 use super::keys::{first_operable, has_sidecar, surely_operable};
 use super::projection::State;
 use crate::model::ids::{RepositoryName, RunId};
-use crate::model::observation::{Observed, SourceState};
 use crate::model::observation::{RepositoryFacts, UnsealedRun};
 use crate::model::plan::Note;
 use crate::model::step::{Action, Effect, Precondition, StepId};
 use crate::spec::file::Repository;
 
 impl<'a> Planner<'a> {
-    pub(super) fn report_unknown(&mut self) {
+    pub(super) fn report_unknown_repositories(&mut self) {
         for (name, reason) in &self.places.unknown {
             self.report.unknown.push(Note::new(format!("repository/{name}"), reason.clone()));
-        }
-        for (name, service) in &self.observation.services {
-            let resource = format!("{name}/data");
-            match service {
-                Observed::Unknown { reason } => self.report.unknown.push(Note::new(resource, reason.clone())),
-                // Said at every look, not only when the next slot makes its take fail.
-                Observed::Known(state @ (SourceState::Gone | SourceState::Empty)) => {
-                    let how = if *state == SourceState::Gone { "gone" } else { "empty" };
-                    let text =
-                        format!("its source is {how}; `devstack restore {name} --in-place` brings it back from a run");
-                    self.report.waiting.push(Note::new(resource, text));
-                }
-                Observed::Known(SourceState::HasData { .. }) => {}
-            }
         }
     }
 

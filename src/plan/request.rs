@@ -49,68 +49,126 @@ pub struct ForgetSelection {
     pub runs: Vec<RunId>,
 }
 
-/// Why a request can't be met. Each message ends with the command that helps.
+/// Why a request can't be met; [`PlanError::next`] says what helps.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    #[error("the schedule of policy {policy} can't be read; correct it and run: devstack check")]
+    #[error("the schedule of policy {policy} can't be read")]
     Schedule {
         policy: PolicyName,
         #[source]
         source: ScheduleError,
     },
-    #[error("`after` goes round in a circle through service {service}; cut it and run: devstack check")]
+    #[error("`after` goes round in a circle through service {service}")]
     Cycle { service: ServiceName },
-    #[error("there is no policy {policy} in the file; to see which there are: devstack status")]
+    #[error("there is no policy {policy} in the file")]
     NoSuchPolicy { policy: PolicyName },
-    #[error("there is no service {service} in the file; to see which there are: devstack status")]
+    #[error("there is no service {service} in the file")]
     NoSuchService { service: ServiceName },
-    #[error("there is no repository {repository} in the file; to see which there are: devstack status")]
-    NoSuchRepository { repository: RepositoryName },
-    #[error("no policy backs up service {service}; name it in one and run: devstack check")]
+    #[error("there is no repository {repository} in the file; there are: {}", listed(.declared))]
+    NoSuchRepository { repository: RepositoryName, declared: Vec<RepositoryName> },
+    #[error("no policy backs up service {service}")]
     NotBackedUp { service: ServiceName },
-    #[error("repository {repository} could not be looked at: {reason}; put that right and run: devstack status")]
+    #[error("repository {repository} could not be looked at: {reason}")]
     UnknownRepository { repository: RepositoryName, reason: String },
-    #[error("no repository could be looked at; to see the reasons: devstack status")]
-    NothingKnown,
-    #[error("no run {run} is known{}; to see which there are: devstack backups", Places(.unknown))]
+    #[error("no repository could be looked at: {}", reasons(.unknown))]
+    NothingKnown { unknown: BTreeMap<RepositoryName, String> },
+    #[error("no run {run} is known{}", Places(.unknown))]
     NoSuchRun { run: RunId, unknown: Vec<RepositoryName> },
-    #[error("run {run} is not complete ({reason}) and is not restored from; to see which are: devstack backups")]
+    #[error("run {run} is not complete ({reason}) and is not restored from")]
     Incomplete { run: RunId, reason: String },
-    #[error("run {run} does not hold service {service}; to see what it holds: devstack show {run}")]
+    #[error("run {run} does not hold service {service}")]
     NotInRun { run: RunId, service: ServiceName },
     #[error(
-        "no complete and verified run holds service {service}{}{}; another is restored only by name: devstack backups, \
-         then devstack restore {service} --backup RUN",
-        .at.map(|at| format!(" at or before {at}")).unwrap_or_default(), Places(.unknown)
+        "no complete and verified run holds service {service}{}{}",
+        .at.map(|at| format!(" at or before {}", at.strftime("%Y-%m-%dT%H:%M:%SZ"))).unwrap_or_default(),
+        Places(.unknown)
     )]
     NothingToRestore { service: ServiceName, at: Option<Timestamp>, unknown: Vec<RepositoryName> },
-    #[error(
-        "service {service} is not in the file, so its place is not known; give a folder: devstack restore {service} --to DIR"
-    )]
+    #[error("service {service} is not in the file, so its place is not known")]
     NoPlace { service: ServiceName },
-    #[error(
-        "the data of service {service} could not be looked at: {reason}; nothing is overwritten unseen; \
-         give a folder: devstack restore {service} --to DIR"
-    )]
+    #[error("the data of service {service} could not be looked at: {reason}; nothing is overwritten unseen")]
     UnknownTarget { service: ServiceName, reason: String },
-    #[error("nothing is selected to be forgotten; to see which runs there are: devstack backups")]
+    /// Of a request for several services: each that can't be met. None of them is begun.
+    #[error("{}", each(.0))]
+    Several(Vec<PlanError>),
+    #[error("nothing is selected to be forgotten")]
     NothingSelected,
-    #[error("no run matches what was selected{}; to see which there are: devstack backups", Places(.unknown))]
+    #[error("no run matches what was selected{}", Places(.unknown))]
     NoMatch { unknown: Vec<RepositoryName> },
     #[error(
         "run {run} is one of the two newest verified runs of policy {policy} in {repository}, and those are never deleted \
-         while the policy is in the file; to have newer ones first: devstack backup {policy}"
+         while the policy is in the file"
     )]
     NeverForgotten { run: RunId, policy: PolicyName, repository: RepositoryName },
-    #[error("{holders} work in repository {repository}, and forgetting waits for them; to see who: devstack status")]
+    #[error("{holders} work in repository {repository}, and forgetting waits for them")]
     Busy { repository: RepositoryName, holders: String },
-    #[error(
-        "the plan can't be written as JSON, so it has no id; this is a fault of devstack; to see more: devstack plan"
-    )]
+    #[error("the plan can't be written as JSON, so it has no id; this is a fault of devstack")]
     Unnameable {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl PlanError {
+    /// What to do now.
+    pub fn next(&self) -> Vec<String> {
+        let line = match self {
+            Self::Schedule { .. } => "correct it, then `devstack check`".to_owned(),
+            Self::Cycle { .. } => "cut it, then `devstack check`".to_owned(),
+            Self::NoSuchPolicy { .. } | Self::NoSuchService { .. } => {
+                "to see which there are: `devstack status`".to_owned()
+            }
+            Self::NoSuchRepository { .. } => "name one of those, or none: all are searched".to_owned(),
+            Self::NotBackedUp { .. } => "name it in a policy, then `devstack check`".to_owned(),
+            Self::UnknownRepository { .. } | Self::NothingKnown { .. } => {
+                "put that right, then try again; `devstack status --live` looks at all of them".to_owned()
+            }
+            Self::NoSuchRun { .. } | Self::Incomplete { .. } | Self::NoMatch { .. } | Self::NothingSelected => {
+                "to see which runs there are: `devstack backups`".to_owned()
+            }
+            Self::NotInRun { run, .. } => format!("to see what it holds: `devstack show {run}`"),
+            Self::NothingToRestore { service, .. } => format!(
+                "one that is not verified is restored by its name: `devstack backups`, then \
+                 `devstack restore {service} --backup RUN`"
+            ),
+            Self::NoPlace { service } => format!("give a folder: `devstack restore {service} --to DIR`"),
+            Self::UnknownTarget { service, .. } => {
+                format!("bring it up, or restore beside it: `devstack restore {service} --to DIR`")
+            }
+            Self::Several(errors) => {
+                let mut lines: Vec<String> = errors.iter().flat_map(Self::next).collect();
+                lines.dedup();
+                lines.push("or name only services that can be restored now".to_owned());
+                return lines;
+            }
+            Self::NeverForgotten { policy, .. } => format!("to have newer ones first: `devstack backup {policy}`"),
+            Self::Busy { .. } => "to see who: `devstack status`".to_owned(),
+            Self::Unnameable { .. } => "to see more: `devstack plan`".to_owned(),
+        };
+        vec![line]
+    }
+
+    /// Whether it is the world that stands in the way, and not what was asked.
+    pub fn is_of_the_world(&self) -> bool {
+        match self {
+            Self::UnknownRepository { .. } | Self::NothingKnown { .. } | Self::UnknownTarget { .. } => true,
+            Self::Several(errors) => errors.iter().any(Self::is_of_the_world),
+            _ => false,
+        }
+    }
+}
+
+fn listed(names: &[RepositoryName]) -> String {
+    names.iter().map(RepositoryName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn reasons(unknown: &BTreeMap<RepositoryName, String>) -> String {
+    unknown.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("; ")
+}
+
+fn each(errors: &[PlanError]) -> String {
+    let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
+    format!("{} of the services can't be restored, so none was begun:{}", errors.len(), lines.concat())
 }
 
 /// Says which repositories were left out of a search, so that "none" is not taken for "none anywhere".

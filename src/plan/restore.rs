@@ -1,5 +1,7 @@
 //! A service out of a run: beside the live data, or over it when somebody says so.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::Planner;
@@ -21,7 +23,34 @@ struct Found<'a> {
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn restore(
+    /// All of the services, or none: each that can't be restored is named.
+    pub(super) fn restores(
+        &mut self,
+        services: &BTreeMap<ServiceName, RestoreTarget>,
+        selection: &Selection,
+        from: Option<&RepositoryName>,
+    ) -> Result<(), PlanError> {
+        let mut refused = Vec::new();
+        for (service, target) in services {
+            match self.restore(service, selection, target, from) {
+                Ok(()) => {}
+                // Said of the repositories, so it would be the same for every service.
+                Err(
+                    error @ (PlanError::UnknownRepository { .. }
+                    | PlanError::NoSuchRepository { .. }
+                    | PlanError::NothingKnown { .. }),
+                ) => return Err(error),
+                Err(error) => refused.push(error),
+            }
+        }
+        match refused.len() {
+            0 => Ok(()),
+            1 => Err(refused.remove(0)),
+            _ => Err(PlanError::Several(refused)),
+        }
+    }
+
+    fn restore(
         &mut self,
         service: &ServiceName,
         selection: &Selection,
@@ -33,11 +62,11 @@ impl<'a> Planner<'a> {
                 return Err(PlanError::UnknownRepository { repository: name.clone(), reason: reason.clone() });
             }
             if !self.places.known.contains_key(name) {
-                return Err(PlanError::NoSuchRepository { repository: name.clone() });
+                return Err(self.no_such_repository(name));
             }
         }
         if self.places.known.is_empty() {
-            return Err(PlanError::NothingKnown);
+            return Err(PlanError::NothingKnown { unknown: self.places.unknown.clone() });
         }
         let found = match selection {
             Selection::Newest => self.newest_good(service, None, from)?,
@@ -54,7 +83,12 @@ impl<'a> Planner<'a> {
         });
         let estimate = self.estimate_of(&action.sample_key(), Some(bytes));
         let mut step = NewStep::new(action)
-            .because(format!("{} old, from {}", Span::between(found.run.started, self.now), found.repository))
+            .because(format!(
+                "run {} in {}, {} old",
+                found.run.run,
+                found.repository,
+                Span::between(found.run.started, self.now)
+            ))
             .estimate(estimate)
             .given(self.places.known.get(&found.repository).and_then(|place| place.is(&found.repository)));
         match found.run.standing {

@@ -459,6 +459,43 @@ fn the_longest_chain_decides_and_one_service_never_measured_leaves_no_prediction
 }
 
 #[test]
+fn a_source_that_is_not_there_is_lost_and_one_that_was_always_empty_is_not() {
+    let lost = |world: &World| -> String {
+        let plan = world.plan();
+        assert_eq!(plan.report.is_troubled(), !plan.report.lost.is_empty());
+        plan.report.lost.iter().map(|note| format!("{}: {}\n", note.resource, note.text)).collect()
+    };
+    let mut world = World::settled(small()).with_history(2, 12);
+    assert_eq!(lost(&world), "");
+    for state in [SourceState::Gone, SourceState::Empty] {
+        world.observation.services.insert(service("shop"), Observed::Known(state));
+        let told = lost(&world);
+        assert!(told.contains("shop/data") && told.contains("devstack restore shop --in-place"), "{told}");
+    }
+    let mut fresh = World::settled(small());
+    fresh.observation.services.insert(service("shop"), Observed::Known(SourceState::Empty));
+    assert_eq!(lost(&fresh), "", "nothing was ever in it");
+    fresh.observation.services.insert(service("shop"), Observed::Known(SourceState::Gone));
+    let told = lost(&fresh);
+    assert!(told.contains("is it called something else") && !told.contains("devstack restore"), "{told}");
+}
+
+#[test]
+fn of_several_services_each_that_can_t_be_restored_is_named_and_none_is_begun() {
+    let mut world = World::settled(with_services(&["web", "mail"]))
+        .with_run("local", run("daily", hours_ago(30), &["shop", "web", "mail"]));
+    for name in ["web", "mail"] {
+        world.observation.services.insert(service(name), Observed::Unknown { reason: format!("{name} is down") });
+    }
+    let all = ["shop", "web", "mail"].map(|name| (service(name), RestoreTarget::InPlace));
+    let asked = Request::Restore { services: all.into(), selection: Selection::Newest, from: None };
+    let refused = world.ask(&asked).unwrap_err();
+    assert!(refused.is_of_the_world(), "{refused}");
+    assert!(refused.to_string().contains("web is down") && refused.to_string().contains("mail is down"), "{refused}");
+    assert!(refused.next().iter().any(|line| line.contains("devstack restore mail --to DIR")), "{:?}", refused.next());
+}
+
+#[test]
 fn exposure_counts_from_the_last_good_run_and_not_from_one_dated_ahead() {
     let mut spec = small();
     spec["recovery"] = json!({ "rpo": "10h" });

@@ -94,13 +94,13 @@ mod tests {
     #[test]
     fn one_final_newline_is_not_part_of_the_secret() {
         let (folder, secret) = written("a b\n\n", 0o600);
-        assert_eq!(resolve(&secret, folder.path()).ok().unwrap().expose(), "a b\n");
+        assert_eq!(local(&secret, folder.path()).ok().unwrap().expose(), "a b\n");
     }
 
     #[test]
     fn a_file_that_others_can_read_is_refused_with_the_way_out() {
         let (folder, secret) = written("hidden", 0o640);
-        let error = resolve(&secret, folder.path()).err().unwrap();
+        let error = local(&secret, folder.path()).err().unwrap();
         assert!(matches!(error, SecretError::Exposed { mode: 0o640, .. }));
         assert!(error.to_string().contains("chmod 600"));
         assert!(!error.to_string().contains("hidden"));
@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn an_empty_file_and_a_missing_one_are_errors() {
         let (folder, secret) = written("\n", 0o600);
-        assert!(matches!(resolve(&secret, folder.path()), Err(SecretError::Empty { .. })));
+        assert!(matches!(local(&secret, folder.path()), Err(SecretError::Empty { .. })));
         let missing = SecretRef { file: Some("none".into()), ..SecretRef::default() };
-        assert!(matches!(resolve(&missing, folder.path()), Err(SecretError::NoFile { .. })));
+        assert!(matches!(local(&missing, folder.path()), Err(SecretError::NoFile { .. })));
         let unset = SecretRef { env: Some("DEVSTACK_TEST_UNSET_VARIABLE".into()), ..SecretRef::default() };
-        assert!(matches!(resolve(&unset, folder.path()), Err(SecretError::Unset { .. })));
+        assert!(matches!(local(&unset, folder.path()), Err(SecretError::Unset { .. })));
     }
 }

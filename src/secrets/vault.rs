@@ -4,21 +4,25 @@
 mod connection;
 mod error;
 mod kv;
+mod patience;
 mod server;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use vaultrs::api::AuthInfo;
-use vaultrs::{auth, sys, token};
+use vaultrs::{auth, sys};
 
 pub use error::VaultError;
 pub use server::{SealStatus, VaultAnswer, VaultDownload, VaultServer, VaultUpload};
 
 use self::connection::Connection;
+use self::patience::Patience;
+use self::token::{Keeper, Token};
 use super::{Secret, SecretError, resolve};
 use crate::spec::file::{Approle, Vault as Declared, VaultLogin};
 
@@ -32,40 +36,22 @@ pub(super) struct Vault {
     declared: Declared,
     base: PathBuf,
     home: Option<PathBuf>,
-    session: Mutex<Option<Session>>,
+    session: Arc<Mutex<Option<Session>>>,
     /// Whether this command changes things: then a wrapped secret-id may be spent, and Vault is waited for.
     applies: AtomicBool,
+    patience: Arc<Patience>,
+    /// The secret-id out of its wrapping, which gives it once: a second login of the command needs it again.
+    unwrapped: Mutex<Option<Secret>>,
+    /// Why Vault refused the login. It is not tried again: after five refusals Vault locks the role out, for others too.
+    turned_away: Mutex<Option<String>>,
 }
 
+/// A login, and the thread that keeps it good.
 struct Session {
     connection: Connection,
     token: Token,
-}
-
-enum Token {
-    /// Made by devstack's own login. `until` is when it expires if it does at all.
-    Own { renewable: bool, until: Option<Instant>, lifetime: Duration },
-    /// Given by the file: used as it is, and left alone.
-    Given,
-}
-
-impl Token {
-    fn own(auth: &AuthInfo) -> Self {
-        let lifetime = Duration::from_secs(auth.lease_duration);
-        // Vault says 0 of a token that does not expire.
-        let until = (!lifetime.is_zero()).then(|| Instant::now() + lifetime);
-        Self::Own { renewable: auth.renewable, until, lifetime }
-    }
-
-    /// Less than a third of its time is left.
-    fn runs_out(&self) -> bool {
-        match self {
-            Self::Own { until: Some(until), lifetime, .. } => {
-                until.saturating_duration_since(Instant::now()) < *lifetime / 3
-            }
-            Self::Own { until: None, .. } | Self::Given => false,
-        }
-    }
+    /// Ends with the session.
+    _keeper: Option<Keeper>,
 }
 
 impl Vault {
@@ -74,8 +60,11 @@ impl Vault {
             declared: declared.clone(),
             base: base.to_owned(),
             home: home.map(Path::to_owned),
-            session: Mutex::default(),
+            session: Arc::default(),
             applies: AtomicBool::new(false),
+            patience: Arc::new(Patience::new(PATIENCE)),
+            unwrapped: Mutex::default(),
+            turned_away: Mutex::default(),
         }
     }
 
@@ -90,8 +79,8 @@ impl Vault {
 
     /// Gives back the token of devstack's own login. The next question logs in anew.
     pub fn close(&self) -> Result<(), VaultError> {
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
-        session.map_or(Ok(()), |session| session.close())
+        let session = held(&self.session).take();
+        session.map_or(Ok(()), Session::close)
     }
 
     pub fn declared(&self) -> &Declared {
@@ -100,9 +89,10 @@ impl Vault {
 
     /// The server itself, asked with this token, or with none.
     pub fn server(&self, token: Option<&Secret>) -> Result<VaultServer, VaultError> {
-        let mut connection = Connection::open(&self.declared, &self.base, self.home.as_deref(), Duration::ZERO)?;
+        let patience = Arc::new(Patience::new(Duration::ZERO));
+        let mut connection = Connection::open(&self.declared, &self.base, self.home.as_deref(), patience)?;
         if let Some(token) = token {
-            connection.set_token(token.expose());
+            connection.set_token(token.expose())?;
         }
         Ok(VaultServer::new(connection))
     }
@@ -117,23 +107,22 @@ impl Vault {
 
     /// The storage of Vault was replaced: what is left of a login of before is nothing that could be revoked.
     pub fn forget(&self) {
-        drop(self.session.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Dropped with the lock given back: what keeps its token good may be waiting for it.
+        let session = held(&self.session).take();
+        drop(session);
     }
 
     /// Asks with a token that is good for a while yet. One that somebody has revoked meanwhile is replaced once.
     fn with<T>(&self, ask: impl Fn(&Connection) -> Result<T, VaultError>) -> Result<T, SecretError> {
-        let mut held = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut session = match held.take() {
-            Some(session) => session.renewed()?,
-            None => None,
-        };
+        let mut held = held(&self.session);
+        let mut session = held.take().and_then(Session::renewed);
         for last in [false, true] {
             let current = match session.take() {
                 Some(current) => current,
                 None => self.log_in()?,
             };
             match ask(&current.connection) {
-                Err(VaultError::TokenGone) if !last && matches!(current.token, Token::Own { .. }) => {}
+                Err(VaultError::TokenGone) if !last && current.token.is_own() => {}
                 done => {
                     *held = Some(current);
                     return Ok(done?);
@@ -145,24 +134,25 @@ impl Vault {
 
     fn log_in(&self) -> Result<Session, SecretError> {
         let applies = self.applies.load(Ordering::Relaxed);
-        let patience = if applies { PATIENCE } else { Duration::ZERO };
+        let patience = if applies { Arc::clone(&self.patience) } else { Arc::new(Patience::new(Duration::ZERO)) };
         let mut connection = Connection::open(&self.declared, &self.base, self.home.as_deref(), patience)?;
         let token = match &self.declared.login {
             VaultLogin::Token(reference) => {
                 let given = resolve::local(reference, &self.base)?;
-                connection.set_token(given.expose());
-                connection.wait("looking at the token", || token::lookup_self(&connection.client)).map_err(refused(
-                    |why| VaultError::Token { why },
-                ))?;
+                connection.set_token(given.expose())?;
+                connection
+                    .wait("looking at the token", || vaultrs::token::lookup_self(&connection.client))
+                    .map_err(refused(|why| VaultError::Token { why }))?;
                 Token::Given
             }
             VaultLogin::Approle(approle) => {
                 let auth = self.log_in_by(approle, &mut connection, applies)?;
-                connection.set_token(&auth.client_token);
+                connection.set_token(&auth.client_token)?;
                 Token::own(&auth)
             }
         };
-        Ok(Session { connection, token })
+        let keeper = Keeper::of(&token, &self.session);
+        Ok(Session { connection, token, _keeper: keeper })
     }
 
     fn log_in_by(
@@ -171,20 +161,42 @@ impl Vault {
         connection: &mut Connection,
         applies: bool,
     ) -> Result<AuthInfo, SecretError> {
-        let role_id = resolve::local(&approle.role_id, &self.base)?;
-        let mut secret_id = resolve::local(&approle.secret_id.reference(), &self.base)?;
-        if approle.secret_id.wrapped {
-            if !applies {
-                return Err(VaultError::NotSpent.into());
-            }
-            secret_id = unwrapped(connection, &secret_id)?;
-        }
         let mount = approle.mount.as_deref().unwrap_or(APPROLE);
+        let refusal = |why| VaultError::Login { mount: mount.to_owned(), why };
+        let mut turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = turned_away.clone() {
+            return Err(refusal(why).into());
+        }
+        let role_id = resolve::local(&approle.role_id, &self.base)?;
+        let secret_id = match approle.secret_id.wrapped {
+            true => self.unwrapped(approle, connection, applies)?,
+            false => resolve::local(&approle.secret_id.reference(), &self.base)?,
+        };
         let log_in = || auth::approle::login(&connection.client, mount, role_id.expose(), secret_id.expose());
-        Ok(connection
-            .wait("logging in", log_in)
-            .map_err(refused(|why| VaultError::Login { mount: mount.to_owned(), why }))?)
+        connection.wait("logging in", log_in).map_err(|error| {
+            let error = refused(refusal)(error);
+            if let VaultError::Login { why, .. } = &error {
+                *turned_away = Some(why.clone());
+            }
+            error.into()
+        })
     }
+
+    fn unwrapped(&self, approle: &Approle, connection: &mut Connection, applies: bool) -> Result<Secret, SecretError> {
+        let mut kept = self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(secret_id) = kept.as_ref() {
+            return Ok(secret_id.clone());
+        }
+        if !applies {
+            return Err(VaultError::NotSpent.into());
+        }
+        let wrapping = resolve::local(&approle.secret_id.reference(), &self.base)?;
+        Ok(kept.insert(unwrap(connection, &wrapping)?).clone())
+    }
+}
+
+fn held(session: &Mutex<Option<Session>>) -> MutexGuard<'_, Option<Session>> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Vault {
@@ -196,34 +208,22 @@ impl Drop for Vault {
 }
 
 impl Session {
-    /// Itself with a renewed token, or none when there is no more to be had from it.
-    fn renewed(mut self) -> Result<Option<Self>, VaultError> {
-        if !self.token.runs_out() {
-            return Ok(Some(self));
+    /// Itself with a token that is good for a while, or none when there is no more to be had from it.
+    fn renewed(mut self) -> Option<Self> {
+        if self.token.runs_out() {
+            // What hinders it shows in the next question.
+            drop(self.token.renew(&self.connection));
         }
-        if let Token::Own { renewable: true, .. } = self.token {
-            let renewed =
-                self.connection.wait("renewing the token", || token::renew_self(&self.connection.client, None));
-            // One that has reached its largest age is renewed for the rest of it only.
-            if let Ok(auth) = renewed {
-                self.token = Token::own(&auth);
-                if !self.token.runs_out() {
-                    return Ok(Some(self));
-                }
-            }
+        if !self.token.runs_out() {
+            return Some(self);
         }
         // An expired one cannot be revoked, and need not be.
         drop(self.close());
-        Ok(None)
+        None
     }
 
     fn close(self) -> Result<(), VaultError> {
-        match self.token {
-            Token::Given => Ok(()),
-            Token::Own { .. } => {
-                self.connection.wait("revoking the token", || token::revoke_self(&self.connection.client))
-            }
-        }
+        self.token.revoke(&self.connection)
     }
 }
 
@@ -233,12 +233,12 @@ struct Wrapped {
 }
 
 /// The secret-id behind a wrapping token, which is spent by it. Who has no token yet asks as the wrapping token itself.
-fn unwrapped(connection: &mut Connection, wrapping: &Secret) -> Result<Secret, VaultError> {
-    connection.set_token(wrapping.expose());
+fn unwrap(connection: &mut Connection, wrapping: &Secret) -> Result<Secret, VaultError> {
+    connection.set_token(wrapping.expose())?;
     let unwrap = || sys::wrapping::unwrap::<Wrapped>(&connection.client, None);
     let unwrapped =
         connection.wait("unwrapping the secret-id", unwrap).map_err(refused(|why| VaultError::Unwrap { why }))?;
-    connection.set_token("");
+    connection.set_token("")?;
     Ok(Secret::new(unwrapped.secret_id))
 }
 

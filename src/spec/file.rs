@@ -12,12 +12,12 @@ use crate::model::ids::{Digest, PolicyName, RepositoryName, ServiceName, StackNa
 use crate::model::retention::Rule;
 use crate::model::units::Span;
 
-pub use super::vault::{Approle, Recipient, SecretId, Unseal, UnsealKeys, Vault, VaultLogin};
 pub use super::runtime::{ColimaRuntime, DockerRuntime, Runtime};
 pub use super::source::{
     Choice, FilesSource, Login, MongodbSource, MysqlSource, PostgresSource, RabbitmqSource, RedisSource, Source,
     SecretIdFile, SqliteSource, Tls, VaultRole, VaultSource, VolumeSource,
 };
+pub use super::vault::{Approle, Recipient, SecretId, Unseal, UnsealKeys, Vault, VaultLogin};
 
 /// The desired state of one stack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -154,25 +154,46 @@ pub(super) fn compare(backup: &Value, now: &Value) -> Difference {
     let (mut missing, mut beside) = (Vec::new(), Vec::new());
     let empty = serde_json::Map::new();
     let (backup, now) = (backup.as_object().unwrap_or(&empty), now.as_object().unwrap_or(&empty));
-    let list = |object: &serde_json::Map<String, Value>, name: &str| -> BTreeMap<String, String> {
+    let list = |object: &serde_json::Map<String, Value>, name: &str| -> BTreeMap<String, Value> {
         let all = object.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let own = |value: &&Value| value["name"].as_str().is_some_and(|name| OF_THE_SERVER.contains(&name));
         // Objects are written with their keys in order, so that equal ones are equal texts.
-        all.iter().filter(|value| !own(value)).map(|value| (plain(value).to_string(), named(value))).collect()
+        all.iter().filter(|value| !own(value)).map(plain).map(|value| (value.to_string(), value)).collect()
     };
     let mut names: Vec<&String> = backup.keys().chain(now.keys()).collect();
     names.sort();
     names.dedup();
     for name in names {
         let (then, there) = (list(backup, name), list(now, name));
-        missing
-            .extend(then.iter().filter(|(text, _)| !there.contains_key(*text)).map(|(_, it)| format!("{name} {it}")));
-        match there.keys().filter(|text| !then.contains_key(*text)).count() {
-            0 => {}
-            count => beside.push(format!("{count} {name}")),
+        let others: Vec<&Value> =
+            there.iter().filter(|(text, _)| !then.contains_key(*text)).map(|(_, value)| value).collect();
+        for (_, lacking) in then.iter().filter(|(text, _)| !there.contains_key(*text)) {
+            let known_as = named(lacking);
+            let fields = match others.iter().find(|other| named(other) == known_as) {
+                Some(other) => format!(" (other {})", differing("", lacking, other).join(", ")),
+                None => String::new(),
+            };
+            missing.push(format!("{name} {known_as}{fields}"));
+        }
+        if !others.is_empty() {
+            beside.push(format!("{} {name}", others.len()));
         }
     }
     Difference { missing, beside }
+}
+
+/// The fields that differ, by their names alone: their values may be hashes of passwords.
+fn differing(within: &str, then: &Value, now: &Value) -> Vec<String> {
+    let (Some(then), Some(now)) = (then.as_object(), now.as_object()) else { return vec![within.to_owned()] };
+    let mut fields: Vec<&String> = then.keys().chain(now.keys()).collect();
+    fields.sort();
+    fields.dedup();
+    let inside = |field: &String| if within.is_empty() { field.clone() } else { format!("{within}.{field}") };
+    let differ = fields.into_iter().filter(|field| then.get(*field) != now.get(*field));
+    let null = Value::Null;
+    differ
+        .flat_map(|field| differing(&inside(field), then.get(field).unwrap_or(&null), now.get(field).unwrap_or(&null)))
+        .collect()
 }
 
 /// A definition without what says nothing: an import into 4.0 writes down that a queue is a classic one, which a queue is
@@ -252,7 +273,7 @@ mod tests {
         let silent = queues(serde_json::json!({}));
         assert!(compare(&silent, &queues(serde_json::json!({ "x-queue-type": "classic" }))).missing.is_empty());
         let quorum = compare(&silent, &queues(serde_json::json!({ "x-queue-type": "quorum" })));
-        assert_eq!(quorum.missing, ["queues q"]);
+        assert_eq!(quorum.missing, ["queues q (other arguments.x-queue-type)"]);
     }
 
     #[test]

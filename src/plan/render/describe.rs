@@ -28,7 +28,8 @@ pub(super) fn what(action: &Action) -> String {
     }
 }
 
-pub(super) fn count(number: usize, noun: &str) -> String {
+/// `1 service`, `2 services`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 

@@ -37,6 +37,7 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
         let open = plan.steps.iter().filter(|step| !matches!(step.approval, Approval::Needed { .. }));
         open.filter(|step| step.effect == effect).collect()
     };
+    out.notes("Lost", &plan.report.lost);
     out.steps("Held until somebody approves", &held);
     out.steps("Deletes data", &by_effect(Effect::DeletesData));
     out.steps("Overwrites data", &by_effect(Effect::OverwritesData));

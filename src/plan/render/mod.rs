@@ -9,6 +9,7 @@ mod mermaid;
 mod summary;
 mod text;
 
+pub(crate) use describe::count;
 pub use dot::dot;
 pub use escape::printable;
 pub use json::json;

@@ -52,7 +52,7 @@ fn kind(action: &Action) -> Option<&'static str> {
 pub fn summary(plan: &Plan) -> String {
     let report = &plan.report;
     if plan.steps.is_empty() {
-        let open = [(report.waiting.len(), "waiting"), (report.unknown.len(), "unknown")];
+        let open = [(report.lost.len(), "lost"), (report.unknown.len(), "unknown"), (report.waiting.len(), "waiting")];
         let open: Vec<_> = open.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
         return if open.is_empty() {
             "No changes. The stack is as declared.".to_owned()
@@ -69,9 +69,12 @@ pub fn summary(plan: &Plan) -> String {
     }
     let parts: Vec<_> = KINDS.iter().filter_map(|kind| counts.get(kind).map(|n| worded(*n, kind))).collect();
     let mut line = format!("Plan: {}.", parts.join(", "));
-    for (number, word) in
-        [(report.unchanged.len(), "unchanged"), (report.waiting.len(), "waiting"), (report.unknown.len(), "unknown")]
-    {
+    for (number, word) in [
+        (report.lost.len(), "lost"),
+        (report.unchanged.len(), "unchanged"),
+        (report.waiting.len(), "waiting"),
+        (report.unknown.len(), "unknown"),
+    ] {
         if number > 0 {
             line.push_str(&format!(" {number} {word}."));
         }

@@ -36,9 +36,11 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     out.push(head(plan, &options.zone));
     let behind = behind(&plan.steps);
     let (danger, steps): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| danger(step).is_some());
+    let report = &plan.report;
+    block(&mut out, note_lines(&[("LOST", &report.lost)]));
     block(&mut out, danger_lines(&danger, &behind));
     let mut lines = step_lines(&steps, &behind, options.all);
-    let unchanged = &plan.report.unchanged;
+    let unchanged = &report.unchanged;
     if options.all {
         lines.extend(note_lines(&[("=", unchanged)]));
     } else if !unchanged.is_empty() {
@@ -49,7 +51,6 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
         ));
     }
     block(&mut out, lines);
-    let report = &plan.report;
     block(&mut out, note_lines(&[("unknown", &report.unknown), ("waiting", &report.waiting)]));
     block(&mut out, note_lines(&[("undeclared", &report.undeclared), ("drift", &report.drift)]));
     block(&mut out, standing_lines(plan));
@@ -103,11 +104,11 @@ fn danger_lines(steps: &[&Step], behind: &BTreeMap<StepId, StepId>) -> Vec<Strin
     let rows = steps.iter().map(|step| {
         let mut why: Vec<String> = Vec::new();
         why.extend(approval(step));
-        if matches!(step.approval, Approval::Needed { .. }) {
-            if step.effect != Effect::Safe {
-                why.push(step.effect.as_str().to_owned());
-            }
-        } else {
+        if matches!(step.approval, Approval::Needed { .. }) && step.effect != Effect::Safe {
+            why.push(step.effect.as_str().to_owned());
+        }
+        // Which run would be put over the data decides whether that is approved.
+        if !matches!(step.approval, Approval::Needed { .. }) || matches!(step.action, Action::Restore(_)) {
             why.extend(step.causes.iter().cloned());
         }
         why.extend(waiting_on(step, behind));
@@ -321,7 +322,7 @@ fn exposure(plan: &Plan) -> Vec<String> {
     let all = &plan.report.exposure;
     let (missed, within): (Vec<_>, Vec<_>) = all.iter().partition(|entry| entry.is_missed(plan.now));
     let told = |entry: &&crate::model::plan::Exposure| {
-        let age = entry.age(plan.now).map_or_else(|| "never".to_owned(), |age| age.to_string());
+        let age = entry.age(plan.now).map_or_else(|| plan.report.no_good_run().to_owned(), |age| age.to_string());
         let of = entry.rpo.map_or_else(String::new, |rpo| format!(" of {rpo}"));
         format!("{} {age}{of}", entry.service)
     };

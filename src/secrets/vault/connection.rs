@@ -3,31 +3,27 @@
 use std::error::Error;
 use std::future::Future;
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
+use reqwest::header::HeaderValue;
+use rustify::errors::ClientError as RestError;
 use serde::Deserialize;
 use vaultrs::client::{Client, VaultClient, VaultClientSettingsBuilder};
 use vaultrs::error::ClientError;
 use zeroize::Zeroizing;
 
 use super::VaultError;
+use super::patience::Patience;
 use crate::model::chain;
-use crate::model::outcome::FailureKind;
 use crate::spec::file::Vault;
 use crate::spec::paths;
-
-/// An answer comes within this, or the server hangs.
-const ANSWER: Duration = Duration::from_secs(30);
-const BETWEEN_TRIES: Duration = Duration::from_millis(250);
 
 /// A server, and the token that requests carry.
 pub(super) struct Connection {
     pub runtime: tokio::runtime::Runtime,
     pub client: VaultClient,
     address: String,
-    /// For how long a server that does not answer is asked again.
-    patience: Duration,
+    patience: Arc<Patience>,
 }
 
 /// What Vault answered to a plain request.
@@ -58,7 +54,7 @@ impl Connection {
         declared: &Vault,
         base: &Path,
         home: Option<&Path>,
-        patience: Duration,
+        patience: Arc<Patience>,
     ) -> Result<Self, VaultError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -66,16 +62,20 @@ impl Connection {
             .map_err(|source| VaultError::Thread { source })?;
         let address = declared.address.trim_end_matches('/').to_owned();
         let wrong = || VaultError::Address { address: address.clone() };
-        if !(address.starts_with("http://") || address.starts_with("https://")) || reqwest::Url::parse(&address).is_err() {
+        if !(address.starts_with("http://") || address.starts_with("https://"))
+            || reqwest::Url::parse(&address).is_err()
+        {
             return Err(wrong());
         }
         let ca = declared.ca.as_ref().map(|ca| paths::resolve(base, home, ca));
+        if let Some(path) = &ca {
+            must_hold_a_certificate(path)?;
+        }
         // Everything is given, so that no variable of the environment (VAULT_TOKEN, VAULT_SKIP_VERIFY) has a say.
         let settings = VaultClientSettingsBuilder::default()
             .address(&address)
             .ca_certs(ca.iter().map(|path| path.to_string_lossy().into_owned()).collect())
             .identity(None)
-            .timeout(Some(ANSWER))
             .token("")
             .verify(true)
             .namespace(declared.namespace.clone())
@@ -88,13 +88,18 @@ impl Connection {
         Ok(Self { runtime, client, address, patience })
     }
 
-
     /// What `ask` comes to. A server that does not answer is asked again for a while.
     pub fn wait<T, F>(&self, doing: &str, ask: impl Fn() -> F) -> Result<T, VaultError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        self.patiently(|| self.runtime.block_on(ask()).map_err(|error| self.failed(doing, error)))
+        self.patience.ask(|| self.in_time(ask())?.map_err(|error| self.failed(doing, error)))
+    }
+
+    fn in_time<T>(&self, question: impl Future<Output = T>) -> Result<T, VaultError> {
+        // A timer belongs to a runtime, so it is made within.
+        let answer = async { tokio::time::timeout(self.patience.for_an_answer(), question).await };
+        self.runtime.block_on(answer).map_err(|late| self.unreachable(late))
     }
 
     /// A request to a path below `/v1/`.
@@ -118,22 +123,20 @@ impl Connection {
             .pop_if_empty()
             .push("v1")
             .extend(path.split('/'));
-        let mut token = reqwest::header::HeaderValue::from_str(&settings.token)
-            .map_err(|_| VaultError::Token { why: "it holds characters that no token has".to_owned() })?;
-        token.set_sensitive(true);
+        let token = header(&settings.token)?;
         let asked = || {
             let mut request = method(&self.client.http.http, url.clone()).header("X-Vault-Token", token.clone());
             if let Some(namespace) = &settings.namespace {
                 request = request.header("X-Vault-Namespace", namespace);
             }
-            self.runtime.block_on(async {
+            self.in_time(async {
                 let response = request.send().await?;
                 let status = response.status().as_u16();
                 Ok(Answer { status, body: Zeroizing::new(response.bytes().await?.into()) })
             })
         };
-        self.patiently(|| {
-            let answer: Answer = asked().map_err(|error: reqwest::Error| self.unreachable(error))?;
+        self.patience.ask(|| {
+            let answer: Answer = asked()?.map_err(|error: reqwest::Error| self.unreachable(error))?;
             match answer.status {
                 500.. => Err(self.answered(&format!("{path} of Vault"), answer.status, answer.errors())),
                 _ => Ok(answer),
@@ -141,22 +144,23 @@ impl Connection {
         })
     }
 
-    fn patiently<T>(&self, ask: impl Fn() -> Result<T, VaultError>) -> Result<T, VaultError> {
-        let since = Instant::now();
-        loop {
-            match ask() {
-                Err(error) if may_pass(&error) && since.elapsed() < self.patience => sleep(BETWEEN_TRIES),
-                done => return done,
-            }
-        }
-    }
-
     fn failed(&self, doing: &str, error: ClientError) -> VaultError {
         match error {
             ClientError::APIError { code, errors } => self.answered(doing, code, errors),
-            ClientError::RestClientError { source } => self.unreachable(source),
-            other => VaultError::Unreadable { doing: doing.to_owned(), why: chain(&other) },
+            ClientError::RestClientError { source } => match source {
+                RestError::ServerResponseError { code: code @ 500.., .. } => self.answered(doing, code, Vec::new()),
+                RestError::ServerResponseError { .. }
+                | RestError::ResponseParseError { .. }
+                | RestError::ResponseConversionError { .. } => self.not_vault(doing),
+                source => self.unreachable(source),
+            },
+            other => VaultError::Unreadable { doing: doing.to_owned(), why: other.to_string() },
         }
+    }
+
+    /// Its own words are left out: they could quote what was sent.
+    fn not_vault(&self, doing: &str) -> VaultError {
+        VaultError::NotVault { address: self.address.clone(), doing: doing.to_owned() }
     }
 
     pub fn answered(&self, doing: &str, status: u16, errors: Vec<String>) -> VaultError {
@@ -181,12 +185,26 @@ impl Connection {
         &self.address
     }
 
-    pub fn set_token(&mut self, token: &str) {
+    pub fn set_token(&mut self, token: &str) -> Result<(), VaultError> {
+        header(token)?;
         self.client.set_token(token);
+        Ok(())
     }
 }
 
-/// One that has just been started is sealed until somebody, or its auto-unseal, has opened it.
-fn may_pass(error: &VaultError) -> bool {
-    error.kind() == FailureKind::Transient || matches!(error, VaultError::Sealed { .. })
+/// A file without one would be taken for a list of no authorities.
+fn must_hold_a_certificate(path: &Path) -> Result<(), VaultError> {
+    let unusable = |source: std::io::Error| VaultError::Authority { path: path.to_owned(), source: Box::new(source) };
+    let text = std::fs::read(path).map_err(unusable)?;
+    match String::from_utf8_lossy(&text).contains("-----BEGIN CERTIFICATE-----") {
+        true => Ok(()),
+        false => Err(unusable(std::io::Error::other("there is no certificate in it"))),
+    }
+}
+
+fn header(token: &str) -> Result<HeaderValue, VaultError> {
+    let mut value = HeaderValue::from_str(token)
+        .map_err(|_| VaultError::Token { why: "it holds characters that no token has".to_owned() })?;
+    value.set_sensitive(true);
+    Ok(value)
 }

@@ -6,7 +6,9 @@ use crate::model::outcome::FailureKind;
 
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    #[error("a secret lies in Vault ({path}), and the file has no `vault` section: write where it is and how to log in")]
+    #[error(
+        "a secret lies in Vault ({path}), and the file has no `vault` section: write where it is and how to log in"
+    )]
     Undeclared { path: String },
     #[error("Vault at {address} does not answer: start it, or correct `vault.address`")]
     Unreachable {
@@ -14,13 +16,15 @@ pub enum VaultError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("the certificate of Vault at {address} is not trusted: name its authority in `vault.ca`, and use a name that it holds")]
+    #[error(
+        "the certificate of Vault at {address} is not trusted: name its authority in `vault.ca`, and use a name that it holds"
+    )]
     Untrusted {
         address: String,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("the authority file {path} of Vault cannot be used: it holds PEM certificates")]
+    #[error("the authority file {path} of Vault cannot be used: `vault.ca` names a file of PEM certificates")]
     Authority {
         path: PathBuf,
         #[source]
@@ -32,13 +36,16 @@ pub enum VaultError {
     Sealed { address: String },
     #[error("Vault at {address} is not initialised: it holds nothing yet")]
     Uninitialised { address: String },
-    #[error("Vault refused the login at auth/{mount}: {why}; issue a new secret-id, or correct the role-id")]
-    Login { mount: String, why: String },
     #[error(
-        "the wrapped secret-id was not spent: only an apply unwraps it, since it can be unwrapped once"
+        "Vault refused the login at auth/{mount}: {why}; issue a new secret-id, or correct the role-id{}",
+        locked_out(.why)
     )]
+    Login { mount: String, why: String },
+    #[error("the wrapped secret-id was not spent: only an apply unwraps it, since it can be unwrapped once")]
     NotSpent,
-    #[error("the wrapping token of the secret-id is used up, expired or unknown to Vault ({why}): wrap a new secret-id; if nobody else was given this one, somebody has intercepted it")]
+    #[error(
+        "the wrapping token of the secret-id is used up, expired or unknown to Vault ({why}): wrap a new secret-id; if nobody else was given this one, somebody has intercepted it"
+    )]
     Unwrap { why: String },
     #[error("Vault does not take the token that the file names ({why}): put a valid one there")]
     Token { why: String },
@@ -66,6 +73,10 @@ pub enum VaultError {
     NotKv { path: String, mount: String, kind: String },
     #[error("{doing} was answered by Vault with {status}{}", said(.errors))]
     Answer { doing: String, status: u16, errors: Vec<String> },
+    #[error(
+        "{doing}: what answers at {address} is not Vault, or speaks TLS where the address does not: correct `vault.address`"
+    )]
+    NotVault { address: String, doing: String },
     #[error("{doing}: Vault's answer could not be understood ({why})")]
     Unreadable { doing: String, why: String },
     #[error("starting the thread that talks to Vault failed")]
@@ -73,6 +84,14 @@ pub enum VaultError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// What Vault answers to a role that it has locked out, whatever secret-id comes with it.
+fn locked_out(why: &str) -> &'static str {
+    match why {
+        "permission denied" => " (after several refusals in a row Vault lets nobody in by this role for 15 minutes)",
+        _ => "",
+    }
 }
 
 fn has(granted: &[String]) -> String {
@@ -101,6 +120,7 @@ impl VaultError {
             | Self::Untrusted { .. }
             | Self::Authority { .. }
             | Self::Address { .. }
+            | Self::NotVault { .. }
             | Self::Login { .. }
             | Self::NotSpent
             | Self::Unwrap { .. }

@@ -153,7 +153,8 @@ pub(super) fn understood<'a, T: Deserialize<'a>>(answer: &'a Answer, doing: &str
         return Err(VaultError::Answer { doing, status: answer.status, errors: answer.errors() });
     }
     // The parser's own message could quote what it read.
-    serde_json::from_slice(&answer.body).map_err(|error| unreadable(format!("not the JSON of Vault, at byte {}", error.column())))
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| unreadable(format!("not the JSON of Vault, at byte {}", error.column())))
 }
 
 #[cfg(test)]

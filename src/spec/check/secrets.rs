@@ -17,8 +17,6 @@ pub(super) fn reference(place: &Place, secret: &SecretRef, findings: &mut Findin
 
 /// A secret that must be at hand before there is a login to Vault.
 pub(super) fn outside_of_vault(place: &Place, secret: &SecretRef, findings: &mut Findings<'_>) {
-    one_of(place, &[secret.env.is_some(), secret.file.is_some()], "`env` or `file`", findings);
-    parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
     if secret.vault.is_some() {
         let at = place.key("vault");
         findings.error(
@@ -27,7 +25,10 @@ pub(super) fn outside_of_vault(place: &Place, secret: &SecretRef, findings: &mut
             "behind its own lock",
             "write where it is found outside of Vault: `env` or `file`",
         );
+        return;
     }
+    one_of(place, &[secret.env.is_some(), secret.file.is_some()], "`env` or `file`", findings);
+    parts(place, secret.env.as_deref(), secret.file.as_deref(), findings);
 }
 
 pub(super) fn passphrase(place: &Place, secret: &Passphrase, findings: &mut Findings<'_>) {

@@ -1,0 +1,65 @@
+//! Sources that can't be seen, that are not there, or that are empty: said at every look, not only when the next slot
+//! makes a take fail.
+
+use super::Planner;
+use crate::model::ids::ServiceName;
+use crate::model::observation::{Observed, SourceState};
+use crate::model::plan::Note;
+use crate::model::run::{ServiceResult, Taken};
+use crate::spec::file::Source;
+
+impl Planner<'_> {
+    pub(super) fn report_sources(&mut self) {
+        for (name, state) in &self.observation.services {
+            let resource = format!("{name}/data");
+            match state {
+                Observed::Unknown { reason } => self.report.unknown.push(Note::new(resource, reason.clone())),
+                Observed::Known(SourceState::Gone) => self.report.lost.push(Note::new(resource, self.gone(name))),
+                Observed::Known(SourceState::Empty) => match self.last_taken(name).map(Taken::bytes) {
+                    Some(had) if had.0 > 0 => {
+                        let text = format!(
+                            "its source is empty, and held {had} in its newest run; `devstack restore {name} --in-place` \
+                             brings that back"
+                        );
+                        self.report.lost.push(Note::new(resource, text));
+                    }
+                    _ => self.report.waiting.push(Note::new(resource, "its source is empty")),
+                },
+                Observed::Known(SourceState::HasData { .. }) => {}
+            }
+        }
+    }
+
+    /// What is not there, and how it comes back: a restore puts data into what Compose has made, and makes nothing itself.
+    fn gone(&self, name: &ServiceName) -> String {
+        let source = self.spec.services.get(name).map(|service| &service.source);
+        let (what, before) = match source {
+            Some(Source::Volume(volume)) => match (&volume.volume, &volume.container) {
+                (Some(volume), _) => (format!("there is no volume {volume}"), "`docker compose create`, then "),
+                (None, container) => {
+                    let container = container.as_deref().unwrap_or_default();
+                    let path = volume.path.as_deref().unwrap_or_default();
+                    (format!("there is no {path} in a container {container}"), "`docker compose up -d`, then ")
+                }
+            },
+            Some(Source::Sqlite(_) | Source::Files(_)) | None => ("its source is gone".to_owned(), ""),
+            Some(source) => {
+                (format!("there is no container {}", source.containers().join(", ")), "`docker compose up -d`, then ")
+            }
+        };
+        match self.last_taken(name) {
+            Some(_) => format!("{what}; to bring the data back: {before}`devstack restore {name} --in-place`"),
+            None => format!("{what}, and no run holds it: is it called something else? Its name is in the file"),
+        }
+    }
+
+    /// The service as the newest run that took it holds it.
+    fn last_taken(&self, name: &ServiceName) -> Option<&Taken> {
+        let runs = self.places.known.values().flat_map(|place| place.runs.values().flatten());
+        let holding = runs.filter_map(|run| match run.seen?.manifest.services.get(name)? {
+            ServiceResult::Taken(taken) => Some((run.started, taken)),
+            ServiceResult::Failed { .. } => None,
+        });
+        holding.max_by_key(|(started, _)| *started).map(|(_, taken)| taken)
+    }
+}
