@@ -149,11 +149,7 @@ impl Engine for Vault {
             Storage::File => self.take_folder(&server, all, taker, request, work),
             Storage::Raft => {
                 let open = move || Ok(Box::new(vault.download(snapshot::PATH)?) as Box<dyn std::io::Read + Send>);
-                all.push(DumpStream {
-                    name: SNAPSHOT.to_owned(),
-                    open: Box::new(open),
-                    inspect: snapshot::inspect,
-                });
+                all.push(DumpStream { name: SNAPSHOT.to_owned(), open: Box::new(open), inspect: snapshot::inspect });
                 streams::take(request, work, taker, all)
             }
         }

@@ -340,3 +340,20 @@ def keys_encrypted_to_gpg_come_back_without_a_word(world: World) -> None:
             must_be_the_same(before, state(vault))
     finally:
         gpg.stop_agent()
+
+
+@scenario()
+def a_vault_that_a_killed_take_left_paused_goes_on_at_the_next_apply(world: World) -> None:
+    with shop(world, FILE_STORAGE) as (stack, vault, _):
+        stack.devstack("apply", "--yes")
+        container = stack.container("vault")
+        [seen] = json.loads(stack.run(["docker", "inspect", container]).out)
+        # As a take leaves it that is killed while it reads the storage.
+        notes = stack.folder / ".devstack/stopped"
+        notes.mkdir(mode=0o700, exist_ok=True)
+        (notes / "0123456789abcdef").write_text(f"unpause {seen['Id']}")
+        stack.run(["docker", "pause", container])
+        said = stack.devstack("apply", "--yes").said
+        must(container in said, f"nobody was told: {said}")
+        must(vault.ask("GET", "sys/health", ok=False) == 200, "Vault does not answer")
+        must(not list(notes.iterdir()), "the note is still there")

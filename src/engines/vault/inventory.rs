@@ -110,7 +110,12 @@ impl Inventory {
 
     /// What another one has otherwise. Versions may differ, and so do ids that a server gives itself.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        fn of<T: PartialEq>(what: &str, then: &BTreeMap<String, T>, now: &BTreeMap<String, T>, found: &mut Vec<String>) {
+        fn of<T: PartialEq>(
+            what: &str,
+            then: &BTreeMap<String, T>,
+            now: &BTreeMap<String, T>,
+            found: &mut Vec<String>,
+        ) {
             for (name, value) in then {
                 match now.get(name) {
                     None => found.push(format!("{what} {name} is missing")),
@@ -118,7 +123,9 @@ impl Inventory {
                     Some(_) => {}
                 }
             }
-            found.extend(now.keys().filter(|name| !then.contains_key(*name)).map(|name| format!("{what} {name} is new")));
+            found.extend(
+                now.keys().filter(|name| !then.contains_key(*name)).map(|name| format!("{what} {name} is new")),
+            );
         }
         let mut found = Vec::new();
         of("the policy", &self.policies, &other.policies, &mut found);

@@ -81,8 +81,8 @@ impl Restoring<'_> {
         // Refused above where it may not be, so that nothing was touched until here.
         match (kind, standing) {
             (Storage::File, _) => notes.extend(self.folder()?),
-            (Storage::Raft, Standing::Empty) => self.into_empty()?,
-            (Storage::Raft, Standing::Same) if !self.vault.ground.vault.force => self.into_same()?,
+            (Storage::Raft, Standing::Empty) => self.fill_empty()?,
+            (Storage::Raft, Standing::Same) if !self.vault.ground.vault.force => self.take_back()?,
             (Storage::Raft, _) => {
                 let vault = self.vault.ground.secrets.vault_server_logged_in()?;
                 self.forced(&vault)?;
@@ -159,7 +159,7 @@ impl Restoring<'_> {
     }
 
     /// A server without anything: it takes a snapshot only once it is initialised and open, with keys that end with it.
-    fn into_empty(&self) -> Result<(), EngineError> {
+    fn fill_empty(&self) -> Result<(), EngineError> {
         #[derive(Deserialize)]
         struct Made {
             #[serde(default)]
@@ -184,13 +184,14 @@ impl Restoring<'_> {
         };
         done().map_err(|source| EngineError::Restore {
             doing: "restoring into the empty Vault".to_owned(),
-            after: "it may be initialised with keys that nobody has; give it an empty volume, then restore again".to_owned(),
+            after: "it may be initialised with keys that nobody has; give it an empty volume, then restore again"
+                .to_owned(),
             source: Box::new(source),
         })
     }
 
     /// The Vault that the backup was taken of, or one with its keys: it stays open.
-    fn into_same(&self) -> Result<(), EngineError> {
+    fn take_back(&self) -> Result<(), EngineError> {
         let vault = self.vault.ground.secrets.vault_server_logged_in()?;
         vault.write(MARK, &json!({ "restored": "no" }))?;
         self.pour(&vault, snapshot::PATH)?;

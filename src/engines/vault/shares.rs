@@ -149,7 +149,9 @@ mod tests {
         for text in [
             format!("{hex}\n{second}\n"),
             format!("# mine\n\n{base64}\n{second}"),
-            format!("Unseal Key 1: {base64}\nUnseal Key 2: {second}\n\nInitial Root Token: hvs.x\n\nVault initialized with"),
+            format!(
+                "Unseal Key 1: {base64}\nUnseal Key 2: {second}\n\nInitial Root Token: hvs.x\n\nVault initialized with"
+            ),
             format!(r#"{{"unseal_keys_b64": ["{base64}", "{second}"], "unseal_keys_hex": [], "root_token": "x"}}"#),
             format!(r#"{{"keys": ["x"], "keys_base64": ["{base64}", "{second}"]}}"#),
         ] {

@@ -117,7 +117,8 @@ impl Members {
                 None => return Err(format!("{SUMS} does not speak of {name}")),
             }
         }
-        let meta: Meta = serde_json::from_slice(&self.meta).map_err(|error| format!("{META} cannot be read: {error}"))?;
+        let meta: Meta =
+            serde_json::from_slice(&self.meta).map_err(|error| format!("{META} cannot be read: {error}"))?;
         Ok(vec![("bytes of the state".to_owned(), self.state), ("log index".to_owned(), meta.index)])
     }
 }

@@ -17,6 +17,9 @@ use zeroize::Zeroizing;
 use super::connection::{Answer, Connection};
 use super::{VaultError, kv};
 
+/// A question is answered within this, or the server hangs.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// A stream may take as long as the longest run.
 const STREAM: Duration = Duration::from_secs(24 * 3600);
 
@@ -157,11 +160,8 @@ impl VaultServer {
         let body = futures_util::stream::unfold(pieces, |mut pieces| async {
             pieces.recv().await.map(|piece| (piece, pieces))
         });
-        let request = self
-            .request("POST", path)?
-            .timeout(STREAM)
-            .header("Content-Length", size)
-            .body(Body::wrap_stream(body));
+        let request =
+            self.request("POST", path)?.timeout(STREAM).header("Content-Length", size).body(Body::wrap_stream(body));
         let server = self.clone();
         let end = std::thread::Builder::new()
             .name("vault upload".to_owned())
@@ -188,7 +188,7 @@ impl VaultServer {
             .pop_if_empty()
             .push("v1")
             .extend(path.split('/'));
-        let mut request = self.connection.client.http.http.request(method, url);
+        let mut request = self.connection.client.http.http.request(method, url).timeout(ANSWER);
         if !settings.token.is_empty() {
             let mut token = reqwest::header::HeaderValue::from_str(&settings.token)
                 .map_err(|_| VaultError::Token { why: "it holds characters that no token has".to_owned() })?;

@@ -134,7 +134,12 @@ pub(super) fn source(spec: &Spec, place: &Place, source: &VaultSource, findings:
         let at = place.key("approles").index(index);
         if role.role.trim().is_empty() || role.role.contains('/') {
             let named = at.key("role");
-            findings.error(&named, format!("`{named}` is no role"), "not a role", "write its name: see `vault list auth/approle/role`");
+            findings.error(
+                &named,
+                format!("`{named}` is no role"),
+                "not a role",
+                "write its name: see `vault list auth/approle/role`",
+            );
         }
         file(&at.key("secret_id").key("file"), &role.secret_id.file, findings);
     }
@@ -157,7 +162,7 @@ fn file(place: &Place, path: &Path, findings: &mut Findings<'_>) {
     if !ends || path.components().any(|part| part == Component::ParentDir) {
         findings.error(
             place,
-            format!("`{place}` is {}, and must be the path of a file", path.display()),
+            format!("`{place}` is no path of a file"),
             "not a file's path",
             "write it from the folder of this file on, from `~/` or from `/` on, without `..`",
         );
