@@ -1,5 +1,6 @@
 //! `apply`, `backup` and `forget`: make a plan (or read one), ask, carry it out, and say what came of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub(super) struct ApplyArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArguments {
-    /// Policies or services; all policies if none is given.
+    /// Policies; or services, for which each policy that names them runs whole. All policies if none is given.
     names: Vec<String>,
     /// Read everything afresh, comparing with no earlier run.
     #[arg(long)]
@@ -228,18 +229,29 @@ fn refuse_stale(
         })
         .flatten()
         .collect();
+    let served = served_slots(observation);
     // What a plan made now would be made against.
     let lineage = session.plan(observation, &Request::Converge, now)?.lineage;
     let context = saved::SavedContext {
         spec_digest: &session.loaded.digest,
         stack: &session.loaded.spec.stack,
         lineage: &lineage,
+        served: &served,
         used_plans: &used,
         now,
         max_age,
         devstack_version: env!("CARGO_PKG_VERSION"),
     };
     saved::refuse(plan, &context).map_err(|stale| Failure::caused(Exit::Stale, "the saved plan is stale", &stale))
+}
+
+fn served_slots(observation: &Observation) -> Vec<(PolicyName, Timestamp)> {
+    let present = observation.repositories.values().filter_map(|state| match state {
+        Observed::Known(RepositoryState::Present(facts)) => Some(facts),
+        Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
+    });
+    let complete = present.flat_map(|facts| &facts.runs).filter(|run| run.is_complete());
+    complete.filter_map(|run| Some((run.manifest.policy.clone(), run.manifest.slot?))).collect()
 }
 
 fn note_repositories(journal: &Journal, observation: &Observation) -> Result<(), Failure> {
@@ -264,7 +276,10 @@ fn finish(
     strict: bool,
 ) -> Result<Exit, Failure> {
     let now = observation.at;
-    let left = session.plan(observation, &Request::Converge, now)?;
+    // With what this apply has measured.
+    let history = Journal::history(&session.state)
+        .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
+    let left = session.plan_with(&history, observation, &Request::Converge, now)?;
     status::remember(session, observation, &left, now)?;
     match consent.format {
         TextOrJson::Text => {
@@ -277,10 +292,15 @@ fn finish(
     if let Some(reason) = outcome.and_then(|outcome| outcome.unjournalled.as_ref()) {
         eprintln!("error: {reason}");
     }
+    let troubled_before: BTreeSet<&str> = plan.report.troubles().collect();
     let done = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)));
     let exit = match request {
-        // What could not be looked at, or is not there, is a part of the file that was not made so.
-        Request::Converge => done.or_worse(session.troubled(&left.report)),
+        // What could not be looked at, or is not there, is a part of the file that was not made so. What was well before
+        // is not: a server that was stopped to be read may still be starting.
+        Request::Converge if left.report.troubles().any(|one| outcome.is_none() || troubled_before.contains(one)) => {
+            done.or_worse(session.troubled(&left.report))
+        }
+        Request::Converge => done,
         Request::Backup { .. } | Request::Restore { .. } | Request::Forget(_) => done.or_worse(session.unseen()),
     };
     let missed =

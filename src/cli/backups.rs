@@ -8,7 +8,7 @@ use serde_json::json;
 use super::error::{Exit, Failure};
 use super::session::Session;
 use super::{TextOrJson, lines, tables};
-use crate::model::ids::RepositoryName;
+use crate::model::ids::{RepositoryId, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
 use crate::plan::render::printable;
 
@@ -29,6 +29,12 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
             );
         }
         TextOrJson::Text => {
+            for (name, id) in missing(&observation) {
+                println!(
+                    "  LOST     repository {name}: {} was at its place and is not there; is its disk mounted?",
+                    id.short()
+                );
+            }
             for (name, reason) in unreachable(&observation) {
                 println!("  UNKNOWN  repository {name}: {}", printable(reason));
             }
@@ -37,7 +43,7 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
                 .map(|(name, run)| (run.manifest.started, row(&session, name, run, now)))
                 .collect();
             rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-            let all_seen = unreachable(&observation).next().is_none();
+            let all_seen = unreachable(&observation).next().is_none() && missing(&observation).next().is_none();
             if rows.is_empty() && all_seen {
                 println!("No runs yet. `devstack apply` takes the first.");
             } else if !rows.is_empty() {
@@ -46,7 +52,16 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
             }
         }
     }
-    Ok(session.unseen())
+    let missing = if missing(&observation).next().is_some() { Exit::Partly } else { Exit::Done };
+    Ok(session.unseen().or_worse(missing))
+}
+
+/// Repositories that this machine has seen before, and that are not there.
+fn missing(observation: &Observation) -> impl Iterator<Item = (&RepositoryName, &RepositoryId)> {
+    observation.repositories.iter().filter_map(|(name, state)| match state {
+        Observed::Known(RepositoryState::Absent { known_before: Some(id), .. }) => Some((name, id)),
+        Observed::Known(_) | Observed::Unknown { .. } => None,
+    })
 }
 
 fn present(observation: &Observation) -> impl Iterator<Item = (&RepositoryName, &RepositoryFacts)> {

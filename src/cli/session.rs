@@ -86,7 +86,20 @@ impl Session {
                 Err(failure) => *state = Observed::Unknown { reason: failure.text().to_owned() },
             }
         }
+        if own.is_none() && !has_lease(&observation) {
+            observation.left_stopped = self.left_stopped();
+        }
         observation
+    }
+
+    /// What somebody else's apply has stopped just now would be among them: they are asked for where nobody holds a lease.
+    fn left_stopped(&self) -> Vec<String> {
+        let book = &self.ground.stopped;
+        if book.is_empty() {
+            return Vec::new();
+        }
+        // An engine that does not answer is told of by every service on it.
+        self.ground.containers.docker().and_then(|docker| book.still_stopped(&docker)).unwrap_or_default()
     }
 
     /// What it is to the shell that a declared repository could not be looked at; [`Exit::Done`] when all could.
@@ -101,7 +114,17 @@ impl Session {
     }
 
     pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {
-        plan::plan(&self.loaded.spec, &self.loaded.digest, observation, &self.history, now, request).map_err(|error| {
+        self.plan_with(&self.history, observation, request, now)
+    }
+
+    pub(super) fn plan_with(
+        &self,
+        history: &History,
+        observation: &Observation,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<Plan, Failure> {
+        plan::plan(&self.loaded.spec, &self.loaded.digest, observation, history, now, request).map_err(|error| {
             let exit = match &error {
                 PlanError::NeverForgotten { .. } => Exit::NotApproved,
                 // A repository that is shut for want of a key is the key's fault; what does not answer is nobody's.
@@ -134,6 +157,13 @@ impl Session {
                     .hint("each repository's `path` in the file must be a folder that can be written, or made"),
             })
     }
+}
+
+fn has_lease(observation: &Observation) -> bool {
+    observation.repositories.values().any(|state| match state {
+        Observed::Known(RepositoryState::Present(facts)) => !facts.leases.is_empty(),
+        Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => false,
+    })
 }
 
 /// The file, or its diagnostics as a failure.

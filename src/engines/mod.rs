@@ -147,6 +147,7 @@ fn taken(
         took: Span::from(since.elapsed()),
         added,
         suspect: None,
+        empty: false,
         image: None,
     }
 }

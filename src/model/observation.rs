@@ -45,6 +45,9 @@ pub struct ContainerState {
     pub state: String,
     /// Running, and not paused.
     pub running: bool,
+    /// How long it may take to end by its own declaration (`stop_grace_period`), in seconds.
+    #[serde(default)]
+    pub stop_seconds: Option<i64>,
     /// Of its last end.
     pub exit_code: i64,
     pub health: Health,
@@ -86,6 +89,9 @@ pub struct Observation {
     /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
     #[serde(default)]
     pub engine: Option<Observed<String>>,
+    /// Containers that a devstack which is gone had stopped, and that nobody has started since.
+    #[serde(default)]
+    pub left_stopped: Vec<String>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,

@@ -140,9 +140,13 @@ impl RecoveryForecast {
 }
 
 impl Report {
-    /// Something declared could not be looked at, or is not there.
+    /// What is declared and could not be looked at, or is not there.
+    pub fn troubles(&self) -> impl Iterator<Item = &str> {
+        self.unknown.iter().chain(&self.lost).map(|note| note.resource.as_str())
+    }
+
     pub fn is_troubled(&self) -> bool {
-        !self.unknown.is_empty() || !self.lost.is_empty()
+        self.troubles().next().is_some()
     }
 
     /// What is said where no good run is known: one may lie in a repository that could not be looked at.

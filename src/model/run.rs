@@ -69,6 +69,9 @@ pub struct Taken {
     pub added: ByteSize,
     /// Set when the source has shrunk by more than half since the parent run.
     pub suspect: Option<Shrink>,
+    /// It was empty, and somebody has said that this is right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty: bool,
     /// The digest of the image that the server's container was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,

@@ -45,8 +45,8 @@ impl<'a> Planner<'a> {
         }
         match refused.len() {
             0 => Ok(()),
-            1 => Err(refused.remove(0)),
-            _ => Err(PlanError::Several(refused)),
+            1 if services.len() == 1 => Err(refused.remove(0)),
+            _ => Err(PlanError::Several { refused, asked: services.len() }),
         }
     }
 
@@ -95,7 +95,10 @@ impl<'a> Planner<'a> {
             Standing::Verified => {}
             Standing::Unproven => step = step.because("the run was never verified"),
             Standing::Damaged => step = step.because("the run's last verification found damage"),
-            Standing::Incomplete => step = step.because("the run is incomplete"),
+            Standing::Incomplete => step = step.because(format!("the run {}", lacking(&found.run))),
+        }
+        if let Some(newer) = self.newer_than(&found, service, selection, from) {
+            step = step.because(newer);
         }
         if found.run.suspect.contains(service) {
             step = step.because("its source had shrunk by more than half, and nobody has accepted that");
@@ -135,6 +138,32 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// That a newer run holds the service too, and why it was not chosen.
+    fn newer_than(
+        &self,
+        found: &Found<'a>,
+        service: &ServiceName,
+        selection: &Selection,
+        from: Option<&RepositoryName>,
+    ) -> Option<String> {
+        let until = match selection {
+            Selection::Newest => self.now,
+            Selection::At(at) => *at,
+            Selection::Run(_) => return None,
+        };
+        let newer = self.holding(service, from).filter(|other| {
+            other.run.age_key() > found.run.age_key() && other.run.run != found.run.run && other.run.started <= until
+        });
+        let newest = newer.max_by(|a, b| a.run.age_key().cmp(&b.run.age_key()))?;
+        let why = match newest.run.standing {
+            Standing::Incomplete => lacking(&newest.run),
+            Standing::Damaged => "is damaged".to_owned(),
+            Standing::Unproven => "was never verified".to_owned(),
+            Standing::Verified => format!("is suspect, since {} shrank", names(&newest.run.suspect)),
+        };
+        Some(format!("not from the newer {}, which {why}; --backup {} takes it", newest.run.run, newest.run.run))
+    }
+
     /// The newest complete, verified run that nobody has doubts about.
     fn newest_good(
         &self,
@@ -158,7 +187,9 @@ impl<'a> Planner<'a> {
         if all.is_empty() {
             return Err(PlanError::NoSuchRun { run: run.clone(), unknown: self.not_looked_at() });
         }
-        if all.iter().all(|it| !it.is_complete()) {
+        // What a run that lacks another service holds of this one is whole all the same, and who names it knows.
+        let holds = |it: &&Projected| it.seen.is_some_and(|run| run.manifest.taken().any(|(name, _)| name == service));
+        if all.iter().all(|it| !it.is_complete()) && !all.iter().any(holds) {
             let missing: Vec<String> = all
                 .iter()
                 .filter_map(|it| it.seen)
@@ -170,7 +201,7 @@ impl<'a> Planner<'a> {
             return Err(PlanError::Incomplete { run: run.clone(), reason });
         }
         self.holding(service, from)
-            .filter(|found| found.run.run == *run && found.run.is_complete())
+            .filter(|found| found.run.run == *run)
             .min_by(|a, b| (a.run.standing, &a.repository).cmp(&(b.run.standing, &b.repository)))
             .ok_or_else(|| PlanError::NotInRun { run: run.clone(), service: service.clone() })
     }
@@ -184,4 +215,15 @@ impl<'a> Planner<'a> {
             })
         })
     }
+}
+
+/// `is incomplete, without a, b`.
+fn lacking(run: &Projected<'_>) -> String {
+    let missing: Vec<&str> =
+        run.seen.iter().flat_map(|run| run.manifest.missing()).map(|(service, _)| service.as_str()).collect();
+    format!("is incomplete, without {}", missing.join(", "))
+}
+
+fn names(services: &[ServiceName]) -> String {
+    services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ")
 }

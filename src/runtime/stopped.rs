@@ -102,6 +102,21 @@ impl StoppedBook {
         fs::read_dir(&self.folder).map_or(true, |mut notes| notes.next().is_none())
     }
 
+    /// The names of the containers that are noted as stopped, and are. While an apply goes on, its own are among them.
+    pub fn still_stopped(&self, docker: &Docker) -> Result<Vec<String>, RuntimeError> {
+        let failed =
+            |source| RuntimeError::Io { doing: format!("reading the notes in {}", self.folder.display()), source };
+        let mut names = Vec::new();
+        for note in fs::read_dir(&self.folder).map_err(failed)? {
+            let text = fs::read_to_string(note.map_err(failed)?.path()).map_err(failed)?;
+            for id in text.lines().filter(|line| !line.is_empty() && !line.starts_with(REMOVE)) {
+                names
+                    .extend(docker.inspect(id)?.filter(|container| !container.running).map(|container| container.name));
+            }
+        }
+        Ok(names)
+    }
+
     /// Starts what an apply that was killed left stopped. Called with the lease held, so that nobody else's are among
     /// them. Returns the names of those that were started.
     pub fn start_left_behind(&self, docker: &Docker) -> Result<Vec<String>, RuntimeError> {
