@@ -133,7 +133,7 @@ def rabbitmqs_definitions_come_back_with_everything(world: World) -> None:
         stack.devstack("backup")
         must(len(good_runs(stack)) == 2, "what somebody has called right once is asked again")
         fill(stack)
-        stack.devstack("apply", "--yes")
+        stack.devstack("backup")
         before = look(stack)
         stack.reborn("rabbitmq")
         must(look(stack) != before, "the new server is not empty, so nothing would be shown")
