@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -17,12 +18,14 @@ use crate::apply::journal::Journal;
 use crate::apply::lease::Lease;
 use crate::apply::progress::{self, ProgressKind};
 use crate::apply::steps::World;
+use crate::model::cancel::Cancel;
 use crate::model::ids::{PlanId, PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::outcome::ApplyOutcome;
 use crate::model::plan::Plan;
 use crate::model::units::Span;
 use crate::plan::{ForgetSelection, Request, render, saved};
+use crate::runtime::RuntimeError;
 
 #[derive(Debug, Args)]
 pub(super) struct ApplyArguments {
@@ -125,7 +128,7 @@ pub(super) fn carry_out(
     let Running { runtime, cancel } = &running;
     let lease = session.lease(cancel)?;
     session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
-    start_left_behind(session)?;
+    start_left_behind(session, cancel)?;
     let now = Timestamp::now();
     let own = lease.id().clone();
     let observation = session.observe_beside(now, Some(&own), request);
@@ -187,23 +190,28 @@ pub(super) fn carry_out(
     finish(session, request, &after, &plan, Some(&outcome), consent, strict)
 }
 
+/// A server that replays its log is up within this, or somebody must look.
+const STARTS: Duration = Duration::from_secs(60);
+
 /// An apply that was killed may have left containers stopped, that it had stopped to read their data.
-fn start_left_behind(session: &Session) -> Result<(), Failure> {
+fn start_left_behind(session: &Session, cancel: &Cancel) -> Result<(), Failure> {
     let book = &session.ground.stopped;
     if book.is_empty() {
         return Ok(());
     }
-    let started = session.ground.containers.docker().and_then(|docker| book.start_left_behind(&docker));
-    let started = started.map_err(|error| {
+    let failed = |error: RuntimeError| {
         Failure::caused(
             Exit::of(error.kind()),
             "starting the containers that an interrupted apply left stopped",
             &error,
         )
         .hint("start them by hand (`docker compose up -d`), then try again")
-    })?;
-    for name in started {
-        eprintln!("note: started the container {name}, which an interrupted apply had left stopped");
+    };
+    let docker = session.ground.containers.docker().map_err(failed)?;
+    for container in book.start_left_behind(&docker).map_err(failed)? {
+        eprintln!("note: started the container {}, which an interrupted apply had left stopped", container.name);
+        // So that the look that follows finds a server and not its start. One that does not get well is seen by that look.
+        drop(docker.wait_healthy(&container, STARTS, cancel));
     }
     Ok(())
 }

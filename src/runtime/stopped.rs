@@ -118,11 +118,11 @@ impl StoppedBook {
     }
 
     /// Starts what an apply that was killed left stopped. Called with the lease held, so that nobody else's are among
-    /// them. Returns the names of those that were started.
-    pub fn start_left_behind(&self, docker: &Docker) -> Result<Vec<String>, RuntimeError> {
+    /// them. Returns those that were started.
+    pub fn start_left_behind(&self, docker: &Docker) -> Result<Vec<ContainerState>, RuntimeError> {
         let failed =
             |source| RuntimeError::Io { doing: format!("reading the notes in {}", self.folder.display()), source };
-        let mut names = Vec::new();
+        let mut started = Vec::new();
         for note in fs::read_dir(&self.folder).map_err(failed)? {
             let note = note.map_err(failed)?.path();
             let text = fs::read_to_string(&note).map_err(failed)?;
@@ -131,12 +131,12 @@ impl StoppedBook {
                     docker.remove_visitor(visitor)?;
                 } else if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
                     docker.start_container(&container)?;
-                    names.push(container.name);
+                    started.push(container);
                 }
             }
             fs::remove_file(&note).map_err(failed)?;
         }
-        Ok(names)
+        Ok(started)
     }
 }
 
