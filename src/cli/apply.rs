@@ -20,7 +20,7 @@ use crate::apply::progress::{self, ProgressKind};
 use crate::apply::steps::World;
 use crate::model::cancel::Cancel;
 use crate::model::ids::{PlanId, PolicyName, RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::observation::Observation;
 use crate::model::outcome::ApplyOutcome;
 use crate::model::plan::Plan;
 use crate::model::units::Span;
@@ -228,15 +228,7 @@ fn refuse_stale(
     now: Timestamp,
     max_age: Span,
 ) -> Result<(), Failure> {
-    let used: Vec<PlanId> = observation
-        .repositories
-        .values()
-        .filter_map(|state| match state {
-            Observed::Known(RepositoryState::Present(facts)) => Some(facts.used_plans.iter().cloned()),
-            Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
-        })
-        .flatten()
-        .collect();
+    let used: Vec<PlanId> = observation.present().flat_map(|(_, facts)| facts.used_plans.iter().cloned()).collect();
     let served = served_slots(observation);
     // What a plan made now would be made against.
     let lineage = session.plan(observation, &Request::Converge, now)?.lineage;
@@ -254,23 +246,16 @@ fn refuse_stale(
 }
 
 fn served_slots(observation: &Observation) -> Vec<(PolicyName, Timestamp)> {
-    let present = observation.repositories.values().filter_map(|state| match state {
-        Observed::Known(RepositoryState::Present(facts)) => Some(facts),
-        Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
-    });
-    let complete = present.flat_map(|facts| &facts.runs).filter(|run| run.is_complete());
+    let complete = observation.present().flat_map(|(_, facts)| &facts.runs).filter(|run| run.is_complete());
     complete.filter_map(|run| Some((run.manifest.policy.clone(), run.manifest.slot?))).collect()
 }
 
 fn note_repositories(journal: &Journal, observation: &Observation) -> Result<(), Failure> {
-    for (name, state) in &observation.repositories {
-        if let Observed::Known(RepositoryState::Present(facts)) = state {
-            journal
-                .note_repository(name, &facts.id)
-                .map_err(|error| Failure::caused(Exit::Unexpected, "writing the journal", &error))?;
-        }
-    }
-    Ok(())
+    observation.present().try_for_each(|(name, facts)| {
+        journal
+            .note_repository(name, &facts.id)
+            .map_err(|error| Failure::caused(Exit::Unexpected, "writing the journal", &error))
+    })
 }
 
 /// Says what came of it, remembers the state for `status`, and gives the exit code.
@@ -301,16 +286,14 @@ fn finish(
         eprintln!("error: {reason}");
     }
     let troubled_before: BTreeSet<&str> = plan.report.troubles().collect();
-    let done = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)));
-    let exit = match request {
-        // What could not be looked at, or is not there, is a part of the file that was not made so. What was well before
-        // is not: a server that was stopped to be read may still be starting.
-        Request::Converge if left.report.troubles().any(|one| outcome.is_none() || troubled_before.contains(one)) => {
-            done.or_worse(session.troubled(&left.report))
-        }
-        Request::Converge => done,
-        Request::Backup { .. } | Request::Restore { .. } | Request::Forget(_) => done.or_worse(session.unseen()),
-    };
+    // A repository that could not be looked at is a part of the file that was not made so. So is a source; but not one that
+    // was well before: a server that was stopped to be read may still be starting.
+    let is_troubled = *request == Request::Converge
+        && left.report.troubles().any(|one| outcome.is_none() || troubled_before.contains(one));
+    let exit = outcome
+        .map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)))
+        .or_worse(session.unseen())
+        .or_worse(if is_troubled { Exit::Partly } else { Exit::Done });
     let missed =
         left.report.recovery.is_missed() || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));
     Ok(if exit == Exit::Done && strict && missed { Exit::Verification } else { exit })

@@ -86,7 +86,7 @@ impl Session {
                 Err(failure) => *state = Observed::Unknown { reason: failure.text().to_owned() },
             }
         }
-        if own.is_none() && !has_lease(&observation) {
+        if own.is_none() && observation.present().all(|(_, facts)| facts.leases.is_empty()) {
             observation.left_stopped = self.left_stopped();
         }
         observation
@@ -157,13 +157,6 @@ impl Session {
                     .hint("each repository's `path` in the file must be a folder that can be written, or made"),
             })
     }
-}
-
-fn has_lease(observation: &Observation) -> bool {
-    observation.repositories.values().any(|state| match state {
-        Observed::Known(RepositoryState::Present(facts)) => !facts.leases.is_empty(),
-        Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => false,
-    })
 }
 
 /// The file, or its diagnostics as a failure.

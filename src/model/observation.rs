@@ -97,6 +97,24 @@ pub struct Observation {
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,
 }
 
+impl Observation {
+    /// The repositories that are there, with what is known of each.
+    pub fn present(&self) -> impl Iterator<Item = (&RepositoryName, &RepositoryFacts)> {
+        self.repositories.iter().filter_map(|(name, state)| match state {
+            Observed::Known(RepositoryState::Present(facts)) => Some((name, facts.as_ref())),
+            Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
+        })
+    }
+
+    /// Those that this machine has seen before, and that are not there.
+    pub fn missing(&self) -> impl Iterator<Item = (&RepositoryName, &RepositoryId)> {
+        self.repositories.iter().filter_map(|(name, state)| match state {
+            Observed::Known(RepositoryState::Absent { known_before: Some(id), .. }) => Some((name, id)),
+            Observed::Known(_) | Observed::Unknown { .. } => None,
+        })
+    }
+}
+
 /// The state of a service's data. Each engine defines what the three mean for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -68,6 +68,12 @@ impl Note {
     /// What the resource of a note on a repository begins with.
     pub const REPOSITORY: &str = "repository/";
 
+    /// Of a repository that this machine has seen before, and that is not there.
+    pub fn missing_repository(name: &RepositoryName, id: &RepositoryId) -> Self {
+        let text = format!("repository {} was at its place and is not there; is its disk mounted?", id.short());
+        Self::new(format!("{}{name}", Self::REPOSITORY), text)
+    }
+
     pub fn new(resource: impl Into<String>, text: impl Into<String>) -> Self {
         Self { resource: resource.into(), text: text.into() }
     }

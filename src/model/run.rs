@@ -137,6 +137,14 @@ impl Manifest {
         })
     }
 
+    /// What was taken of one service.
+    pub fn taken_of(&self, service: &ServiceName) -> Option<&Taken> {
+        match self.services.get(service)? {
+            ServiceResult::Taken(taken) => Some(taken),
+            ServiceResult::Failed { .. } => None,
+        }
+    }
+
     /// The expected services that are not in the run, each with the reason.
     pub fn missing(&self) -> impl Iterator<Item = (&ServiceName, &str)> {
         self.expected.iter().filter_map(|name| match self.services.get(name) {

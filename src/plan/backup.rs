@@ -13,7 +13,7 @@ use super::retention::Standing;
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::plan::Note;
-use crate::model::run::{ServiceResult, Taken};
+use crate::model::run::Taken;
 use crate::model::step::{Action, Effect, Estimate, Precondition, StepId, Take};
 use crate::model::units::{ByteSize, Span};
 
@@ -73,10 +73,7 @@ impl<'a> Planner<'a> {
         let mut takes = Vec::with_capacity(expected.len());
         let mut bytes = ByteSize::default();
         for service in &expected {
-            let before = parent.and_then(|run| match run.manifest.services.get(service) {
-                Some(ServiceResult::Taken(taken)) => Some(taken),
-                Some(ServiceResult::Failed { .. }) | None => None,
-            });
+            let before = parent.and_then(|run| run.manifest.taken_of(service));
             let take = Take {
                 repository: primary.clone(),
                 service: service.clone(),

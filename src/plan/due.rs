@@ -187,8 +187,7 @@ impl<'a> Planner<'a> {
     }
 
     fn was_taken(&self, policy: &PolicyName, service: &ServiceName) -> bool {
-        let took =
-            |run: &Projected<'_>| run.seen.is_some_and(|run| run.manifest.taken().any(|(name, _)| name == service));
+        let took = |run: &Projected<'_>| run.seen.is_some_and(|run| run.manifest.taken_of(service).is_some());
         self.runs_in_its_repositories(policy).any(|run| run.is_complete() && took(run))
     }
 

@@ -17,8 +17,7 @@ impl<'a> Planner<'a> {
             self.report.unknown.push(Note::new(format!("{}{name}", Note::REPOSITORY), reason.clone()));
         }
         for (name, id) in self.places.missing() {
-            let text = format!("repository {} was at its place and is not there; is its disk mounted?", id.short());
-            self.report.lost.push(Note::new(format!("{}{name}", Note::REPOSITORY), text));
+            self.report.lost.push(Note::missing_repository(name, id));
         }
     }
 

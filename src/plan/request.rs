@@ -185,10 +185,7 @@ impl std::fmt::Display for Places<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.as_slice() {
             [] => Ok(()),
-            names => {
-                let names: Vec<_> = names.iter().map(RepositoryName::as_str).collect();
-                write!(f, " (could not be searched: {})", names.join(", "))
-            }
+            names => write!(f, " (could not be searched: {})", listed(names)),
         }
     }
 }

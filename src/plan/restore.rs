@@ -11,7 +11,7 @@ use super::request::{PlanError, Selection};
 use super::retention::Standing;
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
-use crate::model::run::{ServiceResult, Taken};
+use crate::model::run::Taken;
 use crate::model::step::{Action, Effect, Precondition, Restore, RestoreTarget};
 use crate::model::units::Span;
 
@@ -30,19 +30,21 @@ impl<'a> Planner<'a> {
         selection: &Selection,
         from: Option<&RepositoryName>,
     ) -> Result<(), PlanError> {
-        let mut refused = Vec::new();
-        for (service, target) in services {
-            match self.restore(service, selection, target, from) {
-                Ok(()) => {}
-                // Said of the repositories, so it would be the same for every service.
-                Err(
-                    error @ (PlanError::UnknownRepository { .. }
-                    | PlanError::NoSuchRepository { .. }
-                    | PlanError::NothingKnown { .. }),
-                ) => return Err(error),
-                Err(error) => refused.push(error),
+        if let Some(name) = from {
+            if let Some(reason) = self.places.unknown.get(name) {
+                return Err(PlanError::UnknownRepository { repository: name.clone(), reason: reason.clone() });
+            }
+            if !self.places.known.contains_key(name) {
+                return Err(self.no_such_repository(name));
             }
         }
+        if self.places.known.is_empty() {
+            return Err(PlanError::NothingKnown { unknown: self.places.unknown.clone() });
+        }
+        let mut refused: Vec<PlanError> = services
+            .iter()
+            .filter_map(|(service, target)| self.restore(service, selection, target, from).err())
+            .collect();
         match refused.len() {
             0 => Ok(()),
             1 if services.len() == 1 => Err(refused.remove(0)),
@@ -57,17 +59,6 @@ impl<'a> Planner<'a> {
         target: &RestoreTarget,
         from: Option<&RepositoryName>,
     ) -> Result<(), PlanError> {
-        if let Some(name) = from {
-            if let Some(reason) = self.places.unknown.get(name) {
-                return Err(PlanError::UnknownRepository { repository: name.clone(), reason: reason.clone() });
-            }
-            if !self.places.known.contains_key(name) {
-                return Err(self.no_such_repository(name));
-            }
-        }
-        if self.places.known.is_empty() {
-            return Err(PlanError::NothingKnown { unknown: self.places.unknown.clone() });
-        }
         let found = match selection {
             Selection::Newest => self.newest_good(service, None, from)?,
             Selection::At(at) => self.newest_good(service, Some(*at), from)?,
@@ -188,7 +179,7 @@ impl<'a> Planner<'a> {
             return Err(PlanError::NoSuchRun { run: run.clone(), unknown: self.not_looked_at() });
         }
         // What a run that lacks another service holds of this one is whole all the same, and who names it knows.
-        let holds = |it: &&Projected| it.seen.is_some_and(|run| run.manifest.taken().any(|(name, _)| name == service));
+        let holds = |it: &&Projected| it.seen.is_some_and(|run| run.manifest.taken_of(service).is_some());
         if all.iter().all(|it| !it.is_complete()) && !all.iter().any(holds) {
             let missing: Vec<String> = all
                 .iter()
@@ -209,9 +200,9 @@ impl<'a> Planner<'a> {
     fn holding(&self, service: &ServiceName, from: Option<&RepositoryName>) -> impl Iterator<Item = Found<'a>> {
         let places = self.places.known.iter().filter(move |(name, _)| from.is_none_or(|from| from == *name));
         places.flat_map(move |(name, place)| {
-            place.runs.values().flatten().filter_map(move |run| match run.seen?.manifest.services.get(service)? {
-                ServiceResult::Taken(taken) => Some(Found { repository: name.clone(), run: run.clone(), taken }),
-                ServiceResult::Failed { .. } => None,
+            place.runs.values().flatten().filter_map(move |run| {
+                let taken = run.seen?.manifest.taken_of(service)?;
+                Some(Found { repository: name.clone(), run: run.clone(), taken })
             })
         })
     }

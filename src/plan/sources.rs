@@ -5,7 +5,7 @@ use super::Planner;
 use crate::model::ids::ServiceName;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::plan::Note;
-use crate::model::run::{ServiceResult, Taken};
+use crate::model::run::Taken;
 use crate::spec::file::Source;
 
 impl Planner<'_> {
@@ -69,10 +69,7 @@ impl Planner<'_> {
     /// The service as the newest run that took it holds it.
     fn last_taken(&self, name: &ServiceName) -> Option<&Taken> {
         let runs = self.places.known.values().flat_map(|place| place.runs.values().flatten());
-        let holding = runs.filter_map(|run| match run.seen?.manifest.services.get(name)? {
-            ServiceResult::Taken(taken) => Some((run.started, taken)),
-            ServiceResult::Failed { .. } => None,
-        });
+        let holding = runs.filter_map(|run| Some((run.started, run.seen?.manifest.taken_of(name)?)));
         holding.max_by_key(|(started, _)| *started).map(|(_, taken)| taken)
     }
 }
