@@ -89,6 +89,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         took: Span::from_secs(1),
         added: ByteSize::mib(1),
         suspect: None,
+        empty: false,
         image: None,
     };
     let manifest = Manifest {
@@ -139,6 +140,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         took: Span::ZERO,
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
         engine: None,
+        left_stopped: Vec::new(),
         containers: BTreeMap::new(),
         repositories: [("local".parse()?, Observed::Known(RepositoryState::Present(Box::new(facts))))].into(),
     })

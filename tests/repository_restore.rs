@@ -181,6 +181,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         took: Span::from_secs(1),
         added: ByteSize(1),
         suspect: None,
+        empty: false,
         image: None,
     };
     Manifest {

@@ -1,7 +1,9 @@
 //! `apply`, `backup` and `forget`: make a plan (or read one), ask, carry it out, and say what came of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -16,12 +18,14 @@ use crate::apply::journal::Journal;
 use crate::apply::lease::Lease;
 use crate::apply::progress::{self, ProgressKind};
 use crate::apply::steps::World;
+use crate::model::cancel::Cancel;
 use crate::model::ids::{PlanId, PolicyName, RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::observation::Observation;
 use crate::model::outcome::ApplyOutcome;
 use crate::model::plan::Plan;
 use crate::model::units::Span;
 use crate::plan::{ForgetSelection, Request, render, saved};
+use crate::runtime::RuntimeError;
 
 #[derive(Debug, Args)]
 pub(super) struct ApplyArguments {
@@ -39,7 +43,7 @@ pub(super) struct ApplyArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArguments {
-    /// Policies or services; all policies if none is given.
+    /// Policies; or services, for which each policy that names them runs whole. All policies if none is given.
     names: Vec<String>,
     /// Read everything afresh, comparing with no earlier run.
     #[arg(long)]
@@ -125,7 +129,7 @@ pub(super) fn carry_out(
     session.ground.secrets.apply();
     let lease = session.lease(cancel)?;
     session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
-    start_left_behind(session)?;
+    start_left_behind(session, cancel)?;
     let now = Timestamp::now();
     let own = lease.id().clone();
     let observation = session.observe_beside(now, Some(&own), request);
@@ -187,23 +191,28 @@ pub(super) fn carry_out(
     finish(session, request, &after, &plan, Some(&outcome), consent, strict)
 }
 
+/// A server that replays its log is up within this, or somebody must look.
+const STARTS: Duration = Duration::from_secs(60);
+
 /// An apply that was killed may have left containers stopped, that it had stopped to read their data.
-fn start_left_behind(session: &Session) -> Result<(), Failure> {
+fn start_left_behind(session: &Session, cancel: &Cancel) -> Result<(), Failure> {
     let book = &session.ground.stopped;
     if book.is_empty() {
         return Ok(());
     }
-    let started = session.ground.containers.docker().and_then(|docker| book.start_left_behind(&docker));
-    let started = started.map_err(|error| {
+    let failed = |error: RuntimeError| {
         Failure::caused(
             Exit::of(error.kind()),
             "starting the containers that an interrupted apply left stopped",
             &error,
         )
         .hint("start them by hand (`docker compose up -d`), then try again")
-    })?;
-    for name in started {
-        eprintln!("note: started the container {name}, which an interrupted apply had left stopped");
+    };
+    let docker = session.ground.containers.docker().map_err(failed)?;
+    for container in book.start_left_behind(&docker).map_err(failed)? {
+        eprintln!("note: started the container {}, which an interrupted apply had left stopped", container.name);
+        // So that the look that follows finds a server and not its start. One that does not get well is seen by that look.
+        drop(docker.wait_healthy(&container, STARTS, cancel));
     }
     Ok(())
 }
@@ -220,21 +229,15 @@ fn refuse_stale(
     now: Timestamp,
     max_age: Span,
 ) -> Result<(), Failure> {
-    let used: Vec<PlanId> = observation
-        .repositories
-        .values()
-        .filter_map(|state| match state {
-            Observed::Known(RepositoryState::Present(facts)) => Some(facts.used_plans.iter().cloned()),
-            Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
-        })
-        .flatten()
-        .collect();
+    let used: Vec<PlanId> = observation.present().flat_map(|(_, facts)| facts.used_plans.iter().cloned()).collect();
+    let served = served_slots(observation);
     // What a plan made now would be made against.
     let lineage = session.plan(observation, &Request::Converge, now)?.lineage;
     let context = saved::SavedContext {
         spec_digest: &session.loaded.digest,
         stack: &session.loaded.spec.stack,
         lineage: &lineage,
+        served: &served,
         used_plans: &used,
         now,
         max_age,
@@ -243,15 +246,17 @@ fn refuse_stale(
     saved::refuse(plan, &context).map_err(|stale| Failure::caused(Exit::Stale, "the saved plan is stale", &stale))
 }
 
+fn served_slots(observation: &Observation) -> Vec<(PolicyName, Timestamp)> {
+    let complete = observation.present().flat_map(|(_, facts)| &facts.runs).filter(|run| run.is_complete());
+    complete.filter_map(|run| Some((run.manifest.policy.clone(), run.manifest.slot?))).collect()
+}
+
 fn note_repositories(journal: &Journal, observation: &Observation) -> Result<(), Failure> {
-    for (name, state) in &observation.repositories {
-        if let Observed::Known(RepositoryState::Present(facts)) = state {
-            journal
-                .note_repository(name, &facts.id)
-                .map_err(|error| Failure::caused(Exit::Unexpected, "writing the journal", &error))?;
-        }
-    }
-    Ok(())
+    observation.present().try_for_each(|(name, facts)| {
+        journal
+            .note_repository(name, &facts.id)
+            .map_err(|error| Failure::caused(Exit::Unexpected, "writing the journal", &error))
+    })
 }
 
 /// Says what came of it, remembers the state for `status`, and gives the exit code.
@@ -265,7 +270,10 @@ fn finish(
     strict: bool,
 ) -> Result<Exit, Failure> {
     let now = observation.at;
-    let left = session.plan(observation, &Request::Converge, now)?;
+    // With what this apply has measured.
+    let history = Journal::history(&session.state)
+        .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
+    let left = session.plan_with(&history, observation, &Request::Converge, now)?;
     status::remember(session, observation, &left, now)?;
     match consent.format {
         TextOrJson::Text => {
@@ -278,12 +286,15 @@ fn finish(
     if let Some(reason) = outcome.and_then(|outcome| outcome.unjournalled.as_ref()) {
         eprintln!("error: {reason}");
     }
-    let done = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)));
-    let exit = match request {
-        // What could not be looked at, or is not there, is a part of the file that was not made so.
-        Request::Converge => done.or_worse(session.troubled(&left.report)),
-        Request::Backup { .. } | Request::Restore { .. } | Request::Forget(_) => done.or_worse(session.unseen()),
-    };
+    let troubled_before: BTreeSet<&str> = plan.report.troubles().collect();
+    // A repository that could not be looked at is a part of the file that was not made so. So is a source; but not one that
+    // was well before: a server that was stopped to be read may still be starting.
+    let is_troubled = *request == Request::Converge
+        && left.report.troubles().any(|one| outcome.is_none() || troubled_before.contains(one));
+    let exit = outcome
+        .map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)))
+        .or_worse(session.unseen())
+        .or_worse(if is_troubled { Exit::Partly } else { Exit::Done });
     let missed =
         left.report.recovery.is_missed() || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));
     Ok(if exit == Exit::Done && strict && missed { Exit::Verification } else { exit })

@@ -9,7 +9,8 @@ use super::error::{Exit, Failure};
 use super::session::Session;
 use super::{TextOrJson, lines, tables};
 use crate::model::ids::RepositoryName;
-use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
+use crate::model::observation::{Observation, Observed, Run};
+use crate::model::plan::Note;
 use crate::plan::render::printable;
 
 pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
@@ -19,7 +20,8 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
     let observation = session.observe(now);
     match format {
         TextOrJson::Json => {
-            let runs: Vec<_> = present(&observation)
+            let runs: Vec<_> = observation
+                .present()
                 .flat_map(|(name, facts)| facts.runs.iter().map(move |run| described(name, run)))
                 .collect();
             let unreachable: Vec<_> = unreachable(&observation).collect();
@@ -29,15 +31,19 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
             );
         }
         TextOrJson::Text => {
+            for (name, id) in observation.missing() {
+                println!("  LOST     repository {name}: {}", Note::missing_repository(name, id).text);
+            }
             for (name, reason) in unreachable(&observation) {
                 println!("  UNKNOWN  repository {name}: {}", printable(reason));
             }
-            let mut rows: Vec<(Timestamp, Vec<String>)> = present(&observation)
+            let mut rows: Vec<(Timestamp, Vec<String>)> = observation
+                .present()
                 .flat_map(|(name, facts)| facts.runs.iter().map(move |run| (name, run)))
                 .map(|(name, run)| (run.manifest.started, row(&session, name, run, now)))
                 .collect();
             rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-            let all_seen = unreachable(&observation).next().is_none();
+            let all_seen = unreachable(&observation).next().is_none() && observation.missing().next().is_none();
             if rows.is_empty() && all_seen {
                 println!("No runs yet. `devstack apply` takes the first.");
             } else if !rows.is_empty() {
@@ -46,14 +52,8 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
             }
         }
     }
-    Ok(session.unseen())
-}
-
-fn present(observation: &Observation) -> impl Iterator<Item = (&RepositoryName, &RepositoryFacts)> {
-    observation.repositories.iter().filter_map(|(name, state)| match state {
-        Observed::Known(RepositoryState::Present(facts)) => Some((name, facts.as_ref())),
-        Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
-    })
+    let missing = if observation.missing().next().is_some() { Exit::Partly } else { Exit::Done };
+    Ok(session.unseen().or_worse(missing))
 }
 
 fn unreachable(observation: &Observation) -> impl Iterator<Item = (&RepositoryName, &str)> {
@@ -114,7 +114,7 @@ pub(super) fn copies<'a>(
     observation: &'a Observation,
     run: &'a crate::model::ids::RunId,
 ) -> impl Iterator<Item = (&'a RepositoryName, &'a Run)> {
-    present(observation).flat_map(move |(name, facts)| {
+    observation.present().flat_map(move |(name, facts)| {
         facts.runs.iter().filter(move |known| known.manifest.run == *run).map(move |known| (name, known))
     })
 }

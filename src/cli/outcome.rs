@@ -95,7 +95,11 @@ fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
         1 => "1 step is left; `devstack plan` shows it.".to_owned(),
         steps => format!("{steps} steps are left; `devstack plan` shows them."),
     };
-    format!("{word}: {}. {rest}", parts.join(", "))
+    let troubles = match left.report.troubles().count() {
+        0 => String::new(),
+        count => format!(" {} of what is declared not there or not seen.", count),
+    };
+    format!("{word}: {}. {rest}{troubles}", parts.join(", "))
 }
 
 /// The last line of a JSON stream: the plan's id, every outcome, and what is left.

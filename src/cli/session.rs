@@ -88,7 +88,20 @@ impl Session {
                 Err(failure) => *state = Observed::Unknown { reason: failure.text().to_owned() },
             }
         }
+        if own.is_none() && observation.present().all(|(_, facts)| facts.leases.is_empty()) {
+            observation.left_stopped = self.left_stopped();
+        }
         observation
+    }
+
+    /// What somebody else's apply has stopped just now would be among them: they are asked for where nobody holds a lease.
+    fn left_stopped(&self) -> Vec<String> {
+        let book = &self.ground.stopped;
+        if book.is_empty() {
+            return Vec::new();
+        }
+        // An engine that does not answer is told of by every service on it.
+        self.ground.containers.docker().and_then(|docker| book.still_stopped(&docker)).unwrap_or_default()
     }
 
     /// What it is to the shell that a declared repository could not be looked at; [`Exit::Done`] when all could.
@@ -103,7 +116,17 @@ impl Session {
     }
 
     pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {
-        plan::plan(&self.loaded.spec, &self.loaded.digest, observation, &self.history, now, request).map_err(|error| {
+        self.plan_with(&self.history, observation, request, now)
+    }
+
+    pub(super) fn plan_with(
+        &self,
+        history: &History,
+        observation: &Observation,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<Plan, Failure> {
+        plan::plan(&self.loaded.spec, &self.loaded.digest, observation, history, now, request).map_err(|error| {
             let exit = match &error {
                 PlanError::NeverForgotten { .. } => Exit::NotApproved,
                 // A repository that is shut for want of a key is the key's fault; what does not answer is nobody's.

@@ -331,7 +331,9 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
         .collect();
     out.push_str(&tables::table(&["repository", "state", "runs", "size", "data"], &rows));
     let recovery = &seen.report.recovery;
-    let predicted = recovery.predicted.map_or("not measured yet".to_owned(), |time| format!("predicted {time}"));
+    let only_read = recovery.services.iter().any(|service| service.basis == Basis::ReadBack);
+    let basis = if only_read { " (some of it read back only, never restored)" } else { "" };
+    let predicted = recovery.predicted.map_or("not measured yet".to_owned(), |time| format!("predicted {time}{basis}"));
     let target = recovery.rto.map_or(String::new(), |rto| format!(", objective {rto}"));
     out.push_str(&format!("\n  recovery of the stack: {predicted}{target}\n"));
     if seen.steps_pending > 0 {

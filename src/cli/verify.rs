@@ -105,7 +105,14 @@ fn exit(found: &[(RepositoryName, Found)], interrupted: bool) -> Exit {
     if interrupted || unfinished(Exit::Partly) || unfinished(Exit::Unexpected) {
         return if damaged && !interrupted { Exit::Verification } else { Exit::Partly };
     }
-    if damaged { Exit::Verification } else { Exit::Done }
+    if damaged {
+        Exit::Verification
+    } else if found.iter().all(|(_, here)| here.runs.is_empty()) {
+        // Nothing was verified, which is no good word on anything.
+        Exit::Partly
+    } else {
+        Exit::Done
+    }
 }
 
 fn look(

@@ -149,6 +149,7 @@ fn taken(
         took: Span::from(since.elapsed()),
         added,
         suspect: None,
+        empty: false,
         image: None,
     }
 }

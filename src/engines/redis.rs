@@ -196,7 +196,7 @@ impl Redis {
         }
         match (gone.len() == self.source.containers.len(), is_empty, gone.as_slice()) {
             (true, _, _) => Ok(SourceState::Gone),
-            (false, false, _) => Ok(SourceState::HasData { bytes: Some(ByteSize(bytes)) }),
+            (false, false, _) => Ok(SourceState::HasData { bytes: Some(ByteSize(bytes)).filter(|bytes| bytes.0 > 0) }),
             (false, true, []) => Ok(SourceState::Empty),
             (false, true, gone) => Err(EngineError::Refused {
                 what: format!("the nodes that are there are empty, and there is no container {}", gone.join(", ")),

@@ -89,6 +89,7 @@ pub(super) fn take(
         took: Span::from(since.elapsed()),
         added: archived.added,
         suspect: None,
+        empty: false,
         image: taker.image,
     })
 }

@@ -45,6 +45,9 @@ pub struct ContainerState {
     pub state: String,
     /// Running, and not paused.
     pub running: bool,
+    /// How long it may take to end by its own declaration (`stop_grace_period`), in seconds.
+    #[serde(default)]
+    pub stop_seconds: Option<i64>,
     /// Of its last end.
     pub exit_code: i64,
     pub health: Health,
@@ -93,9 +96,30 @@ pub struct Observation {
     /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
     #[serde(default)]
     pub engine: Option<Observed<String>>,
+    /// Containers that a devstack which is gone had stopped, and that nobody has started since.
+    #[serde(default)]
+    pub left_stopped: Vec<String>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,
+}
+
+impl Observation {
+    /// The repositories that are there, with what is known of each.
+    pub fn present(&self) -> impl Iterator<Item = (&RepositoryName, &RepositoryFacts)> {
+        self.repositories.iter().filter_map(|(name, state)| match state {
+            Observed::Known(RepositoryState::Present(facts)) => Some((name, facts.as_ref())),
+            Observed::Known(RepositoryState::Absent { .. }) | Observed::Unknown { .. } => None,
+        })
+    }
+
+    /// Those that this machine has seen before, and that are not there.
+    pub fn missing(&self) -> impl Iterator<Item = (&RepositoryName, &RepositoryId)> {
+        self.repositories.iter().filter_map(|(name, state)| match state {
+            Observed::Known(RepositoryState::Absent { known_before: Some(id), .. }) => Some((name, id)),
+            Observed::Known(_) | Observed::Unknown { .. } => None,
+        })
+    }
 }
 
 /// The state of a service's data. Each engine defines what the three mean for it.

@@ -68,6 +68,12 @@ impl Note {
     /// What the resource of a note on a repository begins with.
     pub const REPOSITORY: &str = "repository/";
 
+    /// Of a repository that this machine has seen before, and that is not there.
+    pub fn missing_repository(name: &RepositoryName, id: &RepositoryId) -> Self {
+        let text = format!("repository {} was at its place and is not there; is its disk mounted?", id.short());
+        Self::new(format!("{}{name}", Self::REPOSITORY), text)
+    }
+
     pub fn new(resource: impl Into<String>, text: impl Into<String>) -> Self {
         Self { resource: resource.into(), text: text.into() }
     }
@@ -140,9 +146,13 @@ impl RecoveryForecast {
 }
 
 impl Report {
-    /// Something declared could not be looked at, or is not there.
+    /// What is declared and could not be looked at, or is not there.
+    pub fn troubles(&self) -> impl Iterator<Item = &str> {
+        self.unknown.iter().chain(&self.lost).map(|note| note.resource.as_str())
+    }
+
     pub fn is_troubled(&self) -> bool {
-        !self.unknown.is_empty() || !self.lost.is_empty()
+        self.troubles().next().is_some()
     }
 
     /// What is said where no good run is known: one may lie in a repository that could not be looked at.

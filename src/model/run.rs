@@ -69,6 +69,9 @@ pub struct Taken {
     pub added: ByteSize,
     /// Set when the source has shrunk by more than half since the parent run.
     pub suspect: Option<Shrink>,
+    /// It was empty, and somebody has said that this is right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty: bool,
     /// The digest of the image that the server's container was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -132,6 +135,14 @@ impl Manifest {
             ServiceResult::Taken(taken) => Some((name, taken)),
             ServiceResult::Failed { .. } => None,
         })
+    }
+
+    /// What was taken of one service.
+    pub fn taken_of(&self, service: &ServiceName) -> Option<&Taken> {
+        match self.services.get(service)? {
+            ServiceResult::Taken(taken) => Some(taken),
+            ServiceResult::Failed { .. } => None,
+        }
     }
 
     /// The expected services that are not in the run, each with the reason.

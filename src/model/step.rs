@@ -246,6 +246,9 @@ pub struct Take {
     pub parent: Option<SnapshotId>,
     /// Plain bytes of the parent, to see a source that has shrunk.
     pub parent_bytes: Option<ByteSize>,
+    /// It was empty in the parent too, by somebody's word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_empty: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -52,7 +52,15 @@ pub fn observe(
         });
         (engine, joined(services), joined(containers), joined(repositories))
     });
-    Observation { at: now, took: Span::from(since.elapsed()), engine, services, containers, repositories }
+    Observation {
+        at: now,
+        took: Span::from(since.elapsed()),
+        engine,
+        services,
+        left_stopped: Vec::new(),
+        containers,
+        repositories,
+    }
 }
 
 /// The containers of a source that are there.

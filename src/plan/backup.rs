@@ -13,7 +13,7 @@ use super::retention::Standing;
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::plan::Note;
-use crate::model::run::{ServiceResult, Taken};
+use crate::model::run::Taken;
 use crate::model::step::{Action, Effect, Estimate, Precondition, StepId, Take};
 use crate::model::units::{ByteSize, Span};
 
@@ -73,10 +73,7 @@ impl<'a> Planner<'a> {
         let mut takes = Vec::with_capacity(expected.len());
         let mut bytes = ByteSize::default();
         for service in &expected {
-            let before = parent.and_then(|run| match run.manifest.services.get(service) {
-                Some(ServiceResult::Taken(taken)) => Some(taken),
-                Some(ServiceResult::Failed { .. }) | None => None,
-            });
+            let before = parent.and_then(|run| run.manifest.taken_of(service));
             let take = Take {
                 repository: primary.clone(),
                 service: service.clone(),
@@ -85,6 +82,7 @@ impl<'a> Planner<'a> {
                 slot: intent.slot,
                 parent: before.filter(|_| !intent.full).map(|before| before.snapshot.clone()),
                 parent_bytes: before.map(Taken::bytes),
+                may_be_empty: before.is_some_and(|before| before.empty),
             };
             let (step, about) = self.take(take, before);
             let in_containers = self.spec.services.get(service).is_some_and(|it| it.source.needs_docker());
@@ -118,8 +116,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// One service. Where there is nothing and was something, it waits for somebody's word, so that emptiness is never
-    /// backed up as a good run.
+    /// One service. Where there is nothing it waits for somebody's word, once, so that emptiness is never backed up as a
+    /// good run unseen.
     fn take(&self, take: Take, before: Option<&Taken>) -> (NewStep, Option<ByteSize>) {
         let state = self.observation.services.get(&take.service).and_then(Observed::known).copied();
         let had_data = before.map(Taken::bytes).filter(|bytes| bytes.0 > 0);
@@ -139,6 +137,9 @@ impl<'a> Planner<'a> {
             stops => step.effect(Effect::Restarts).because(format!("stops {} while it is read", stops.join(", "))),
         };
         let step = match (state, had_data) {
+            (Some(SourceState::Empty), _) if before.is_some_and(|before| before.empty) => {
+                step.because("it is empty, as somebody has said it may be")
+            }
             (Some(SourceState::Empty), Some(had)) => {
                 let reason = format!("its source is empty, and held {had} in the last run");
                 step.held(format!("take:{service}"), reason)
@@ -147,8 +148,11 @@ impl<'a> Planner<'a> {
             (Some(SourceState::Gone), Some(had)) => {
                 step.because(format!("its source is gone, and held {had} in the last run"))
             }
-            // Nothing was ever there to lose: the take fails visibly where it can't be done.
-            (Some(SourceState::Gone | SourceState::Empty), None) => step,
+            (Some(SourceState::Empty), None) => {
+                step.held(format!("take:{service}"), "its source is empty; approve it if that is right")
+            }
+            // Nothing was ever there to lose: the take fails visibly.
+            (Some(SourceState::Gone), None) => step,
             (Some(SourceState::HasData { .. }), _) | (None, Some(_)) => {
                 step.given([Precondition::SourceHasData { service }])
             }

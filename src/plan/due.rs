@@ -172,11 +172,23 @@ impl<'a> Planner<'a> {
             let cause = if tried { "no complete run yet" } else { "never taken" }.to_owned();
             return Some(Due { slot, cause });
         };
-        let slot = slot.filter(|slot| served.is_none_or(|served| *slot > served))?;
+        let slot = slot.filter(|slot| served.is_none_or(|served| *slot > served));
+        // What was put into the file since is as unprotected as on the first day, and does not wait for the next slot.
+        let never: Vec<_> = self.spec.services_of(policy).into_iter().filter(|it| !self.was_taken(name, it)).collect();
+        if !never.is_empty() {
+            let names: Vec<&str> = never.iter().map(ServiceName::as_str).collect();
+            return Some(Due { slot, cause: format!("{} never taken", names.join(", ")) });
+        }
+        let slot = slot?;
         debug_assert!(policy.schedule.is_some());
         let missed = self.missed(name, slots?, slot, served.unwrap_or(last_run));
         let cause = format!("last run {} old, {missed}", Span::between(last_run, now));
         Some(Due { slot: Some(slot), cause })
+    }
+
+    fn was_taken(&self, policy: &PolicyName, service: &ServiceName) -> bool {
+        let took = |run: &Projected<'_>| run.seen.is_some_and(|run| run.manifest.taken_of(service).is_some());
+        self.runs_in_its_repositories(policy).any(|run| run.is_complete() && took(run))
     }
 
     /// `slot 02:15 missed`, `slots 02:15 and 14:15 missed`, `12 slots missed`: in the schedule's own zone.

@@ -93,6 +93,7 @@ impl World {
                 took: Span::from_millis(1_200),
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
                 engine: None,
+                left_stopped: Vec::new(),
                 containers: BTreeMap::new(),
                 repositories: spec.repositories.keys().map(|name| (name.clone(), Observed::Known(absent()))).collect(),
             },
@@ -216,6 +217,7 @@ pub fn taken(bytes: ByteSize, started: Timestamp, tag: &str) -> Taken {
         took: Span::from_secs(3),
         added: ByteSize(bytes.0 / 10),
         suspect: None,
+        empty: false,
         image: None,
     }
 }

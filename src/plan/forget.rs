@@ -16,6 +16,8 @@ use crate::model::run::{ServiceResult, Taken};
 use crate::model::step::{Action, Effect, Estimate, Precondition, StepId};
 use crate::model::units::ByteSize;
 
+/// Who approves a forget reads what goes; a hundred ids nobody reads.
+const NAMED_RUNS: usize = 6;
 /// A rule that takes more than this share of a policy's complete runs at once has been changed, or the clock has: held.
 const HELD_SHARE_PERCENT: usize = 30;
 /// Of so few runs, one alone is more than the share, in the ordinary course of things.
@@ -319,7 +321,12 @@ impl<'a> Planner<'a> {
                 if let Some(holders) = self.places.known[name].busy(&self.spec.stack) {
                     return Err(PlanError::Busy { repository: name.clone(), holders });
                 }
-                let reason = format!("{} of {} runs of {of}, as asked", go.len(), projected.len());
+                let mut named: Vec<&str> = go.iter().map(|run| run.as_str()).take(NAMED_RUNS).collect();
+                if go.len() > NAMED_RUNS {
+                    named.push("…");
+                }
+                let reason =
+                    format!("{} of {} runs of {of}, as asked: {}", go.len(), projected.len(), named.join(", "));
                 let step = self.forget_step(name, &of, &projected, &go).because(reason.clone());
                 let id = self.add_exclusive(name, step.held(format!("forget:{name}"), reason));
                 forgets.entry(name.clone()).or_default().push(id);
@@ -338,7 +345,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn not_looked_at(&self) -> Vec<RepositoryName> {
-        self.places.unknown.keys().cloned().collect()
+        self.places.unknown.keys().chain(self.places.missing().map(|(name, _)| name)).cloned().collect()
     }
 
     pub(super) fn no_such_repository(&self, name: &RepositoryName) -> PlanError {

@@ -122,6 +122,14 @@ impl<'a> Places<'a> {
         places
     }
 
+    /// Repositories that were there before, as this machine remembers.
+    pub(super) fn missing(&self) -> impl Iterator<Item = (&RepositoryName, &RepositoryId)> {
+        self.known.iter().filter_map(|(name, place)| match &place.state {
+            State::Absent { known_before, .. } => known_before.map(|id| (name, id)),
+            State::Present(_) => None,
+        })
+    }
+
     pub(super) fn lineage(&self, spec: &Spec) -> Vec<Lineage> {
         let known = spec.repositories.keys().filter_map(|name| self.known.get_key_value(name));
         known

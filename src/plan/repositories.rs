@@ -14,7 +14,10 @@ use crate::spec::file::Repository;
 impl<'a> Planner<'a> {
     pub(super) fn report_unknown_repositories(&mut self) {
         for (name, reason) in &self.places.unknown {
-            self.report.unknown.push(Note::new(format!("repository/{name}"), reason.clone()));
+            self.report.unknown.push(Note::new(format!("{}{name}", Note::REPOSITORY), reason.clone()));
+        }
+        for (name, id) in self.places.missing() {
+            self.report.lost.push(Note::missing_repository(name, id));
         }
     }
 

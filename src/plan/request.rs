@@ -89,8 +89,8 @@ pub enum PlanError {
     #[error("the data of service {service} could not be looked at: {reason}; nothing is overwritten unseen")]
     UnknownTarget { service: ServiceName, reason: String },
     /// Of a request for several services: each that can't be met. None of them is begun.
-    #[error("{}", each(.0))]
-    Several(Vec<PlanError>),
+    #[error("{}", each(.refused, *.asked))]
+    Several { refused: Vec<PlanError>, asked: usize },
     #[error("nothing is selected to be forgotten")]
     NothingSelected,
     #[error("no run matches what was selected{}", Places(.unknown))]
@@ -133,12 +133,19 @@ impl PlanError {
             ),
             Self::NoPlace { service } => format!("give a folder: `devstack restore {service} --to DIR`"),
             Self::UnknownTarget { service, .. } => {
-                format!("bring it up, or restore beside it: `devstack restore {service} --to DIR`")
+                return vec![
+                    format!("put that right, or restore beside it: `devstack restore {service} --to DIR`"),
+                    "a server that its own data keeps from starting: remove its container and volume \
+                     (`docker compose rm -sf NAME`, `docker volume rm NAME`), start it empty, then restore in place"
+                        .to_owned(),
+                ];
             }
-            Self::Several(errors) => {
-                let mut lines: Vec<String> = errors.iter().flat_map(Self::next).collect();
+            Self::Several { refused, asked } => {
+                let mut lines: Vec<String> = refused.iter().flat_map(Self::next).collect();
                 lines.dedup();
-                lines.push("or name only services that can be restored now".to_owned());
+                if refused.len() < *asked {
+                    lines.push("or leave them out of the command: the others can be restored now".to_owned());
+                }
                 return lines;
             }
             Self::NeverForgotten { policy, .. } => format!("to have newer ones first: `devstack backup {policy}`"),
@@ -152,7 +159,7 @@ impl PlanError {
     pub fn is_of_the_world(&self) -> bool {
         match self {
             Self::UnknownRepository { .. } | Self::NothingKnown { .. } | Self::UnknownTarget { .. } => true,
-            Self::Several(errors) => errors.iter().any(Self::is_of_the_world),
+            Self::Several { refused, .. } => refused.iter().any(Self::is_of_the_world),
             _ => false,
         }
     }
@@ -166,9 +173,9 @@ fn reasons(unknown: &BTreeMap<RepositoryName, String>) -> String {
     unknown.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("; ")
 }
 
-fn each(errors: &[PlanError]) -> String {
-    let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
-    format!("{} of the services can't be restored, so none was begun:{}", errors.len(), lines.concat())
+fn each(refused: &[PlanError], asked: usize) -> String {
+    let lines: Vec<String> = refused.iter().map(|error| format!("\n  {error}")).collect();
+    format!("{} of {asked} services can't be restored, so none was begun:{}", refused.len(), lines.concat())
 }
 
 /// Says which repositories were left out of a search, so that "none" is not taken for "none anywhere".
@@ -178,10 +185,7 @@ impl std::fmt::Display for Places<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.as_slice() {
             [] => Ok(()),
-            names => {
-                let names: Vec<_> = names.iter().map(RepositoryName::as_str).collect();
-                write!(f, " (not looked at: {})", names.join(", "))
-            }
+            names => write!(f, " (could not be searched: {})", listed(names)),
         }
     }
 }

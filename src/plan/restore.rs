@@ -11,7 +11,7 @@ use super::request::{PlanError, Selection};
 use super::retention::Standing;
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
-use crate::model::run::{ServiceResult, Taken};
+use crate::model::run::Taken;
 use crate::model::step::{Action, Effect, Precondition, Restore, RestoreTarget};
 use crate::model::units::Span;
 
@@ -30,33 +30,6 @@ impl<'a> Planner<'a> {
         selection: &Selection,
         from: Option<&RepositoryName>,
     ) -> Result<(), PlanError> {
-        let mut refused = Vec::new();
-        for (service, target) in services {
-            match self.restore(service, selection, target, from) {
-                Ok(()) => {}
-                // Said of the repositories, so it would be the same for every service.
-                Err(
-                    error @ (PlanError::UnknownRepository { .. }
-                    | PlanError::NoSuchRepository { .. }
-                    | PlanError::NothingKnown { .. }),
-                ) => return Err(error),
-                Err(error) => refused.push(error),
-            }
-        }
-        match refused.len() {
-            0 => Ok(()),
-            1 => Err(refused.remove(0)),
-            _ => Err(PlanError::Several(refused)),
-        }
-    }
-
-    fn restore(
-        &mut self,
-        service: &ServiceName,
-        selection: &Selection,
-        target: &RestoreTarget,
-        from: Option<&RepositoryName>,
-    ) -> Result<(), PlanError> {
         if let Some(name) = from {
             if let Some(reason) = self.places.unknown.get(name) {
                 return Err(PlanError::UnknownRepository { repository: name.clone(), reason: reason.clone() });
@@ -68,6 +41,24 @@ impl<'a> Planner<'a> {
         if self.places.known.is_empty() {
             return Err(PlanError::NothingKnown { unknown: self.places.unknown.clone() });
         }
+        let mut refused: Vec<PlanError> = services
+            .iter()
+            .filter_map(|(service, target)| self.restore(service, selection, target, from).err())
+            .collect();
+        match refused.len() {
+            0 => Ok(()),
+            1 if services.len() == 1 => Err(refused.remove(0)),
+            _ => Err(PlanError::Several { refused, asked: services.len() }),
+        }
+    }
+
+    fn restore(
+        &mut self,
+        service: &ServiceName,
+        selection: &Selection,
+        target: &RestoreTarget,
+        from: Option<&RepositoryName>,
+    ) -> Result<(), PlanError> {
         let found = match selection {
             Selection::Newest => self.newest_good(service, None, from)?,
             Selection::At(at) => self.newest_good(service, Some(*at), from)?,
@@ -95,7 +86,10 @@ impl<'a> Planner<'a> {
             Standing::Verified => {}
             Standing::Unproven => step = step.because("the run was never verified"),
             Standing::Damaged => step = step.because("the run's last verification found damage"),
-            Standing::Incomplete => step = step.because("the run is incomplete"),
+            Standing::Incomplete => step = step.because(format!("the run {}", lacking(&found.run))),
+        }
+        if let Some(newer) = self.newer_than(&found, service, selection, from) {
+            step = step.because(newer);
         }
         if found.run.suspect.contains(service) {
             step = step.because("its source had shrunk by more than half, and nobody has accepted that");
@@ -135,6 +129,32 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// That a newer run holds the service too, and why it was not chosen.
+    fn newer_than(
+        &self,
+        found: &Found<'a>,
+        service: &ServiceName,
+        selection: &Selection,
+        from: Option<&RepositoryName>,
+    ) -> Option<String> {
+        let until = match selection {
+            Selection::Newest => self.now,
+            Selection::At(at) => *at,
+            Selection::Run(_) => return None,
+        };
+        let newer = self.holding(service, from).filter(|other| {
+            other.run.age_key() > found.run.age_key() && other.run.run != found.run.run && other.run.started <= until
+        });
+        let newest = newer.max_by(|a, b| a.run.age_key().cmp(&b.run.age_key()))?;
+        let why = match newest.run.standing {
+            Standing::Incomplete => lacking(&newest.run),
+            Standing::Damaged => "is damaged".to_owned(),
+            Standing::Unproven => "was never verified".to_owned(),
+            Standing::Verified => format!("is suspect, since {} shrank", names(&newest.run.suspect)),
+        };
+        Some(format!("not from the newer {}, which {why}; --backup {} takes it", newest.run.run, newest.run.run))
+    }
+
     /// The newest complete, verified run that nobody has doubts about.
     fn newest_good(
         &self,
@@ -158,7 +178,9 @@ impl<'a> Planner<'a> {
         if all.is_empty() {
             return Err(PlanError::NoSuchRun { run: run.clone(), unknown: self.not_looked_at() });
         }
-        if all.iter().all(|it| !it.is_complete()) {
+        // What a run that lacks another service holds of this one is whole all the same, and who names it knows.
+        let holds = |it: &&Projected| it.seen.is_some_and(|run| run.manifest.taken_of(service).is_some());
+        if all.iter().all(|it| !it.is_complete()) && !all.iter().any(holds) {
             let missing: Vec<String> = all
                 .iter()
                 .filter_map(|it| it.seen)
@@ -170,7 +192,7 @@ impl<'a> Planner<'a> {
             return Err(PlanError::Incomplete { run: run.clone(), reason });
         }
         self.holding(service, from)
-            .filter(|found| found.run.run == *run && found.run.is_complete())
+            .filter(|found| found.run.run == *run)
             .min_by(|a, b| (a.run.standing, &a.repository).cmp(&(b.run.standing, &b.repository)))
             .ok_or_else(|| PlanError::NotInRun { run: run.clone(), service: service.clone() })
     }
@@ -178,10 +200,21 @@ impl<'a> Planner<'a> {
     fn holding(&self, service: &ServiceName, from: Option<&RepositoryName>) -> impl Iterator<Item = Found<'a>> {
         let places = self.places.known.iter().filter(move |(name, _)| from.is_none_or(|from| from == *name));
         places.flat_map(move |(name, place)| {
-            place.runs.values().flatten().filter_map(move |run| match run.seen?.manifest.services.get(service)? {
-                ServiceResult::Taken(taken) => Some(Found { repository: name.clone(), run: run.clone(), taken }),
-                ServiceResult::Failed { .. } => None,
+            place.runs.values().flatten().filter_map(move |run| {
+                let taken = run.seen?.manifest.taken_of(service)?;
+                Some(Found { repository: name.clone(), run: run.clone(), taken })
             })
         })
     }
+}
+
+/// `is incomplete, without a, b`.
+fn lacking(run: &Projected<'_>) -> String {
+    let missing: Vec<&str> =
+        run.seen.iter().flat_map(|run| run.manifest.missing()).map(|(service, _)| service.as_str()).collect();
+    format!("is incomplete, without {}", missing.join(", "))
+}
+
+fn names(services: &[ServiceName]) -> String {
+    services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ")
 }

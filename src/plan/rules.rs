@@ -13,7 +13,7 @@ use crate::model::ids::{Digest, RunId};
 use crate::model::observation::{Marked, Observed, RepositoryState, SourceState};
 use crate::model::plan::Basis;
 use crate::model::retention::{PRUNE_GRACE, Rule};
-use crate::model::run::RECORD_FORMAT;
+use crate::model::run::{RECORD_FORMAT, ServiceResult};
 use crate::model::step::{Action, Approval, Effect, Precondition, RestoreTarget, Step, WaitOn};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::render::json;
@@ -256,12 +256,20 @@ fn emptiness_where_data_was_is_never_backed_up_unasked() {
         assert_eq!(token(only(&plan, "take")), wanted, "what is gone can't be taken, so nothing is asked");
         let mut fresh = World::settled(small());
         fresh.source("shop", state);
-        assert_eq!(
-            only(&fresh.plan(), "take").approval,
-            Approval::NotNeeded,
-            "it fails visibly, or there never was any"
-        );
+        assert_eq!(token(only(&fresh.plan(), "take")), wanted, "the first run is asked for like any other");
     }
+    let mut approved = run("daily", hours_ago(60), &["shop"]);
+    let Some(ServiceResult::Taken(taken)) = approved.manifest.services.get_mut(&service("shop")) else {
+        unreachable!()
+    };
+    taken.empty = true;
+    let mut once = World::settled(small()).with_run("local", approved);
+    once.source("shop", SourceState::Empty);
+    let plan = once.plan();
+    assert_eq!(token(only(&plan, "take")), None, "what somebody has said once is not asked every night");
+    assert!(
+        matches!(&only(&plan, "take").action, Action::Take(take) if take.may_be_empty) && plan.report.lost.is_empty()
+    );
     let mut world = late();
     let has_data = |plan: &super::Plan| {
         only(plan, "take").preconditions.contains(&Precondition::SourceHasData { service: service("shop") })
@@ -462,7 +470,6 @@ fn the_longest_chain_decides_and_one_service_never_measured_leaves_no_prediction
 fn a_source_that_is_not_there_is_lost_and_one_that_was_always_empty_is_not() {
     let lost = |world: &World| -> String {
         let plan = world.plan();
-        assert_eq!(plan.report.is_troubled(), !plan.report.lost.is_empty());
         plan.report.lost.iter().map(|note| format!("{}: {}\n", note.resource, note.text)).collect()
     };
     let mut world = World::settled(small()).with_history(2, 12);
@@ -476,8 +483,9 @@ fn a_source_that_is_not_there_is_lost_and_one_that_was_always_empty_is_not() {
     fresh.observation.services.insert(service("shop"), Observed::Known(SourceState::Empty));
     assert_eq!(lost(&fresh), "", "nothing was ever in it");
     fresh.observation.services.insert(service("shop"), Observed::Known(SourceState::Gone));
-    let told = lost(&fresh);
-    assert!(told.contains("is it called something else") && !told.contains("devstack restore"), "{told}");
+    assert_eq!(lost(&fresh), "", "nothing was ever there to lose");
+    let unknown = &fresh.plan().report.unknown[0].text;
+    assert!(unknown.contains("is it called something else") && !unknown.contains("devstack restore"), "{unknown}");
 }
 
 #[test]
@@ -493,6 +501,19 @@ fn of_several_services_each_that_can_t_be_restored_is_named_and_none_is_begun() 
     assert!(refused.is_of_the_world(), "{refused}");
     assert!(refused.to_string().contains("web is down") && refused.to_string().contains("mail is down"), "{refused}");
     assert!(refused.next().iter().any(|line| line.contains("devstack restore mail --to DIR")), "{:?}", refused.next());
+}
+
+#[test]
+fn a_service_that_was_put_into_the_file_is_taken_at_once() {
+    let mut world = World::settled(with_services(&["web"])).with_run("local", run("daily", at(SLOT), &["shop"]));
+    let takes = |world: &World| -> Vec<String> {
+        let plan = world.plan();
+        let takes = plan.steps.iter().filter(|step| matches!(step.action, Action::Take(_)));
+        takes.map(|step| step.causes.join("; ")).collect()
+    };
+    assert!(takes(&world).iter().any(|cause| cause.contains("web never taken")), "{:?}", takes(&world));
+    world = world.with_run("local", run("daily", hours_ago(1), &["shop", "web"]));
+    assert_eq!(takes(&world), Vec::<String>::new());
 }
 
 #[test]
@@ -552,6 +573,28 @@ fn a_restore_chooses_only_what_is_verified_and_beyond_doubt() {
     assert_eq!((step.effect, token(step)), (Effect::OverwritesData, Some("restore:shop")));
     world.observation.services.insert(service("shop"), Observed::Unknown { reason: "no answer".into() });
     assert!(matches!(ask(&world, Selection::Newest, RestoreTarget::InPlace), Err(PlanError::UnknownTarget { .. })));
+}
+
+#[test]
+fn what_a_run_holds_of_a_service_is_restored_by_name_though_another_is_missing() {
+    let mut partly = run("daily", hours_ago(1), &["shop", "web"]);
+    let web = ServiceResult::Failed { reason: "no answer".into() };
+    partly.manifest.services.insert(service("web"), web);
+    partly.proofs.clear();
+    let mut world = World::settled(with_services(&["web"]));
+    world = world.with_run("local", run("daily", hours_ago(30), &["shop", "web"])).with_run("local", partly.clone());
+    let ask = |name: &str, selection: Selection| {
+        let target = RestoreTarget::Beside { folder: "out".into() };
+        let plan =
+            world.ask(&Request::Restore { services: [(service(name), target)].into(), selection, from: None })?;
+        Ok::<String, PlanError>(only(&plan, "restore").causes.join("; "))
+    };
+    let named = || Selection::Run(partly.manifest.run.clone());
+    assert!(ask("shop", named()).unwrap().contains("the run is incomplete, without web"));
+    assert!(matches!(ask("web", named()), Err(PlanError::Incomplete { .. })));
+    let newest = ask("shop", Selection::Newest).unwrap();
+    assert!(newest.contains(&format!("not from the newer {}", partly.manifest.run)), "{newest}");
+    assert!(!ask("web", Selection::Newest).unwrap().contains("newer"), "the newer one does not hold it");
 }
 
 #[test]
@@ -623,6 +666,7 @@ fn a_saved_plan_is_applied_once_to_what_it_was_made_for_and_in_time() {
         spec_digest: &digest,
         stack: &world.spec.stack,
         lineage: &lineage,
+        served: &[],
         used_plans: &[],
         now: Span::from_hours(23).after(world.now),
         max_age: Span::from_hours(24),
@@ -632,12 +676,14 @@ fn a_saved_plan_is_applied_once_to_what_it_was_made_for_and_in_time() {
     let ids = [plan.id.clone()];
     let other_digest = Digest::of("other");
     let other_stack = crate::model::ids::StackName::new("other");
+    let served = [(policy("daily"), at(SLOT))];
     let mut moved = lineage.clone();
     moved[0].generation += 1;
     let mut replaced = lineage.clone();
     replaced[0].id = None;
     let refusals = [
         SavedContext { used_plans: &ids, ..fits.clone() },
+        SavedContext { served: &served, ..fits.clone() },
         SavedContext { stack: &other_stack, ..fits.clone() },
         SavedContext { spec_digest: &other_digest, ..fits.clone() },
         SavedContext { devstack_version: "9.9.9", ..fits.clone() },

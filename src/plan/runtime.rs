@@ -18,6 +18,10 @@ impl Planner<'_> {
 
     /// Containers that are there and not well. Reported only: Compose is who changes them.
     pub(super) fn report_containers(&mut self) {
+        for name in &self.observation.left_stopped {
+            let text = "stopped by a devstack that was ended meanwhile; `devstack apply` starts it again";
+            self.report.lost.push(Note::new(format!("container/{name}"), text));
+        }
         for (service, containers) in &self.observation.containers {
             for (name, container) in containers.known().into_iter().flatten() {
                 let restarted = match container.restarts {

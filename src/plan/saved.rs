@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::graph::{GraphError, PlanGraph};
-use crate::model::ids::{Digest, PlanId, RepositoryId, RepositoryName, StackName};
+use crate::model::ids::{Digest, PlanId, PolicyName, RepositoryId, RepositoryName, StackName};
 use crate::model::plan::{Lineage, PLAN_FORMAT, Plan};
+use crate::model::step::Action;
 use crate::model::units::{ByteSize, Span};
 
 /// The largest plan that is read. A plan of 10,000 services is about 10 MiB; more is not a plan.
@@ -75,6 +76,8 @@ pub struct SavedContext<'a> {
     pub stack: &'a StackName,
     /// The repositories as they are now; one that can't be looked at is left out.
     pub lineage: &'a [Lineage],
+    /// The slots that complete runs carry, by policy.
+    pub served: &'a [(PolicyName, Timestamp)],
     /// Plans that were applied, of all repositories.
     pub used_plans: &'a [PlanId],
     pub now: Timestamp,
@@ -119,6 +122,10 @@ pub enum Stale {
         planned: Option<RepositoryId>,
         found: Option<RepositoryId>,
     },
+    #[error(
+        "policy {policy} has had a run since plan {plan} was made, which was to take it; to make a new one: devstack plan --out FILE"
+    )]
+    Served { plan: String, policy: PolicyName },
     #[error(
         "what is declared has been changed in repository {repository} since plan {plan} was made \
          (generation {planned} → {found}); to make a new one: devstack plan --out FILE"
@@ -177,5 +184,15 @@ pub fn refuse(plan: &Plan, context: &SavedContext) -> Result<(), Stale> {
             return Err(Stale::GenerationMoved { plan: name(), repository, planned, found });
         }
         Ok(())
-    })
+    })?;
+    let served = plan.steps.iter().find_map(|step| match &step.action {
+        Action::Take(take) => {
+            context.served.iter().find(|(policy, slot)| *policy == take.policy && Some(*slot) == take.slot)
+        }
+        _ => None,
+    });
+    match served {
+        Some((policy, _)) => Err(Stale::Served { plan: name(), policy: policy.clone() }),
+        None => Ok(()),
+    }
 }

@@ -172,6 +172,7 @@ fn state(answer: ContainerInspectResponse) -> ContainerState {
         image_digest: answer.image.unwrap_or_default(),
         state: now.status.map(|status| status.to_string()).unwrap_or_default(),
         running: now.running.unwrap_or_default() && !now.paused.unwrap_or_default(),
+        stop_seconds: config.stop_timeout,
         exit_code: now.exit_code.unwrap_or_default(),
         health,
         restarts: u64::try_from(answer.restart_count.unwrap_or_default()).unwrap_or_default(),

@@ -9,9 +9,10 @@ use super::{Docker, RuntimeError};
 use crate::model::cancel::Cancel;
 use crate::model::observation::{ContainerState, Health};
 
-/// How long a server may take to end by itself before the engine kills it: an InnoDB flush of a full buffer takes a
-/// minute, and a killed server replays its log at the next start.
-const STOP_SECONDS: i32 = 120;
+/// How long a container may take to end by itself before the engine kills it, where it declares no time of its own.
+/// Compose gives 10 s, after which a server that still writes its memory down is killed; but a program that does not
+/// listen to SIGTERM is down for all of it.
+const STOP_SECONDS: i32 = 60;
 
 /// Between two looks at a container that starts.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
@@ -19,7 +20,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 impl Docker {
     /// Stops a container and waits for its end. One that does not run is fine.
     pub fn stop(&self, container: &ContainerState) -> Result<(), RuntimeError> {
-        let options = StopContainerOptionsBuilder::default().t(STOP_SECONDS).build();
+        let seconds = container.stop_seconds.and_then(|seconds| i32::try_from(seconds).ok()).unwrap_or(STOP_SECONDS);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
         self.wait(self.patient.stop_container(container.id.as_str(), Some(options)))
             .map_err(RuntimeError::docker(format!("stopping the container {}", container.name)))
     }

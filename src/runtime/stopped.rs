@@ -123,15 +123,40 @@ impl StoppedBook {
         fs::read_dir(&self.folder).map_or(true, |mut notes| notes.next().is_none())
     }
 
-    /// Starts what an apply that was killed left stopped. Called with the lease held, so that nobody else's are among
-    /// them. Returns the names of those that were started.
-    pub fn start_left_behind(&self, docker: &Docker) -> Result<Vec<String>, RuntimeError> {
-        let failed =
-            |source| RuntimeError::Io { doing: format!("reading the notes in {}", self.folder.display()), source };
+    /// Each with what is written in it.
+    fn notes(&self) -> Result<impl Iterator<Item = Result<(PathBuf, String), RuntimeError>>, RuntimeError> {
+        let unreadable = |source| self.unreadable(source);
+        let notes = fs::read_dir(&self.folder).map_err(unreadable)?;
+        Ok(notes.map(move |note| {
+            let path = note.map_err(unreadable)?.path();
+            let text = fs::read_to_string(&path).map_err(unreadable)?;
+            Ok((path, text))
+        }))
+    }
+
+    fn unreadable(&self, source: io::Error) -> RuntimeError {
+        RuntimeError::Io { doing: format!("reading the notes in {}", self.folder.display()), source }
+    }
+
+    /// The names of the containers that are noted as stopped, and are. While an apply goes on, its own are among them.
+    pub fn still_stopped(&self, docker: &Docker) -> Result<Vec<String>, RuntimeError> {
         let mut names = Vec::new();
-        for note in fs::read_dir(&self.folder).map_err(failed)? {
-            let note = note.map_err(failed)?.path();
-            let text = fs::read_to_string(&note).map_err(failed)?;
+        for note in self.notes()? {
+            let (_, text) = note?;
+            for id in text.lines().filter(|line| !line.is_empty() && !line.starts_with(REMOVE)) {
+                names
+                    .extend(docker.inspect(id)?.filter(|container| !container.running).map(|container| container.name));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Starts what an apply that was killed left stopped. Called with the lease held, so that nobody else's are among
+    /// them. Returns those that were started.
+    pub fn start_left_behind(&self, docker: &Docker) -> Result<Vec<ContainerState>, RuntimeError> {
+        let mut started = Vec::new();
+        for note in self.notes()? {
+            let (note, text) = note?;
             for id in text.lines().filter(|line| !line.is_empty()) {
                 if let Some(visitor) = id.strip_prefix(REMOVE) {
                     docker.remove_visitor(visitor)?;
@@ -142,12 +167,12 @@ impl StoppedBook {
                     }
                 } else if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
                     docker.start_container(&container)?;
-                    names.push(container.name);
+                    started.push(container);
                 }
             }
-            fs::remove_file(&note).map_err(failed)?;
+            fs::remove_file(&note).map_err(|source| self.unreadable(source))?;
         }
-        Ok(names)
+        Ok(started)
     }
 }
 

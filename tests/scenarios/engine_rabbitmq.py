@@ -127,10 +127,13 @@ def good_runs(stack: ComposeStack) -> list[str]:
 @scenario()
 def rabbitmqs_definitions_come_back_with_everything(world: World) -> None:
     with rabbitmq(world) as stack:
-        empty = stack.devstack("apply", "--yes", expect=None)
-        must(empty.code != 0 and "holds nothing" in empty.said, "a new server was backed up as a good run")
+        empty = stack.devstack("apply", "--yes", expect=4)
+        must("--approve take:rabbitmq" in empty.said and not good_runs(stack), "a new server was backed up unasked")
+        stack.devstack("apply", "--yes", "--approve", "take:rabbitmq")
+        stack.devstack("backup")
+        must(len(good_runs(stack)) == 2, "what somebody has called right once is asked again")
         fill(stack)
-        stack.devstack("apply", "--yes")
+        stack.devstack("backup")
         before = look(stack)
         stack.reborn("rabbitmq")
         must(look(stack) != before, "the new server is not empty, so nothing would be shown")

@@ -41,7 +41,7 @@ def colima_is_started_as_declared_where_no_engine_answers(world: World) -> None:
             "COLIMA_DOUBLE": str(double), "DOCKER_PROXY": str(HERE / "docker_proxy.py"),
         }
         try:
-            seen = stack.devstack("plan")
+            seen = stack.devstack("plan", expect=7)
             must("runtime/colima" in seen.said and "start shop" in seen.said, "the plan does not start Colima")
             must("start" not in (double / "asked").read_text() if (double / "asked").exists() else True, "planning started it")
             stack.devstack("apply", "--yes")
@@ -60,7 +60,7 @@ def colima_is_started_as_declared_where_no_engine_answers(world: World) -> None:
 def without_an_engine_each_place_that_was_looked_at_is_named(world: World) -> None:
     with postgres(world) as stack:
         stack.environment["DOCKER_HOST"] = f"unix://{world.folder}/nobody.sock"
-        plan = stack.devstack("plan")
+        plan = stack.devstack("plan", expect=7)
         must("no Docker engine answers" in plan.said and "nobody.sock" in plan.said, "the place is not named")
         failed = stack.devstack("apply", "--yes", expect=7)
         must("no Docker engine answers" in failed.said, "the cause is not named")
@@ -82,5 +82,5 @@ def several_compose_files_profiles_env_files_and_the_project_are_honoured(world:
         [run] = stack.runs().values()
         must("/databases/elsewhere.dump" in str(run.said), "the database of the second Compose file was not taken")
         (stack.folder / "other.env").unlink()
-        broken = stack.devstack("plan")
+        broken = stack.devstack("plan", expect=7)
         must("other.env" in broken.said and "docker compose config" in broken.said, "what Compose says is not passed on")

@@ -8,6 +8,7 @@ use super::world::{World, engine_error, now, repository_error};
 use crate::apply::runner::{StepContext, StepError};
 use crate::engines::{TakeRequest, Work};
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, SnapshotId};
+use crate::model::observation::{Observed, SourceState};
 use crate::model::outcome::{Done, FailureKind, StepOutcome};
 use crate::model::record::{Record, RuleApproved, ShrinkAccepted};
 use crate::model::retention::Rule;
@@ -26,11 +27,13 @@ pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContex
         policy: take.policy.clone(),
     };
     // The only word that a take is ever held for: it runs now, so it was given.
-    let allow_empty = matches!(step.approval, Approval::Needed { .. });
+    let allow_empty = matches!(step.approval, Approval::Needed { .. }) || take.may_be_empty;
     let request = TakeRequest { store: &store, tags, at: now(), parent: take.parent.clone(), allow_empty };
     let progress = |bytes| context.progress(bytes);
     let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
-    let mut taken = world.engine(&take.service)?.take(request, &work).map_err(engine_error)?;
+    let engine = world.engine(&take.service)?;
+    let mut taken = engine.take(request, &work).map_err(engine_error)?;
+    taken.empty = allow_empty && engine.observe() == Observed::Known(SourceState::Empty);
     taken.suspect = shrunk(take.parent_bytes, taken.bytes());
     world.forget_facts(&take.repository);
 

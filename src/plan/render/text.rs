@@ -104,11 +104,12 @@ fn danger_lines(steps: &[&Step], behind: &BTreeMap<StepId, StepId>) -> Vec<Strin
     let rows = steps.iter().map(|step| {
         let mut why: Vec<String> = Vec::new();
         why.extend(approval(step));
-        if matches!(step.approval, Approval::Needed { .. }) && step.effect != Effect::Safe {
+        let held = matches!(step.approval, Approval::Needed { .. });
+        if held && step.effect != Effect::Safe {
             why.push(step.effect.as_str().to_owned());
         }
         // Which run would be put over the data decides whether that is approved.
-        if !matches!(step.approval, Approval::Needed { .. }) || matches!(step.action, Action::Restore(_)) {
+        if !held || matches!(step.action, Action::Restore(_)) {
             why.extend(step.causes.iter().cloned());
         }
         why.extend(waiting_on(step, behind));

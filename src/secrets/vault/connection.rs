@@ -81,6 +81,8 @@ impl Connection {
             .namespace(declared.namespace.clone())
             .build()
             .map_err(|_| wrong())?;
+        // The first in the process decides; a later one is told so, and wants the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = VaultClient::new(settings).map_err(|source| match ca {
             Some(path) => VaultError::Authority { path, source: Box::new(source) },
             None => VaultError::Unreachable { address: address.clone(), source: Box::new(source) },
