@@ -276,6 +276,9 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
     for note in &seen.report.lost {
         out.push_str(&format!("  LOST     {}: {}\n", note.resource, render::printable(&note.text)));
     }
+    for note in &seen.report.expiring {
+        out.push_str(&format!("  EXPIRES  {}: {}\n", note.resource, render::printable(&note.text)));
+    }
     for repository in &seen.repositories {
         if let Some(reason) = repository.state.strip_prefix(UNKNOWN) {
             out.push_str(&format!("  UNKNOWN  repository {}: {}\n", repository.repository, render::printable(reason)));

@@ -45,6 +45,9 @@ pub struct Report {
     /// Sources that are not there, or empty where their newest run held something.
     #[serde(default)]
     pub lost: Vec<Note>,
+    /// What stops being good before it is needed again, with what renews it: certificates, the login to Vault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expiring: Vec<Note>,
     /// What waits, or is kept back, and on what.
     pub waiting: Vec<Note>,
     /// What the world holds and the file does not name: kept until `forget`.

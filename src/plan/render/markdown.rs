@@ -38,6 +38,7 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
         open.filter(|step| step.effect == effect).collect()
     };
     out.notes("Lost", &plan.report.lost);
+    out.notes("Expires before it is needed again", &plan.report.expiring);
     out.steps("Held until somebody approves", &held);
     out.steps("Deletes data", &by_effect(Effect::DeletesData));
     out.steps("Overwrites data", &by_effect(Effect::OverwritesData));

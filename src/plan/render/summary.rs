@@ -52,7 +52,12 @@ fn kind(action: &Action) -> Option<&'static str> {
 pub fn summary(plan: &Plan) -> String {
     let report = &plan.report;
     if plan.steps.is_empty() {
-        let open = [(report.lost.len(), "lost"), (report.unknown.len(), "unknown"), (report.waiting.len(), "waiting")];
+        let open = [
+            (report.lost.len(), "lost"),
+            (report.unknown.len(), "unknown"),
+            (report.expiring.len(), "expiring"),
+            (report.waiting.len(), "waiting"),
+        ];
         let open: Vec<_> = open.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
         return if open.is_empty() {
             "No changes. The stack is as declared.".to_owned()
@@ -71,6 +76,7 @@ pub fn summary(plan: &Plan) -> String {
     let mut line = format!("Plan: {}.", parts.join(", "));
     for (number, word) in [
         (report.lost.len(), "lost"),
+        (report.expiring.len(), "expiring"),
         (report.unchanged.len(), "unchanged"),
         (report.waiting.len(), "waiting"),
         (report.unknown.len(), "unknown"),

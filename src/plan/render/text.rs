@@ -37,7 +37,7 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     let behind = behind(&plan.steps);
     let (danger, steps): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| danger(step).is_some());
     let report = &plan.report;
-    block(&mut out, note_lines(&[("LOST", &report.lost)]));
+    block(&mut out, note_lines(&[("LOST", &report.lost), ("EXPIRES", &report.expiring)]));
     block(&mut out, danger_lines(&danger, &behind));
     let mut lines = step_lines(&steps, &behind, options.all);
     let unchanged = &report.unchanged;
