@@ -141,6 +141,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
         engine: None,
         left_stopped: Vec::new(),
+        login: None,
         containers: BTreeMap::new(),
         repositories: [("local".parse()?, Observed::Known(RepositoryState::Present(Box::new(facts))))].into(),
     })

@@ -69,6 +69,7 @@ impl TimeLimits {
             | Action::Prune { .. }
             | Action::Restore(_) => self.data,
             Action::StartColima { .. }
+            | Action::RotateSecretId { .. }
             | Action::GenerateKey { .. }
             | Action::CreateRepository { .. }
             | Action::AddKey { .. }

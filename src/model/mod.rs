@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod evidence;
 pub mod history;
 pub mod ids;
+pub mod login;
 pub mod observation;
 pub mod outcome;
 pub mod plan;

@@ -10,6 +10,7 @@ use super::ids::{
     ContainerId, KeyId, LeaseId, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId,
     StackName,
 };
+use super::login::LoginState;
 use super::record::Generation;
 use super::retention::Rule;
 use super::run::Manifest;
@@ -99,6 +100,9 @@ pub struct Observation {
     /// Containers that a devstack which is gone had stopped, and that nobody has started since.
     #[serde(default)]
     pub left_stopped: Vec<String>,
+    /// What devstack logs in to Vault with, where this look had to.
+    #[serde(default)]
+    pub login: Option<Observed<LoginState>>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,

@@ -233,6 +233,11 @@ pub enum Action {
     StartColima {
         profile: String,
     },
+    /// Puts a new secret-id of the role into the file that holds the old one, and destroys that.
+    RotateSecretId {
+        mount: String,
+        role: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -289,6 +294,7 @@ impl Action {
             Self::Prune { .. } => "prune",
             Self::Restore(_) => "restore",
             Self::StartColima { .. } => "start",
+            Self::RotateSecretId { .. } => "rotate",
         }
     }
 
@@ -313,13 +319,17 @@ impl Action {
             Self::AcceptShrink { service, .. } => format!("{service}/backup"),
             Self::Restore(restore) => format!("{}/data", restore.service),
             Self::StartColima { .. } => "runtime/colima".to_owned(),
+            Self::RotateSecretId { .. } => "vault/login".to_owned(),
         }
     }
 
     /// The repositories that it writes to: what a lease is needed for.
     pub fn writes(&self) -> Option<&RepositoryName> {
         match self {
-            Self::GenerateKey { .. } | Self::Restore(_) | Self::StartColima { .. } => None,
+            Self::GenerateKey { .. }
+            | Self::Restore(_)
+            | Self::StartColima { .. }
+            | Self::RotateSecretId { .. } => None,
             Self::CreateRepository { repository, .. }
             | Self::AddKey { repository, .. }
             | Self::RemoveKey { repository, .. }

@@ -52,12 +52,18 @@ pub fn observe(
         });
         (engine, joined(services), joined(containers), joined(repositories))
     });
+    // Whoever needed a secret has logged in by now.
+    let login = ground.secrets.login_state().map(|state| match state {
+        Ok(state) => Observed::Known(state),
+        Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+    });
     Observation {
         at: now,
         took: Span::from(since.elapsed()),
         engine,
         services,
         left_stopped: Vec::new(),
+        login,
         containers,
         repositories,
     }

@@ -85,9 +85,12 @@ impl<'a> Planner<'a> {
                 may_be_empty: before.is_some_and(|before| before.empty),
             };
             let (step, about) = self.take(take, before);
-            let in_containers = self.spec.services.get(service).is_some_and(|it| it.source.needs_docker());
-            let started = self.started.filter(|_| in_containers);
-            let step = step.because(intent.cause.clone()).after(created).after(started).after_end_of(sealed);
+            let source = self.spec.services.get(service).map(|service| &service.source);
+            let started = self.started.filter(|_| source.is_some_and(Source::needs_docker));
+            // Vault and the file that opens it must be of one time, or what is in the backup is a login that Vault refuses.
+            let rotated = self.rotated.filter(|_| matches!(source, Some(Source::Vault(_))));
+            let step = step.because(intent.cause.clone()).after(created).after(started);
+            let step = step.after_end_of(sealed).after_end_of(rotated);
             bytes = bytes + about.unwrap_or_default();
             takes.push(self.draft.add(step.given(is.clone()).given(open.clone())));
         }

@@ -94,6 +94,7 @@ impl World {
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
                 engine: None,
                 left_stopped: Vec::new(),
+                login: None,
                 containers: BTreeMap::new(),
                 repositories: spec.repositories.keys().map(|name| (name.clone(), Observed::Known(absent()))).collect(),
             },

@@ -12,6 +12,7 @@ mod exposure;
 mod forget;
 pub mod graph;
 mod keys;
+mod login;
 pub mod prediction;
 mod projection;
 mod recovery;
@@ -75,6 +76,7 @@ pub fn plan(
         draft: Draft::default(),
         report: Report::default(),
         started: None,
+        rotated: None,
     };
     let (steps, report) = planner.run(request)?;
     let mut plan = Plan {
@@ -113,6 +115,8 @@ struct Planner<'a> {
     report: Report,
     /// The step that starts what containers run on.
     started: Option<StepId>,
+    /// The step that replaces what devstack logs in to Vault with.
+    rotated: Option<StepId>,
 }
 
 impl Planner<'_> {
@@ -120,6 +124,7 @@ impl Planner<'_> {
         self.report_unknown_repositories();
         self.report_sources();
         self.report_containers();
+        self.login(request);
         match request {
             Request::Converge => {
                 let intents = self.due_runs();

@@ -93,6 +93,12 @@ impl World {
             Action::StartColima { profile } => {
                 self.observation.engine = Some(Observed::Known(profile.clone()));
             }
+            Action::RotateSecretId { .. } => {
+                if let Some(Observed::Known(login)) = &mut self.observation.login {
+                    let lifetime = login.lifetime();
+                    (login.issued, login.expires) = (now, lifetime.map(|lifetime| lifetime.after(now)));
+                }
+            }
             Action::CreateRepository { repository, key } => {
                 let mut facts = empty_facts(repository);
                 facts.keys = vec![observed_key(&self.spec.repositories[repository].keys[*key].label())];

@@ -7,9 +7,11 @@ mod resolve;
 mod secret;
 mod store;
 mod vault;
+mod whole_file;
 
 pub use error::SecretError;
 pub use generate::generate;
 pub use secret::Secret;
 pub use store::Secrets;
-pub use vault::{SealStatus, VaultAnswer, VaultDownload, VaultError, VaultServer, VaultUpload};
+pub use vault::{Rotated, SealStatus, VaultAnswer, VaultDownload, VaultError, VaultServer, VaultUpload};
+pub use whole_file::{Attributes, write_whole};

@@ -33,7 +33,7 @@ pub(super) fn passphrase(passphrase: &Passphrase, base: &Path) -> Result<Secret,
 }
 
 /// `~` is the home folder; what is relative starts from `base`.
-fn place(path: &Path, base: &Path) -> Result<PathBuf, SecretError> {
+pub(super) fn place(path: &Path, base: &Path) -> Result<PathBuf, SecretError> {
     let Ok(beneath) = path.strip_prefix("~") else { return Ok(base.join(path)) };
     match std::env::var_os("HOME").filter(|home| !home.is_empty()) {
         Some(home) => Ok(Path::new(&home).join(beneath)),

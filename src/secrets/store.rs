@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::vault::{Vault, VaultError, VaultServer};
+use super::vault::{Rotated, Vault, VaultError, VaultServer};
 use super::{Secret, SecretError, prompt, resolve};
+use crate::model::login::LoginState;
 use crate::spec::file::{Passphrase, SecretRef, Vault as Declared};
 
 /// Everything that the file refers to as a secret. What lies in Vault is read by one login for the whole command.
@@ -64,6 +65,16 @@ impl Secrets {
     pub fn vault_server_logged_in(&self) -> Result<VaultServer, SecretError> {
         let vault = self.declared_vault()?;
         Ok(vault.server(Some(&vault.token()?))?)
+    }
+
+    /// For how long the login to Vault is good; none where this command has not logged in, or nothing is told of it.
+    pub fn login_state(&self) -> Option<Result<LoginState, SecretError>> {
+        self.vault.as_ref()?.login_state()
+    }
+
+    /// Replaces the secret-id of the file's login.
+    pub fn rotate(&self, mount: &str, role: &str) -> Result<Rotated, SecretError> {
+        self.declared_vault()?.rotate(mount, role)
     }
 
     /// Vault's storage was replaced: the login of before is none any more.

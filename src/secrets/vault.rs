@@ -4,6 +4,7 @@
 mod connection;
 mod error;
 mod kv;
+mod lifetime;
 mod patience;
 mod server;
 mod token;
@@ -16,20 +17,21 @@ use std::time::Duration;
 use serde::Deserialize;
 use vaultrs::api::AuthInfo;
 use vaultrs::{auth, sys};
+use zeroize::Zeroizing;
 
 pub use error::VaultError;
+pub use lifetime::Rotated;
 pub use server::{SealStatus, VaultAnswer, VaultDownload, VaultServer, VaultUpload};
 
 use self::connection::Connection;
 use self::patience::Patience;
 use self::token::{Keeper, Token};
-use super::{Secret, SecretError, resolve};
-use crate::spec::file::{Approle, Vault as Declared, VaultLogin};
+use super::{Secret, SecretError, resolve, write_whole};
+use crate::model::login::LoginState;
+use crate::spec::file::{Approle, SecretId, SecretRef, Vault as Declared, VaultLogin};
 
 /// For how long an apply asks a Vault that does not answer: a container that is started again needs a few seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-const APPROLE: &str = "approle";
 
 /// The Vault of the file.
 pub(super) struct Vault {
@@ -50,6 +52,8 @@ pub(super) struct Vault {
 struct Session {
     connection: Connection,
     token: Token,
+    /// The role of the AppRole method that it belongs to.
+    role: Option<String>,
     /// Ends with the session.
     _keeper: Option<Keeper>,
 }
@@ -105,6 +109,44 @@ impl Vault {
         })
     }
 
+    /// For how long the login is good, told to a command that has logged in: it is not worth a login of its own.
+    pub fn login_state(&self) -> Option<Result<LoginState, SecretError>> {
+        let held = held(&self.session);
+        let session = held.as_ref()?;
+        match &self.declared.login {
+            VaultLogin::Token(_) => Some(lifetime::of_token(&session.connection).map_err(SecretError::from)),
+            // What was wrapped is not on this machine any more.
+            VaultLogin::Approle(approle) if approle.secret_id.wrapped => None,
+            VaultLogin::Approle(approle) => {
+                let role = session.role.as_deref()?;
+                let look = |secret_id| lifetime::of_secret_id(&session.connection, approle.mount(), role, &secret_id);
+                let secret_id = resolve::local(&approle.secret_id.reference(), &self.base);
+                Some(secret_id.and_then(|secret_id| Ok(look(secret_id)?)))
+            }
+        }
+    }
+
+    /// Puts a new secret-id of `role` in the place of the old one, and destroys that last: wherever it breaks off, the file
+    /// holds one that is good.
+    pub fn rotate(&self, mount: &str, role: &str) -> Result<Rotated, SecretError> {
+        let VaultLogin::Approle(Approle { secret_id: SecretId { file: Some(file), .. }, .. }) = &self.declared.login
+        else {
+            return Err(SecretError::Nowhere);
+        };
+        let reference = SecretRef { file: Some(file.clone()), ..SecretRef::default() };
+        let old = resolve::local(&reference, &self.base)?;
+        let new = self.with(|connection| lifetime::issue(connection, mount, role))?;
+        let path = resolve::place(file, &self.base)?;
+        let content = Zeroizing::new(format!("{}\n", new.expose()).into_bytes());
+        if let Err(source) = write_whole(&path, &content, None) {
+            // It lies nowhere, so nobody can use it; it is not left alive either.
+            drop(self.with(|connection| lifetime::destroy(connection, mount, role, &new)));
+            return Err(SecretError::Unwritable { path, source });
+        }
+        let destroyed = self.with(|connection| Ok(lifetime::destroy(connection, mount, role, &old)))?;
+        Ok(Rotated { file: file.clone(), old_stays: destroyed.err() })
+    }
+
     /// The storage of Vault was replaced: what is left of a login of before is nothing that could be revoked.
     pub fn forget(&self) {
         // Dropped with the lock given back: what keeps its token good may be waiting for it.
@@ -136,6 +178,7 @@ impl Vault {
         let applies = self.applies.load(Ordering::Relaxed);
         let patience = if applies { Arc::clone(&self.patience) } else { Arc::new(Patience::new(Duration::ZERO)) };
         let mut connection = Connection::open(&self.declared, &self.base, self.home.as_deref(), patience)?;
+        let mut role = None;
         let token = match &self.declared.login {
             VaultLogin::Token(reference) => {
                 let given = resolve::local(reference, &self.base)?;
@@ -148,11 +191,12 @@ impl Vault {
             VaultLogin::Approle(approle) => {
                 let auth = self.log_in_by(approle, &mut connection, applies)?;
                 connection.set_token(&auth.client_token)?;
+                role = auth.metadata.as_ref().and_then(|known| known.get("role_name")).cloned();
                 Token::own(&auth)
             }
         };
         let keeper = Keeper::of(&token, &self.session);
-        Ok(Session { connection, token, _keeper: keeper })
+        Ok(Session { connection, token, role, _keeper: keeper })
     }
 
     fn log_in_by(
@@ -161,7 +205,7 @@ impl Vault {
         connection: &mut Connection,
         applies: bool,
     ) -> Result<AuthInfo, SecretError> {
-        let mount = approle.mount.as_deref().unwrap_or(APPROLE);
+        let mount = approle.mount();
         let refusal = |why| VaultError::Login { mount: mount.to_owned(), why };
         let mut turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = turned_away.clone() {

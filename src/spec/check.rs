@@ -2,6 +2,7 @@
 //! would back up themselves. Every finding at once.
 
 mod backup;
+mod circle;
 mod names;
 mod objectives;
 mod repositories;
@@ -53,6 +54,7 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) 
     vault::check(spec, &mut findings);
     services::check(spec, &mut findings);
     repositories::check(spec, &mut findings);
+    circle::check(spec, &mut findings);
     backup::check(spec, &mut findings);
     objectives::check(spec, &mut findings);
     stores::check(spec, base, home, &mut findings);

@@ -97,6 +97,23 @@ pub struct SecretId {
     /// It is a response-wrapping token, which gives the secret-id once. `plan` never spends it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub wrapped: bool,
+    /// With `file`: an apply puts a new one there, and destroys the old one, before it expires.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rotate: bool,
+}
+
+impl Approle {
+    /// Where the method is mounted.
+    pub fn mount(&self) -> &str {
+        self.mount.as_deref().unwrap_or("approle")
+    }
+}
+
+impl Vault {
+    /// The secret-id that devstack replaces by itself.
+    pub fn rotates(&self) -> bool {
+        matches!(&self.login, VaultLogin::Approle(approle) if approle.secret_id.rotate)
+    }
 }
 
 impl SecretId {

@@ -1,6 +1,7 @@
 //! The acts themselves: one file per kind of step. Each does what its step says and decides nothing.
 
 mod keys;
+mod login;
 mod preconditions;
 mod proof;
 mod read_data;
@@ -42,6 +43,7 @@ impl StepRunner for World {
             Action::Forget { repository, runs, .. } => removal::forget(self, step, repository, runs, context),
             Action::Prune { repository } => removal::prune(self, repository),
             Action::StartColima { .. } => runtime::start_colima(self),
+            Action::RotateSecretId { mount, role } => login::rotate(self, mount, role),
             Action::Restore(restore) => restore::restore(self, restore, context),
         }
     }

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use zeroize::Zeroizing;
 
-use super::approle::write_whole;
 use crate::engines::inspect::{Counts, cut};
 use crate::engines::redis::tar::{self, Owner, Tar};
 use crate::engines::streams::{self, DumpStream};
 use crate::engines::{EngineError, Ground, Work};
 use crate::model::run::Taken;
 use crate::repository::{Reader, gpg};
+use crate::secrets::{Attributes, write_whole};
 use crate::spec::file::{Recipient, SecretRef, VaultSource};
 
 pub(super) const AGE: &str = "/keys.age";
@@ -145,7 +145,7 @@ pub(super) fn inspect(from: &mut dyn Read) -> Result<Counts, String> {
 /// One file of the archive.
 struct Packed {
     name: String,
-    owner: Owner,
+    attributes: Attributes,
     content: Zeroizing<Vec<u8>>,
 }
 
@@ -156,7 +156,10 @@ fn unpacked(plain: &[u8]) -> io::Result<Vec<Packed>> {
         let (name, first) = tar::named(&mut rest)?;
         let size = usize::try_from(first.size).ok().filter(|size| *size <= rest.len());
         let size = size.ok_or(io::ErrorKind::UnexpectedEof)?;
-        files.push(Packed { name, owner: first.owner, content: Zeroizing::new(rest[..size].to_vec()) });
+        let small = |number: u64| u32::try_from(number).map_err(io::Error::other);
+        let Owner { uid, gid, mode } = first.owner;
+        let attributes = Attributes { mode: small(mode)?, uid: small(uid)?, gid: small(gid)? };
+        files.push(Packed { name, attributes, content: Zeroizing::new(rest[..size].to_vec()) });
         rest = &rest[(size + tar::padding(first.size).len()).min(rest.len())..];
     }
     Ok(files)
@@ -236,7 +239,7 @@ fn placed(source: &VaultSource, ground: &Ground, files: &[Packed]) -> Result<Vec
             Ok(there) if there == file.content => {}
             Ok(_) => kept.push(declared.display().to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                write_whole(&path, &file.content, Some(file.owner)).map_err(EngineError::io("writing", &path))?;
+                write_whole(&path, &file.content, Some(file.attributes)).map_err(EngineError::io("writing", &path))?;
                 back.push(declared.display().to_string());
             }
             Err(error) => return Err(EngineError::io("reading", path)(error)),
@@ -286,7 +289,7 @@ mod tests {
             let files = unpacked(&from_age(&encrypted, &text).unwrap()).unwrap();
             assert_eq!(files.len(), 1);
             assert_eq!((files[0].name.as_str(), files[0].content.as_slice()), ("home/keys", &b"share"[..]));
-            assert_eq!(files[0].owner.mode, 0o640);
+            assert_eq!(files[0].attributes.mode, 0o640);
         }
         assert!(from_age(&encrypted, other.to_string().expose_secret()).is_err());
         assert!(inspect(&mut encrypted.as_slice()).is_ok());

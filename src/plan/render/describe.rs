@@ -21,6 +21,7 @@ pub(super) fn what(action: &Action) -> String {
         Action::Forget { runs, .. } => format!("forget {}", count(runs.len(), "run")),
         Action::Prune { .. } => "prune".to_owned(),
         Action::StartColima { profile } => format!("start {profile}"),
+        Action::RotateSecretId { role, .. } => format!("rotate secret-id of {role}"),
         Action::Restore(restore) => match restore.target {
             RestoreTarget::Beside { .. } => "restore beside".to_owned(),
             RestoreTarget::InPlace => "restore in place".to_owned(),

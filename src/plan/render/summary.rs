@@ -7,8 +7,9 @@ use crate::model::plan::Plan;
 use crate::model::step::{Action, Approval};
 
 /// The kinds of steps in the order in which they are counted. A seal belongs to its takes and is not counted.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "to start",
+    "to rotate",
     "to create",
     "keys to generate",
     "keys to add",
@@ -44,6 +45,7 @@ fn kind(action: &Action) -> Option<&'static str> {
         Action::Prune { .. } => "to prune",
         Action::Restore(_) => "to restore",
         Action::StartColima { .. } => "to start",
+        Action::RotateSecretId { .. } => "to rotate",
     })
 }
 

@@ -25,8 +25,8 @@ impl<'a> Address<'a> {
 }
 
 #[derive(Deserialize)]
-struct Told<T> {
-    data: T,
+pub(super) struct Told<T> {
+    pub data: T,
 }
 
 /// What `sys/internal/ui/mounts/PATH` says of the engine that a path lies in. Every token may ask that may read there.

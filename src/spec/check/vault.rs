@@ -171,5 +171,14 @@ fn file(place: &Place, path: &Path, findings: &mut Findings<'_>) {
 
 fn approle(place: &Place, approle: &Approle, findings: &mut Findings<'_>) {
     secrets::outside_of_vault(&place.key("role_id"), &approle.role_id, findings);
-    secrets::outside_of_vault(&place.key("secret_id"), &approle.secret_id.reference(), findings);
+    let at = place.key("secret_id");
+    secrets::outside_of_vault(&at, &approle.secret_id.reference(), findings);
+    if approle.secret_id.rotate && (approle.secret_id.file.is_none() || approle.secret_id.wrapped) {
+        findings.error(
+            &at.key("rotate").itself(),
+            format!("`{at}` is to be rotated, and has no file that a new one could be put in"),
+            "needs `file`, without `wrapped`",
+            "write `file: ~/.config/vault/secret-id` beside it, or remove `rotate`",
+        );
+    }
 }

@@ -1,0 +1,205 @@
+//! Whether the next scheduled run will still be let in to Vault.
+
+use jiff::Timestamp;
+
+use super::draft::NewStep;
+use super::{Planner, Request};
+use crate::model::login::{LoginBy, LoginState};
+use crate::model::observation::Observed;
+use crate::model::plan::Note;
+use crate::model::step::Action;
+use crate::model::units::Span;
+use crate::spec::file::{SecretRef, VaultLogin};
+
+/// Where nothing is scheduled there is no next run to compare with: a week is long enough to act in.
+const WITHOUT_SCHEDULE: Span = Span::from_hours(7 * 24);
+
+/// Plans and looks log in too, so a few logins may be gone before the next run.
+const FEW_LOGINS: u64 = 3;
+
+impl Planner<'_> {
+    /// Says that the login ends too early; replaces a secret-id that the file lets devstack replace.
+    pub(super) fn login(&mut self, request: &Request) {
+        let login = match &self.observation.login {
+            None => return,
+            Some(Observed::Known(login)) => login,
+            Some(Observed::Unknown { reason }) => {
+                let text = format!("until when the login is good is not known: {reason}");
+                return self.report.expiring.push(Note::new("vault/login", text));
+            }
+        };
+        let declared = self.spec.vault.as_ref();
+        let rotates = declared.is_some_and(|vault| vault.rotates()) && matches!(request, Request::Converge);
+        match (&login.by, self.ends_too_early(login)) {
+            (LoginBy::SecretId { mount, role }, reason) if rotates && self.gains_by_rotation(login) => {
+                let half = || self.half_is_over(login).then(|| "more than half of its time is over".to_owned());
+                let Some(reason) = reason.or_else(half) else { return };
+                let action = Action::RotateSecretId { mount: mount.clone(), role: role.clone() };
+                self.rotated = Some(self.draft.add(NewStep::new(action).because(reason)));
+            }
+            (_, Some(reason)) => {
+                let text = format!("{reason}; {}", self.renewal(login));
+                self.report.expiring.push(Note::new("vault/login", text));
+            }
+            (_, None) => {}
+        }
+    }
+
+    fn next_run(&self) -> Option<Timestamp> {
+        let slots = self.spec.backup.keys().filter_map(|policy| self.calendar.slots(policy)?.next_after(self.now));
+        slots.min()
+    }
+
+    fn ends_too_early(&self, login: &LoginState) -> Option<String> {
+        let thing = match login.by {
+            LoginBy::SecretId { .. } => "the secret-id",
+            LoginBy::Token { .. } => "the token",
+        };
+        match login.logins_left {
+            Some(0) => return Some(format!("{thing} was good for this login only: the next run is not let in")),
+            Some(left) if left <= FEW_LOGINS => return Some(format!("{thing} is good for {left} more uses only")),
+            Some(_) | None => {}
+        }
+        let expires = login.expires?;
+        let shown = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M UTC");
+        let when = format!("{thing} expires in {}, {}", Span::between(self.now, expires), shown(expires));
+        match self.next_run() {
+            Some(next) if expires <= next => Some(format!("{when}, before the next run at {}", shown(next))),
+            None if expires <= WITHOUT_SCHEDULE.after(self.now) => Some(when),
+            Some(_) | None => None,
+        }
+    }
+
+    /// A new secret-id lasts to the next run. Otherwise every apply would make one, and none would help.
+    fn gains_by_rotation(&self, login: &LoginState) -> bool {
+        let until = self.next_run().unwrap_or_else(|| WITHOUT_SCHEDULE.after(self.now));
+        login.lifetime().is_none_or(|lifetime| lifetime.after(self.now) > until)
+    }
+
+    fn half_is_over(&self, login: &LoginState) -> bool {
+        let spent = Span::between(login.issued, self.now).as_secs_f64();
+        login.lifetime().is_some_and(|lifetime| spent > lifetime.as_secs_f64() / 2.0)
+    }
+
+    /// The command that gives a longer one.
+    fn renewal(&self, login: &LoginState) -> String {
+        let declared = self.spec.vault.as_ref().map(|vault| &vault.login);
+        let kept = match declared {
+            Some(VaultLogin::Approle(approle)) => Some(approle.secret_id.reference()),
+            Some(VaultLogin::Token(reference)) => Some(reference.clone()),
+            None => None,
+        };
+        match (&login.by, kept) {
+            (LoginBy::SecretId { mount, role }, _) if !self.gains_by_rotation(login) => {
+                let lifetime = login.lifetime().unwrap_or_default();
+                format!(
+                    "the role gives secret-ids that live {lifetime}: `vault write auth/{mount}/role/{role} secret_id_ttl=…` \
+                     with more than the time between two runs"
+                )
+            }
+            (LoginBy::SecretId { mount, role }, kept) => {
+                let command = format!("vault write -f -field=secret_id auth/{mount}/role/{role}/secret-id");
+                match kept {
+                    Some(SecretRef { file: Some(file), .. }) => {
+                        let file = file.display();
+                        format!("`(umask 077; {command} >{file}.new && mv {file}.new {file})`, or `rotate: true` in the file")
+                    }
+                    Some(SecretRef { env: Some(name), .. }) => format!("`{command}`, into {name}"),
+                    Some(_) | None => format!("`{command}`"),
+                }
+            }
+            (LoginBy::Token { renewable: true }, Some(SecretRef { file: Some(file), .. })) => {
+                format!("`VAULT_TOKEN=$(cat {}) vault token renew`", file.display())
+            }
+            (LoginBy::Token { renewable: true }, _) => "`vault token renew` with it".to_owned(),
+            (LoginBy::Token { renewable: false }, _) => {
+                "it can't be renewed: `vault token create`, or log in by `approle`".to_owned()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixtures::{NOW, World, at, small};
+    use super::*;
+
+    /// `small`, its login in a file. The next run is at 13:15, 2 h 15 min after `NOW`.
+    fn world(rotate: bool, by: LoginBy, hours_gone: u64, hours_left: u64) -> World {
+        let mut spec = small();
+        let secret_id = json!({ "file": "secret-id", "rotate": rotate });
+        spec["vault"] = json!({ "address": "http://127.0.0.1:8200",
+            "login": { "approle": { "role_id": { "file": "role-id" }, "secret_id": secret_id } } });
+        let mut world = World::settled(spec).with_history(2, 12);
+        world.observation.login = Some(Observed::Known(LoginState {
+            by,
+            issued: Span::from_hours(hours_gone).before(at(NOW)),
+            expires: Some(Span::from_hours(hours_left).after(at(NOW))),
+            logins_left: None,
+        }));
+        world
+    }
+
+    fn secret_id() -> LoginBy {
+        LoginBy::SecretId { mount: "approle".to_owned(), role: "devstack".to_owned() }
+    }
+
+    fn said(world: &World) -> String {
+        world.plan().report.expiring.iter().map(|note| format!("{}: {}", note.resource, note.text)).collect()
+    }
+
+    fn login_of(world: &mut World) -> &mut LoginState {
+        match &mut world.observation.login {
+            Some(Observed::Known(login)) => login,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn rotations(world: &World) -> Vec<String> {
+        let steps = world.plan().steps;
+        let rotations = steps.into_iter().filter(|step| matches!(step.action, Action::RotateSecretId { .. }));
+        rotations.flat_map(|step| step.causes).collect()
+    }
+
+    #[test]
+    fn a_login_that_ends_before_the_next_run_is_a_warning_with_the_command() {
+        let text = said(&world(false, secret_id(), 22, 2));
+        assert!(text.starts_with("vault/login: the secret-id expires in 2 h, 2026-11-24 13:00 UTC, before the next run"), "{text}");
+        assert!(text.contains("vault write -f -field=secret_id auth/approle/role/devstack/secret-id >secret-id.new"), "{text}");
+        assert_eq!(said(&world(false, secret_id(), 22, 3)), "");
+        let text = said(&world(false, LoginBy::Token { renewable: true }, 22, 2));
+        assert!(text.contains("the token expires") && text.contains("vault token renew"), "{text}");
+        let text = said(&world(false, secret_id(), 0, 1));
+        assert!(text.contains("live 60 min") || text.contains("live 1 h"), "{text}");
+    }
+
+    #[test]
+    fn one_that_is_used_up_or_of_which_nothing_is_known_is_a_warning_too() {
+        let mut used = world(false, secret_id(), 1, 1000);
+        login_of(&mut used).logins_left = Some(0);
+        assert!(said(&used).contains("this login only"));
+        login_of(&mut used).logins_left = Some(50);
+        assert_eq!(said(&used), "");
+        used.observation.login = Some(Observed::Unknown { reason: "denied".to_owned() });
+        assert!(said(&used).contains("not known: denied"));
+        used.observation.login = None;
+        assert_eq!(said(&used), "");
+    }
+
+    #[test]
+    fn what_may_be_rotated_is_rotated_in_time_and_once() {
+        assert_eq!(rotations(&world(true, secret_id(), 10, 30)), Vec::<String>::new());
+        assert_eq!(rotations(&world(true, secret_id(), 30, 10)), ["more than half of its time is over"]);
+        let due = world(true, secret_id(), 22, 2);
+        assert_eq!(rotations(&due).len(), 1);
+        assert_eq!(said(&due), "");
+        let hopeless = world(true, secret_id(), 1, 1);
+        assert!(rotations(&hopeless).is_empty() && said(&hopeless).contains("secret_id_ttl"), "{}", said(&hopeless));
+        let mut after = due;
+        let login = login_of(&mut after);
+        (login.issued, login.expires) = (at(NOW), Some(Span::from_hours(24).after(at(NOW))));
+        assert!(rotations(&after).is_empty() && said(&after).is_empty());
+    }
+}
