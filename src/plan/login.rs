@@ -14,6 +14,9 @@ use crate::spec::file::{SecretRef, VaultLogin};
 /// Where nothing is scheduled there is no next run to compare with: a week is long enough to act in.
 const WITHOUT_SCHEDULE: Span = Span::from_hours(7 * 24);
 
+/// A secret-id that has just been replaced and still ends too early would be no better for being replaced again.
+const FRESH: f64 = 0.1;
+
 /// Plans and looks log in too, so a few logins may be gone before the next run.
 const FEW_LOGINS: u64 = 3;
 
@@ -29,16 +32,18 @@ impl Planner<'_> {
             }
         };
         let declared = self.spec.vault.as_ref();
-        let rotates = declared.is_some_and(|vault| vault.rotates()) && matches!(request, Request::Converge);
+        let rotates = declared.is_some_and(|vault| vault.rotates());
+        let may_rotate = rotates && matches!(request, Request::Converge) && !self.is_fresh(login);
         match (&login.by, self.ends_too_early(login)) {
-            (LoginBy::SecretId { mount, role }, reason) if rotates && self.gains_by_rotation(login) => {
-                let half = || self.half_is_over(login).then(|| "more than half of its time is over".to_owned());
-                let Some(reason) = reason.or_else(half) else { return };
+            (LoginBy::SecretId { mount, role }, reason) if may_rotate => {
+                let half = self.spent(login).is_some_and(|part| part > 0.5);
+                let half = half.then(|| "more than half of its time is over".to_owned());
+                let Some(reason) = reason.or(half) else { return };
                 let action = Action::RotateSecretId { mount: mount.clone(), role: role.clone() };
                 self.rotated = Some(self.draft.add(NewStep::new(action).because(reason)));
             }
             (_, Some(reason)) => {
-                let text = format!("{reason}; {}", self.renewal(login));
+                let text = format!("{reason}; {}", self.renewal(login, rotates));
                 self.report.expiring.push(Note::new("vault/login", text));
             }
             (_, None) => {}
@@ -70,19 +75,18 @@ impl Planner<'_> {
         }
     }
 
-    /// A new secret-id lasts to the next run. Otherwise every apply would make one, and none would help.
-    fn gains_by_rotation(&self, login: &LoginState) -> bool {
-        let until = self.next_run().unwrap_or_else(|| WITHOUT_SCHEDULE.after(self.now));
-        login.lifetime().is_none_or(|lifetime| lifetime.after(self.now) > until)
+    /// The part of its time that is over; none of what does not expire.
+    fn spent(&self, login: &LoginState) -> Option<f64> {
+        let spent = Span::between(login.issued, self.now).as_secs_f64();
+        login.lifetime().map(|lifetime| spent / lifetime.as_secs_f64())
     }
 
-    fn half_is_over(&self, login: &LoginState) -> bool {
-        let spent = Span::between(login.issued, self.now).as_secs_f64();
-        login.lifetime().is_some_and(|lifetime| spent > lifetime.as_secs_f64() / 2.0)
+    fn is_fresh(&self, login: &LoginState) -> bool {
+        self.spent(login).is_some_and(|part| part <= FRESH)
     }
 
     /// The command that gives a longer one.
-    fn renewal(&self, login: &LoginState) -> String {
+    fn renewal(&self, login: &LoginState, rotates: bool) -> String {
         let declared = self.spec.vault.as_ref().map(|vault| &vault.login);
         let kept = match declared {
             Some(VaultLogin::Approle(approle)) => Some(approle.secret_id.reference()),
@@ -90,7 +94,10 @@ impl Planner<'_> {
             None => None,
         };
         match (&login.by, kept) {
-            (LoginBy::SecretId { mount, role }, _) if !self.gains_by_rotation(login) => {
+            (LoginBy::SecretId { .. }, _) if rotates && !self.is_fresh(login) => {
+                "the next `devstack apply` replaces it".to_owned()
+            }
+            (LoginBy::SecretId { mount, role }, _) if rotates => {
                 let lifetime = login.lifetime().unwrap_or_default();
                 format!(
                     "the role gives secret-ids that live {lifetime}: `vault write auth/{mount}/role/{role} secret_id_ttl=…` \
@@ -171,8 +178,6 @@ mod tests {
         assert_eq!(said(&world(false, secret_id(), 22, 3)), "");
         let text = said(&world(false, LoginBy::Token { renewable: true }, 22, 2));
         assert!(text.contains("the token expires") && text.contains("vault token renew"), "{text}");
-        let text = said(&world(false, secret_id(), 0, 1));
-        assert!(text.contains("live 60 min") || text.contains("live 1 h"), "{text}");
     }
 
     #[test]
@@ -195,7 +200,10 @@ mod tests {
         let due = world(true, secret_id(), 22, 2);
         assert_eq!(rotations(&due).len(), 1);
         assert_eq!(said(&due), "");
-        let hopeless = world(true, secret_id(), 1, 1);
+        let mut unlimited = world(true, secret_id(), 30, 10);
+        login_of(&mut unlimited).expires = None;
+        assert!(rotations(&unlimited).is_empty() && said(&unlimited).is_empty());
+        let hopeless = world(true, secret_id(), 0, 1);
         assert!(rotations(&hopeless).is_empty() && said(&hopeless).contains("secret_id_ttl"), "{}", said(&hopeless));
         let mut after = due;
         let login = login_of(&mut after);
