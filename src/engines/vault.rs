@@ -11,7 +11,7 @@ mod snapshot;
 mod storage;
 mod unseal;
 
-use self::inventory::Inventory;
+use self::inventory::{Canary, Inventory};
 use self::storage::Storage;
 use super::inspect::Inspect;
 use super::server::Server;
@@ -22,7 +22,7 @@ use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
 use crate::repository::Reader;
-use crate::secrets::{SealStatus, VaultError};
+use crate::secrets::{Secret, SealStatus, VaultError};
 use crate::spec::file::{SecretRef, VaultSource};
 
 const ENGINE: &str = "vault";
@@ -73,12 +73,10 @@ impl Vault {
     }
 
     /// A secret that must be there, so that the one who reads it knows that all the others are.
-    fn read_canary(&self) -> Result<(), EngineError> {
-        if let Some(canary) = &self.source.canary {
-            let reference = SecretRef { vault: Some(canary.clone()), ..SecretRef::default() };
-            self.ground.secrets.resolve(&reference)?;
-        }
-        Ok(())
+    fn read_canary(&self) -> Result<Option<(&str, Secret)>, EngineError> {
+        let Some(canary) = &self.source.canary else { return Ok(None) };
+        let reference = SecretRef { vault: Some(canary.clone()), ..SecretRef::default() };
+        Ok(Some((canary, self.ground.secrets.resolve(&reference)?)))
     }
 
     /// File storage. Nobody writes to it while the container is held still.
@@ -135,8 +133,11 @@ impl Engine for Vault {
             return Err(VaultError::Sealed { address: self.address() }.into());
         }
         let vault = self.ground.secrets.vault_server_logged_in()?;
-        let inventory = Inventory::of(&vault, &status)?;
-        self.read_canary()?;
+        let mut inventory = Inventory::of(&vault, &status)?;
+        if let Some((reference, value)) = self.read_canary()? {
+            let canary = Canary::of(reference, &value).map_err(EngineError::io("drawing a salt for", reference))?;
+            inventory.canary = Some(canary);
+        }
         let mut all = keys::streams(&self.source, &self.ground)?;
         all.push(DumpStream {
             name: INVENTORY.to_owned(),

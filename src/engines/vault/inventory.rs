@@ -1,15 +1,17 @@
 //! What is set up in a Vault, readable and without a secret in it: who reviews a backup sees what a restore brings back.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::storage::Storage;
 use crate::engines::EngineError;
 use crate::engines::inspect::{Counts, cut};
-use crate::secrets::{SealStatus, VaultError, VaultServer};
+use crate::model::ids::Digest;
+use crate::secrets::{Secret, SealStatus, VaultError, VaultServer};
 
 /// The whole of it, as `inventory.json` has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,36 @@ pub(super) struct Inventory {
     pub secrets: BTreeMap<String, Mount>,
     /// Issuers of PKI, by mount and id.
     pub issuers: BTreeMap<String, Issuer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// What a restored secret is compared with, without its value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Canary {
+    /// As the file names it: `secret/canary#value`.
+    pub reference: String,
+    /// 16 random bytes in hexadecimal, so that equal values in two backups do not look equal.
+    salt: String,
+    /// SHA-256 of the salt's text and the value.
+    sha256: Digest,
+}
+
+impl Canary {
+    pub fn of(reference: &str, value: &Secret) -> io::Result<Self> {
+        let mut salt = [0_u8; 16];
+        getrandom::fill(&mut salt).map_err(io::Error::other)?;
+        let salt = hex::encode(salt);
+        Ok(Self { reference: reference.to_owned(), sha256: digest(&salt, value), salt })
+    }
+
+    pub fn is(&self, value: &Secret) -> bool {
+        digest(&self.salt, value) == self.sha256
+    }
+}
+
+fn digest(salt: &str, value: &Secret) -> Digest {
+    Digest::of(Zeroizing::new([salt, value.expose()].concat()).as_bytes())
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,7 +128,7 @@ impl Inventory {
                 issuers.insert(format!("{mount}{id}"), Issuer { name, certificate });
             }
         }
-        Ok(Self { server, policies, auth, roles, secrets, issuers })
+        Ok(Self { server, policies, auth, roles, secrets, issuers, canary: None })
     }
 
     pub fn to_bytes(&self) -> Result<Vec<u8>, EngineError> {
@@ -192,7 +224,19 @@ mod tests {
             roles: [("approle/shop".to_owned(), serde_json::json!({"token_ttl": 60}))].into(),
             secrets: [("secret/".to_owned(), mount)].into(),
             issuers: BTreeMap::new(),
+            canary: None,
         }
+    }
+
+    #[test]
+    fn a_canary_is_known_again_and_its_value_does_not_show() {
+        let value = |text: &str| Secret::new(text.to_owned());
+        let canary = Canary::of("secret/canary#value", &value("tweet")).unwrap();
+        assert!(canary.is(&value("tweet")) && !canary.is(&value("tweets")));
+        let again = Canary::of("secret/canary#value", &value("tweet")).unwrap();
+        assert_ne!(again.sha256, canary.sha256);
+        let bytes = Inventory { canary: Some(canary), ..inventory() }.to_bytes().unwrap();
+        assert!(!String::from_utf8(bytes).unwrap().contains("tweet"));
     }
 
     #[test]

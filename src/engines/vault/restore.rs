@@ -287,9 +287,15 @@ impl Restoring<'_> {
             until("Vault to unseal itself", self.work, || Ok((!self.server.seal_status()?.sealed).then_some(())))?;
         }
         unseal::active(&self.server, self.work)?;
-        self.vault.read_canary()?;
+        let canary = self.vault.read_canary()?;
         let vault = ground.secrets.vault_server_logged_in()?;
-        let findings = self.backup.differences(&Inventory::of(&vault, &self.server.seal_status()?)?);
+        let mut findings = self.backup.differences(&Inventory::of(&vault, &self.server.seal_status()?)?);
+        match (&self.backup.canary, canary) {
+            (Some(then), Some((reference, now))) if then.reference == reference && !then.is(&now) => {
+                findings.push(format!("the canary {reference} is another"));
+            }
+            _ => {}
+        }
         if !findings.is_empty() {
             return Err(EngineError::Differs { what: "what is set up in Vault".to_owned(), findings });
         }
