@@ -107,6 +107,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         spec_digest: digest.clone(),
         devstack_version: "0".to_owned(),
         sealed: Sealed::ByItsApply,
+        compose: None,
     };
     let proof = Proof {
         format: RECORD_FORMAT,
@@ -142,6 +143,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         engine: None,
         left_stopped: Vec::new(),
         login: None,
+        compose: None,
         containers: BTreeMap::new(),
         repositories: [("local".parse()?, Observed::Known(RepositoryState::Present(Box::new(facts))))].into(),
     })

@@ -199,6 +199,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         spec_digest: Digest::of("spec"),
         devstack_version: "0".into(),
         sealed: Sealed::ByItsApply,
+        compose: None,
     }
 }
 

@@ -69,6 +69,9 @@ impl TimeLimits {
             | Action::Prune { .. }
             | Action::Restore(_) => self.data,
             Action::StartColima { .. }
+            | Action::CreateContainers
+            | Action::StartContainer { .. }
+            | Action::VerifyStack { .. }
             | Action::RotateSecretId { .. }
             | Action::GenerateKey { .. }
             | Action::CreateRepository { .. }

@@ -145,7 +145,11 @@ pub(super) fn carry_out(
         if is_saved {
             println!("Applying the saved plan {}: every step in it is approved, held ones too.\n", plan.id.short());
         }
-        print!("{}", render::text(&plan, &session.layout(false)));
+        let shown = match request {
+            Request::Recover(_) => session.recovery_text(&plan),
+            _ => render::text(&plan, &session.layout(false)),
+        };
+        print!("{shown}");
     }
     if plan.is_empty() {
         release(lease)?;

@@ -10,6 +10,7 @@ mod lines;
 mod log;
 mod outcome;
 mod plan;
+mod recover;
 mod restore;
 mod running;
 mod session;
@@ -87,6 +88,8 @@ enum Verb {
     Verify(verify::VerifyArguments),
     /// Restore a service: beside by default, over the live data only with approval.
     Restore(restore::RestoreArguments),
+    /// Bring back whatever of the stack is gone: files, containers, data, in order, each verified.
+    Recover(recover::RecoverArguments),
     /// Forget runs for good.
     Forget(apply::ForgetArguments),
     /// Per service: the last good run against the RPO, what is proven, the predicted recovery against the RTO.
@@ -117,6 +120,7 @@ impl Verb {
             Self::Apply(arguments) => arguments.consent.format,
             Self::Backup(arguments) => arguments.consent.format,
             Self::Restore(arguments) => arguments.consent.format,
+            Self::Recover(arguments) => arguments.consent.format,
             Self::Forget(arguments) => arguments.consent.format,
             Self::Verify(arguments) => arguments.format,
             Self::Status(arguments) => arguments.format,
@@ -147,6 +151,12 @@ pub(crate) struct Consent {
     parallel: u8,
     #[arg(long, value_enum, default_value_t)]
     format: TextOrJson,
+    /// The verb itself asks for steps whose word begins so: `--yes` covers them.
+    #[arg(skip)]
+    implied: Vec<&'static str>,
+    /// Nothing is begun while a step is held that `--yes` does not cover.
+    #[arg(skip)]
+    whole: bool,
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {
@@ -242,6 +252,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Verb::Show { run, format } => show::run(&file, &run, format),
         Verb::Verify(arguments) => verify::run(&file, &arguments),
         Verb::Restore(arguments) => restore::run(&file, &arguments),
+        Verb::Recover(arguments) => recover::run(&file, &arguments),
         Verb::Forget(arguments) => apply::forget(&file, &arguments),
         Verb::Status(arguments) => status::run(&file, &arguments),
         Verb::Log { lines, format } => log::run(&file, lines, format),

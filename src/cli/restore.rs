@@ -46,7 +46,8 @@ pub(super) struct RestoreArguments {
 
 pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Failure> {
     let mut session = Session::open(file)?;
-    session.ground.vault = vault(&session, arguments)?;
+    let restored = |name: &ServiceName| arguments.services.contains(name);
+    session.ground.vault = vault(&session, restored, arguments.escrow.as_deref(), arguments.force)?;
     session.stores.read_around_damage();
     for service in &arguments.services {
         known_service(&session, service)?;
@@ -67,23 +68,26 @@ pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Fai
     apply::carry_out(&session, &request, None, Span::ZERO, &consent, false)
 }
 
-/// What was said of a Vault, where one is restored.
-fn vault(session: &Session, arguments: &RestoreArguments) -> Result<VaultRestore, Failure> {
-    let is_vault = |name: &ServiceName| {
-        let service = session.loaded.spec.services.get(name);
-        service.is_some_and(|service| matches!(service.source, Source::Vault(_)))
-    };
-    if (arguments.escrow.is_some() || arguments.force) && !arguments.services.iter().any(is_vault) {
-        let option = if arguments.force { "--force" } else { "--escrow" };
+/// What was said of a Vault, where one is among the services that come back.
+pub(super) fn vault(
+    session: &Session,
+    comes_back: impl Fn(&ServiceName) -> bool,
+    escrow: Option<&Path>,
+    force: bool,
+) -> Result<VaultRestore, Failure> {
+    let mut services = session.loaded.spec.services.iter();
+    let is_vault = services.any(|(name, service)| matches!(service.source, Source::Vault(_)) && comes_back(name));
+    if (escrow.is_some() || force) && !is_vault {
+        let option = if force { "--force" } else { "--escrow" };
         return Err(Failure::new(Exit::Input, format!("{option} is for a Vault, and none is restored"))
             .hint("name the service whose source is `vault`, or leave the option out"));
     }
     // Absolute, since relative paths of the file start from its own folder.
-    let escrow = arguments.escrow.as_ref().map(|path| {
+    let escrow = escrow.map(|path| {
         std::path::absolute(path)
             .map_err(|error| Failure::caused(Exit::Input, &format!("the file {}", path.display()), &error))
     });
-    Ok(VaultRestore { escrow: escrow.transpose()?, force: arguments.force })
+    Ok(VaultRestore { escrow: escrow.transpose()?, force })
 }
 
 fn target(arguments: &RestoreArguments, service: &ServiceName) -> Result<RestoreTarget, Failure> {

@@ -14,12 +14,13 @@ use crate::apply::journal::Journal;
 use crate::apply::lease::{self, Lease, LeaseError};
 use crate::engines::{Ground, Workrooms};
 use crate::model::cancel::Cancel;
+use crate::model::compose::ComposeModel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
 use crate::model::plan::{Plan, Report};
 use crate::observe::{self, Stores};
-use crate::plan::render::TextOptions;
+use crate::plan::render::{self, TextOptions};
 use crate::plan::{self, PlanError, Request};
 use crate::repository::objects::Objects;
 use crate::spec::diagnostic::Look;
@@ -61,6 +62,11 @@ impl Session {
         TextOptions { zone: self.zone.clone(), all }
     }
 
+    /// The plan of a recovery, for people.
+    pub(super) fn recovery_text(&self, plan: &Plan) -> String {
+        render::recovery(plan, &self.loaded.spec, &self.layout(true))
+    }
+
     /// Looks at the world. Leases are part of it.
     pub(super) fn observe(&self, now: Timestamp) -> Observation {
         self.observe_beside(now, None, &Request::Converge)
@@ -72,9 +78,19 @@ impl Session {
         let spec = &self.loaded.spec;
         let concerns = |name: &ServiceName| match request {
             Request::Restore { services, .. } => services.contains_key(name),
+            Request::Recover(asked) => asked.names(name),
             Request::Converge | Request::Backup { .. } | Request::Forget(_) => true,
         };
+        if matches!(request, Request::Recover(_)) && !self.ground.containers.knows_project() {
+            self.assume_project();
+        }
         let mut observation = observe::observe(spec, &self.ground, &self.stores, &self.history, now, &concerns);
+        if matches!(request, Request::Recover(_)) {
+            observation.compose = self.ground.containers.compose().map(|compose| match compose.resolved() {
+                Ok(resolved) => Observed::Known(ComposeModel::of(&resolved)),
+                Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+            });
+        }
         for (name, state) in &mut observation.repositories {
             let Observed::Known(RepositoryState::Present(facts)) = state else { continue };
             let leases = self.objects(name).and_then(|objects| {
@@ -92,6 +108,17 @@ impl Session {
             observation.left_stopped = self.left_stopped();
         }
         observation
+    }
+
+    /// Without its Compose files the project has the name that it had in the newest run.
+    fn assume_project(&self) {
+        let stack = &self.loaded.spec.stack;
+        // A repository that cannot be looked at is told of by the look itself.
+        let all = self.stores.names().filter_map(|name| self.stores.facts(name, stack).ok());
+        let runs = all.flat_map(|facts| facts.runs).map(|run| run.manifest).filter(|run| run.compose.is_some());
+        if let Some(compose) = runs.max_by_key(|run| run.started).and_then(|run| run.compose) {
+            self.ground.containers.assume_project(&compose.project);
+        }
     }
 
     /// What somebody else's apply has stopped just now would be among them: they are asked for where nobody holds a lease.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::compose::ComposeModel;
 use super::evidence::{DataRead, Level, Proof, Verdict};
 use super::ids::{
     ContainerId, KeyId, LeaseId, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId,
@@ -103,6 +104,9 @@ pub struct Observation {
     /// What devstack logs in to Vault with, where this look had to.
     #[serde(default)]
     pub login: Option<Observed<LoginState>>,
+    /// What Compose makes of the declared files; looked at for a recovery only.
+    #[serde(default)]
+    pub compose: Option<Observed<ComposeModel>>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::compose::ComposeModel;
 use super::ids::{Digest, PolicyName, RunId, ServiceName, SnapshotId, StackName};
 use super::units::{ByteSize, Span};
 
@@ -33,6 +34,9 @@ pub struct Manifest {
     pub devstack_version: String,
     /// Whether it was sealed by the apply that took it, or by a later one after an interruption.
     pub sealed: Sealed,
+    /// Of the Compose files that lie beside the manifest; none where none are declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<ComposeModel>,
 }
 
 /// Who wrote the manifest.

@@ -115,6 +115,10 @@ pub enum Precondition {
     SourceHasNoData {
         service: ServiceName,
     },
+    /// The source has no data, now that its server runs. If it has, there is nothing to do.
+    SourceIsLost {
+        service: ServiceName,
+    },
     /// The service's containers are the ones that were looked at, by the names that the file gives them.
     ContainersAre {
         service: ServiceName,
@@ -233,6 +237,17 @@ pub enum Action {
     StartColima {
         profile: String,
     },
+    /// Has Compose make the containers, volumes and networks that are not there.
+    CreateContainers,
+    /// Starts the containers of a service of Compose, and waits for them.
+    StartContainer {
+        service: String,
+        until: Started,
+    },
+    /// Looks at every one of these services, and at every container of the project.
+    VerifyStack {
+        services: Vec<ServiceName>,
+    },
     /// Puts a new secret-id of the role into the file that holds the old one, and destroys that.
     RotateSecretId {
         mount: String,
@@ -274,6 +289,17 @@ pub enum RestoreTarget {
     InPlace,
 }
 
+/// When a container counts as started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Started {
+    Running,
+    /// Where it has a health check, that says so; else as soon as it runs.
+    Healthy,
+    /// It has done its work and ended with 0.
+    Completed,
+}
+
 impl Action {
     /// What the step is called in the journal, in samples and in JSON.
     pub fn verb(&self) -> &'static str {
@@ -294,6 +320,9 @@ impl Action {
             Self::Prune { .. } => "prune",
             Self::Restore(_) => "restore",
             Self::StartColima { .. } => "start",
+            Self::CreateContainers => "create containers",
+            Self::StartContainer { .. } => "start container",
+            Self::VerifyStack { .. } => "verify",
             Self::RotateSecretId { .. } => "rotate",
         }
     }
@@ -319,6 +348,9 @@ impl Action {
             Self::AcceptShrink { service, .. } => format!("{service}/backup"),
             Self::Restore(restore) => format!("{}/data", restore.service),
             Self::StartColima { .. } => "runtime/colima".to_owned(),
+            Self::CreateContainers => "stack/containers".to_owned(),
+            Self::StartContainer { service, .. } => format!("container/{service}"),
+            Self::VerifyStack { .. } => "stack".to_owned(),
             Self::RotateSecretId { .. } => "vault/login".to_owned(),
         }
     }
@@ -329,6 +361,9 @@ impl Action {
             Self::GenerateKey { .. }
             | Self::Restore(_)
             | Self::StartColima { .. }
+            | Self::CreateContainers
+            | Self::StartContainer { .. }
+            | Self::VerifyStack { .. }
             | Self::RotateSecretId { .. } => None,
             Self::CreateRepository { repository, .. }
             | Self::AddKey { repository, .. }
@@ -368,6 +403,7 @@ impl Action {
                 format!("restore-beside/{service}")
             }
             Self::Restore(Restore { service, target: RestoreTarget::InPlace, .. }) => format!("restore/{service}"),
+            Self::StartContainer { service, .. } => format!("start/{service}"),
             other => format!("{}/{}", other.verb(), other.writes().map_or("-", RepositoryName::as_str)),
         }
     }

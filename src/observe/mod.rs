@@ -64,6 +64,7 @@ pub fn observe(
         services,
         left_stopped: Vec::new(),
         login,
+        compose: None,
         containers,
         repositories,
     }

@@ -1,6 +1,7 @@
 //! The plan while it is being made. A step can only wait for steps that are there already, so the order of adding is a
 //! topological order, a cycle can't be written, and the numbers are stable.
 
+use crate::model::units::ByteSize;
 use crate::model::step::{Action, Approval, Effect, Estimate, Precondition, Step, StepId, Wait, WaitOn};
 
 #[derive(Debug, Default)]
@@ -59,6 +60,20 @@ impl NewStep {
     pub(super) fn given(mut self, preconditions: impl IntoIterator<Item = Precondition>) -> Self {
         self.0.preconditions.extend(preconditions);
         self
+    }
+
+    /// About how many bytes it works on.
+    pub(super) fn about(mut self, bytes: Option<ByteSize>) -> Self {
+        self.0.estimate.bytes = bytes;
+        self
+    }
+
+    pub(super) fn bytes(&self) -> Option<ByteSize> {
+        self.0.estimate.bytes
+    }
+
+    pub(super) fn sample_key(&self) -> String {
+        self.0.action.sample_key()
     }
 
     pub(super) fn estimate(mut self, estimate: Estimate) -> Self {

@@ -15,6 +15,7 @@ mod keys;
 mod login;
 pub mod prediction;
 mod projection;
+mod recover;
 mod recovery;
 pub mod render;
 mod repositories;
@@ -39,7 +40,7 @@ mod simulation;
 
 use jiff::Timestamp;
 
-pub use request::{ForgetSelection, PlanError, Request, Selection};
+pub use request::{ForgetSelection, PlanError, Recover, Request, Selection};
 
 use crate::model::history::History;
 use crate::model::ids::{Digest, PlanId};
@@ -149,6 +150,10 @@ impl Planner<'_> {
             }
             Request::Restore { services, selection, from } => {
                 self.restores(services, selection, from.as_ref())?;
+            }
+            Request::Recover(asked) => {
+                self.start_runtime();
+                self.recover(asked)?;
             }
             Request::Forget(selection) => self.forget_selected(selection)?,
         }

@@ -23,6 +23,8 @@ pub enum Request {
     },
     /// `restore`: services, each out of the run that is selected for it.
     Restore { services: BTreeMap<ServiceName, RestoreTarget>, selection: Selection, from: Option<RepositoryName> },
+    /// `recover`: whatever of the stack is gone.
+    Recover(Recover),
     /// `forget`: runs that somebody names.
     Forget(ForgetSelection),
 }
@@ -36,6 +38,21 @@ pub enum Selection {
     At(Timestamp),
     /// This one. Verified or not: who names a run has looked at it.
     Run(RunId),
+}
+
+/// What is brought back, and from which runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recover {
+    /// These services with what they need; all where none is named.
+    pub only: Vec<ServiceName>,
+    pub selection: Selection,
+    pub from: Option<RepositoryName>,
+}
+
+impl Recover {
+    pub fn names(&self, service: &ServiceName) -> bool {
+        self.only.is_empty() || self.only.contains(service)
+    }
 }
 
 /// Which runs are forgotten: those that meet every condition that is set.
@@ -91,6 +108,10 @@ pub enum PlanError {
     /// Of a request for several services: each that can't be met. None of them is begun.
     #[error("{}", each(.refused, *.asked))]
     Several { refused: Vec<PlanError>, asked: usize },
+    #[error("the container {container} of service {service} is not there, and no Compose file makes it")]
+    NoMaker { service: ServiceName, container: String },
+    #[error("what must come back before what goes round in a circle through {through}")]
+    RecoveryCycle { through: String },
     #[error("nothing is selected to be forgotten")]
     NothingSelected,
     #[error("no run matches what was selected{}", Places(.unknown))]
@@ -139,6 +160,13 @@ impl PlanError {
                      (`docker compose rm -sf NAME`, `docker volume rm NAME`), start it empty, then restore in place"
                         .to_owned(),
                 ];
+            }
+            Self::NoMaker { .. } => {
+                "make it as you made it before, or declare its Compose file in `runtime.docker.compose`; then try again"
+                    .to_owned()
+            }
+            Self::RecoveryCycle { .. } => {
+                "look at `after` in the file and at `depends_on` in the Compose files: one of the two must go".to_owned()
             }
             Self::Several { refused, asked } => {
                 let mut lines: Vec<String> = refused.iter().flat_map(Self::next).collect();

@@ -16,10 +16,10 @@ use crate::model::step::{Action, Effect, Precondition, Restore, RestoreTarget};
 use crate::model::units::Span;
 
 /// A run to restore from.
-struct Found<'a> {
-    repository: RepositoryName,
-    run: Projected<'a>,
-    taken: &'a Taken,
+pub(super) struct Found<'a> {
+    pub repository: RepositoryName,
+    pub run: Projected<'a>,
+    pub taken: &'a Taken,
 }
 
 impl<'a> Planner<'a> {
@@ -30,17 +30,7 @@ impl<'a> Planner<'a> {
         selection: &Selection,
         from: Option<&RepositoryName>,
     ) -> Result<(), PlanError> {
-        if let Some(name) = from {
-            if let Some(reason) = self.places.unknown.get(name) {
-                return Err(PlanError::UnknownRepository { repository: name.clone(), reason: reason.clone() });
-            }
-            if !self.places.known.contains_key(name) {
-                return Err(self.no_such_repository(name));
-            }
-        }
-        if self.places.known.is_empty() {
-            return Err(PlanError::NothingKnown { unknown: self.places.unknown.clone() });
-        }
+        self.must_know_a_repository(from)?;
         let mut refused: Vec<PlanError> = services
             .iter()
             .filter_map(|(service, target)| self.restore(service, selection, target, from).err())
@@ -52,6 +42,22 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// The one that is named, or any.
+    pub(super) fn must_know_a_repository(&self, from: Option<&RepositoryName>) -> Result<(), PlanError> {
+        if let Some(name) = from {
+            if let Some(reason) = self.places.unknown.get(name) {
+                return Err(PlanError::UnknownRepository { repository: name.clone(), reason: reason.clone() });
+            }
+            if !self.places.known.contains_key(name) {
+                return Err(self.no_such_repository(name));
+            }
+        }
+        if self.places.known.is_empty() {
+            return Err(PlanError::NothingKnown { unknown: self.places.unknown.clone() });
+        }
+        Ok(())
+    }
+
     fn restore(
         &mut self,
         service: &ServiceName,
@@ -59,11 +65,39 @@ impl<'a> Planner<'a> {
         target: &RestoreTarget,
         from: Option<&RepositoryName>,
     ) -> Result<(), PlanError> {
-        let found = match selection {
-            Selection::Newest => self.newest_good(service, None, from)?,
-            Selection::At(at) => self.newest_good(service, Some(*at), from)?,
-            Selection::Run(run) => self.named(service, run, from)?,
+        let found = self.selected(service, selection, from)?;
+        let step = self.restore_step(service, &found, target, selection, from);
+        let step = match target {
+            RestoreTarget::Beside { folder } => step.because(format!("into {}", folder.display())),
+            RestoreTarget::InPlace => self.over_live_data(service, step)?,
         };
+        self.draft.add(step);
+        Ok(())
+    }
+
+    /// The run that a selection means for a service.
+    pub(super) fn selected(
+        &self,
+        service: &ServiceName,
+        selection: &Selection,
+        from: Option<&RepositoryName>,
+    ) -> Result<Found<'a>, PlanError> {
+        match selection {
+            Selection::Newest => self.newest_good(service, None, from),
+            Selection::At(at) => self.newest_good(service, Some(*at), from),
+            Selection::Run(run) => self.named(service, run, from),
+        }
+    }
+
+    /// The step, with all that is to be said of the run; whether it needs a word is for the caller to say.
+    pub(super) fn restore_step(
+        &self,
+        service: &ServiceName,
+        found: &Found<'a>,
+        target: &RestoreTarget,
+        selection: &Selection,
+        from: Option<&RepositoryName>,
+    ) -> NewStep {
         let bytes = found.taken.bytes();
         let action = Action::Restore(Restore {
             repository: found.repository.clone(),
@@ -88,18 +122,13 @@ impl<'a> Planner<'a> {
             Standing::Damaged => step = step.because("the run's last verification found damage"),
             Standing::Incomplete => step = step.because(format!("the run {}", lacking(&found.run))),
         }
-        if let Some(newer) = self.newer_than(&found, service, selection, from) {
+        if let Some(newer) = self.newer_than(found, service, selection, from) {
             step = step.because(newer);
         }
         if found.run.suspect.contains(service) {
             step = step.because("its source had shrunk by more than half, and nobody has accepted that");
         }
-        let step = match target {
-            RestoreTarget::Beside { folder } => step.because(format!("into {}", folder.display())),
-            RestoreTarget::InPlace => self.over_live_data(service, step)?,
-        };
-        self.draft.add(step);
-        Ok(())
+        step
     }
 
     fn over_live_data(&self, service: &ServiceName, step: NewStep) -> Result<NewStep, PlanError> {

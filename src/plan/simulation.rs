@@ -56,7 +56,7 @@ impl World {
                 self.observation.services.get(service),
                 Some(Observed::Known(SourceState::Gone | SourceState::Empty))
             ),
-            Precondition::SourceHasNoData { service } => matches!(
+            Precondition::SourceIsLost { service } | Precondition::SourceHasNoData { service } => matches!(
                 self.observation.services.get(service),
                 Some(Observed::Known(SourceState::Gone | SourceState::Empty))
             ),
@@ -129,6 +129,7 @@ impl World {
                     spec_digest: plan.spec_digest.clone(),
                     devstack_version: plan.devstack_version.clone(),
                     sealed: Sealed::AfterInterruption,
+                    compose: None,
                 };
                 self.seal(repository, manifest);
             }
@@ -171,6 +172,7 @@ impl World {
                     spec_digest: plan.spec_digest.clone(),
                     devstack_version: plan.devstack_version.clone(),
                     sealed: Sealed::ByItsApply,
+                    compose: None,
                 };
                 self.seal(repository, manifest);
             }
@@ -219,7 +221,10 @@ impl World {
                 self.facts(repository.as_str()).marked =
                     forgot.then_some(Marked { since: now, bytes: ByteSize::mib(1) });
             }
-            Action::Restore(_) => {}
+            Action::Restore(_)
+            | Action::CreateContainers
+            | Action::StartContainer { .. }
+            | Action::VerifyStack { .. } => {}
         }
         if let Some(repository) = step.action.writes().filter(|_| step.action.moves_generation()) {
             let facts = self.facts(repository.clone().as_str());

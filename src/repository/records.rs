@@ -136,6 +136,23 @@ fn to_json(record: &Record) -> Result<Vec<u8>, serde_json::Error> {
 }
 
 impl Reader {
+    /// What lies beside a manifest in its snapshot, by name.
+    pub fn attachments(&self, record: &SnapshotId) -> Result<Vec<(String, Vec<u8>)>, RepositoryError> {
+        let mut names = Vec::new();
+        for entry in self.entries(record)? {
+            let (path, _) = entry?;
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            names.extend((name != "manifest.json").then_some((path, name)));
+        }
+        let mut found = Vec::new();
+        for (path, name) in names {
+            let mut bytes = Vec::new();
+            self.read_stream(record, &path.to_string_lossy(), &mut bytes, &Cancel::new(), &|_| {})?;
+            found.push((name, bytes));
+        }
+        Ok(found)
+    }
+
     /// The record in a snapshot that is tagged as one.
     pub(super) fn record(&self, file: &SnapshotFile, kind: &str) -> Result<Record, RepositoryError> {
         let snapshot = SnapshotId::new(hex(&file.id));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::RuntimeError;
+use crate::model::compose::ComposeModel;
 use crate::spec::file::DockerRuntime;
 use crate::spec::paths;
 
@@ -75,12 +76,48 @@ impl Compose {
             .map_err(|source| RuntimeError::Printed { program: "docker compose config".to_owned(), source })
     }
 
+    pub fn files_are_here(&self) -> bool {
+        self.files.iter().all(|file| file.exists())
+    }
+
     /// The project's name: the declared one, or what Compose makes of the files and the folder.
     pub fn project(&self) -> Result<String, RuntimeError> {
         if let Some(project) = &self.project {
             return Ok(project.clone());
         }
         Ok(self.resolved()?["name"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// The Compose files as a run keeps them, by the names that they have there.
+pub struct KeptCompose {
+    pub model: ComposeModel,
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+impl Compose {
+    /// The files, those of variables too, and what Compose makes of them with every variable filled in (`compose.json`).
+    /// There may be passwords in all of them.
+    pub fn kept(&self) -> Result<KeptCompose, RuntimeError> {
+        let resolved = self.resolved()?;
+        let mut files = vec![("compose.json".to_owned(), resolved.to_string().into_bytes())];
+        let usual = self.base.join(".env");
+        let usual = (self.env_files.is_empty() && usual.exists()).then_some(usual);
+        let all = self.files.iter().chain(&self.env_files).chain(&usual);
+        for (index, path) in all.enumerate() {
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let bytes = std::fs::read(path)
+                .map_err(|source| RuntimeError::Io { doing: format!("reading {}", path.display()), source })?;
+            files.push((format!("compose-{index}-{name}"), bytes));
+        }
+        Ok(KeptCompose { model: ComposeModel::of(&resolved), files })
+    }
+
+    /// Makes the containers, volumes and networks that are not there, and starts nothing. What is there stays as it is.
+    pub fn create(&self, address: &str) -> Result<(), RuntimeError> {
+        let mut command = self.command(Some(address))?;
+        command.args(["create", "--no-recreate"]);
+        output(command, "docker compose create").map(drop)
     }
 }
 

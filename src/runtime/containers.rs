@@ -59,24 +59,48 @@ impl Containers {
         Ok(known.insert(project).clone())
     }
 
+    /// Whether the declared Compose files are here to be asked for the project.
+    pub fn knows_project(&self) -> bool {
+        let declared = self.declared.as_ref();
+        declared.is_none_or(|docker| docker.project.is_some())
+            || self.compose().is_none_or(|compose| compose.files_are_here())
+    }
+
+    /// The project's name, as a run has kept it, on a machine where its files are not.
+    pub fn assume_project(&self, name: &str) {
+        *self.project.lock().unwrap_or_else(PoisonError::into_inner) = Some(Some(name.to_owned()));
+    }
+
     /// The container that the file calls `name`; None where the engine says that there is none.
     pub fn look_for(&self, name: &str) -> Result<Option<ContainerState>, RuntimeError> {
         let docker = self.docker()?;
-        if let Some(project) = self.project()? {
-            let found = docker.labelled(&[(PROJECT, &project), (SERVICE, name)])?;
-            let mut found: Vec<_> =
-                found.into_iter().filter(|it| it.labels.get(ONE_OFF).is_none_or(|value| value != "True")).collect();
-            match found.len() {
-                0 => {}
-                1 => return Ok(found.pop()),
-                count => {
-                    let names = found.into_iter().map(|container| container.name).collect();
-                    return Err(RuntimeError::Ambiguous { name: name.to_owned(), count, names });
-                }
+        let mut found = self.of_service(name)?;
+        match found.len() {
+            0 => {}
+            1 => return Ok(found.pop()),
+            count => {
+                let names = found.into_iter().map(|container| container.name).collect();
+                return Err(RuntimeError::Ambiguous { name: name.to_owned(), count, names });
             }
         }
         // By its own name, and not by a prefix of its id, which the engine would take too.
         Ok(docker.inspect(name)?.filter(|container| container.name == name))
+    }
+
+    /// The containers of a service of the project, none where no project is declared.
+    pub fn of_service(&self, service: &str) -> Result<Vec<ContainerState>, RuntimeError> {
+        self.labelled(&[(SERVICE, service)])
+    }
+
+    /// All containers of the project.
+    pub fn of_project(&self) -> Result<Vec<ContainerState>, RuntimeError> {
+        self.labelled(&[])
+    }
+
+    fn labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<ContainerState>, RuntimeError> {
+        let Some(project) = self.project()? else { return Ok(Vec::new()) };
+        let found = self.docker()?.labelled(&[&[(PROJECT, project.as_str())], labels].concat())?;
+        Ok(found.into_iter().filter(|it| it.labels.get(ONE_OFF).is_none_or(|value| value != "True")).collect())
     }
 
     /// As [`Self::look_for`], with its absence being an error.

@@ -44,6 +44,37 @@ impl Docker {
             .map_err(RuntimeError::docker(format!("letting the paused container {} go on", container.name)))
     }
 
+    /// Waits until the container has done its work and ended with 0.
+    pub fn wait_completed(
+        self: &Arc<Self>,
+        container: &ContainerState,
+        limit: Duration,
+        cancel: &Cancel,
+    ) -> Result<(), RuntimeError> {
+        let since = Instant::now();
+        loop {
+            let gone = || RuntimeError::NoContainer { name: container.name.clone(), project: None };
+            let now = self.inspect(container.id.as_str())?.ok_or_else(gone)?;
+            match (now.state.as_str(), now.exit_code) {
+                ("exited", 0) => return Ok(()),
+                ("exited" | "dead", code) => {
+                    return Err(RuntimeError::NotRunning {
+                        name: now.name,
+                        state: format!("{} with exit code {code}, and what waits for it needs 0", now.state),
+                    });
+                }
+                _ if cancel.is_cancelled() => return Err(RuntimeError::Interrupted),
+                _ if since.elapsed() > limit => {
+                    return Err(RuntimeError::TimedOut {
+                        doing: format!("waiting for the container {} to complete", now.name),
+                        seconds: limit.as_secs(),
+                    });
+                }
+                _ => std::thread::sleep(BETWEEN_LOOKS),
+            }
+        }
+    }
+
     /// Waits until the container runs and its health check, where it has one, says healthy.
     pub fn wait_healthy(
         self: &Arc<Self>,

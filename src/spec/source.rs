@@ -268,6 +268,19 @@ impl Source {
         !matches!(self, Self::Sqlite(_) | Self::Files(_))
     }
 
+    /// Whether a password for it lies in Vault.
+    pub fn reads_from_vault(&self) -> bool {
+        let (password, restoring) = match self {
+            Self::Postgres(source) => (&source.password, &source.restore_as),
+            Self::Mysql(source) | Self::Mariadb(source) => (&source.password, &source.restore_as),
+            Self::Mongodb(source) => (&source.password, &source.restore_as),
+            Self::Redis(source) => (&source.password, &source.restore_as),
+            Self::Sqlite(_) | Self::Files(_) | Self::Rabbitmq(_) | Self::Vault(_) | Self::Volume(_) => return false,
+        };
+        let restoring = restoring.as_ref().and_then(|login| login.password.as_ref());
+        password.iter().chain(restoring).any(|secret| secret.vault.is_some())
+    }
+
     /// The containers whose state it depends on, as the file names them.
     pub fn containers(&self) -> Vec<&str> {
         match self {

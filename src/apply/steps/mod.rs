@@ -9,6 +9,7 @@ mod removal;
 mod restore;
 mod run;
 mod runtime;
+mod stack;
 mod world;
 
 pub use proof::{ProofOf, prove_run};
@@ -43,6 +44,9 @@ impl StepRunner for World {
             Action::Forget { repository, runs, .. } => removal::forget(self, step, repository, runs, context),
             Action::Prune { repository } => removal::prune(self, repository),
             Action::StartColima { .. } => runtime::start_colima(self),
+            Action::CreateContainers => stack::create(self),
+            Action::StartContainer { service, until } => stack::start(self, service, *until, context),
+            Action::VerifyStack { services } => stack::verify(self, services, context),
             Action::RotateSecretId { mount, role } => login::rotate(self, mount, role),
             Action::Restore(restore) => restore::restore(self, restore, context),
         }

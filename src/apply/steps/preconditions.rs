@@ -74,6 +74,15 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
                 Err(changed(format!("{service} cannot be looked at ({reason}), so nothing was written to it")))
             }
         },
+        Precondition::SourceIsLost { service } => match world.engine(service)?.observe() {
+            Observed::Known(SourceState::Gone | SourceState::Empty) => Ok(None),
+            Observed::Known(SourceState::HasData { .. }) => {
+                Ok(Some(format!("{service} has data, now that it runs; it was left as it is")))
+            }
+            Observed::Unknown { reason } => {
+                Err(changed(format!("{service} cannot be looked at ({reason}), so nothing was written to it")))
+            }
+        },
         Precondition::ContainersAre { service, containers } => {
             for (name, id) in containers {
                 let now =

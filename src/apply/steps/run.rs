@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::world::{World, engine_error, now, repository_error};
 use crate::apply::runner::{StepContext, StepError};
 use crate::engines::{TakeRequest, Work};
+use crate::model::chain;
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, SnapshotId};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::outcome::{Done, FailureKind, StepOutcome};
@@ -106,14 +107,45 @@ pub(super) fn seal(world: &World, step: &Step, context: &StepContext<'_>) -> Res
         spec_digest: world.spec_digest(),
         devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
         sealed: Sealed::ByItsApply,
+        compose: None,
     };
     let summary = summary(&manifest);
-    write_manifest(world, repository, manifest)?;
-    Ok(Done { summary, ..Done::default() })
+    let advice = write_manifest_with_compose(world, repository, manifest)?;
+    Ok(Done { summary, advice, ..Done::default() })
 }
 
-fn write_manifest(world: &World, repository: &RepositoryName, manifest: Manifest) -> Result<(), StepError> {
-    let attachments = [("devstack.yaml", world.spec_text.as_bytes())];
+/// With what an empty machine needs before anything else: this file, the Compose files, and what Compose makes of them.
+fn write_manifest_with_compose(
+    world: &World,
+    repository: &RepositoryName,
+    mut manifest: Manifest,
+) -> Result<Vec<String>, StepError> {
+    let mut attachments = vec![("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
+    let mut advice = Vec::new();
+    if let Some(compose) = world.ground.containers.compose() {
+        match compose.kept() {
+            Ok(kept) => {
+                manifest.compose = Some(kept.model);
+                attachments.extend(kept.files);
+            }
+            Err(error) => advice.push(format!(
+                "the Compose files are not kept with run {}, so `recover` on an empty machine needs them from elsewhere: {}",
+                manifest.run,
+                chain(&error)
+            )),
+        }
+    }
+    write_manifest(world, repository, manifest, &attachments)?;
+    Ok(advice)
+}
+
+fn write_manifest(
+    world: &World,
+    repository: &RepositoryName,
+    manifest: Manifest,
+    attachments: &[(String, Vec<u8>)],
+) -> Result<(), StepError> {
+    let attachments: Vec<_> = attachments.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     world.record(repository, &Record::Manifest(Box::new(manifest)), &attachments)
 }
 
@@ -181,8 +213,10 @@ pub(super) fn seal_interrupted(
         spec_digest: world.spec_digest(),
         devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
         sealed: Sealed::AfterInterruption,
+        compose: None,
     };
-    write_manifest(world, repository, manifest)?;
+    let text = [("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
+    write_manifest(world, repository, manifest, &text)?;
     Ok(Done { summary: format!("incomplete, {} snapshots of it found", snapshots.len()), ..Done::default() })
 }
 
@@ -222,7 +256,8 @@ pub(super) fn copy(
     }
     manifest.finished = now();
     manifest.sealed = Sealed::ByCopy;
-    write_manifest(world, to, manifest)?;
+    let attachments = source.reader().and_then(|reader| reader.attachments(&held.record)).map_err(repository_error)?;
+    write_manifest(world, to, manifest, &attachments)?;
     Ok(Done { bytes, added, summary: format!("{bytes}, {added} new"), ..Done::default() })
 }
 

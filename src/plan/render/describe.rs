@@ -1,6 +1,6 @@
 //! One step in few words.
 
-use crate::model::step::{Action, Approval, RestoreTarget, Step};
+use crate::model::step::{Action, Approval, RestoreTarget, Started, Step};
 
 /// What the step does, without the resource it does it to.
 pub(super) fn what(action: &Action) -> String {
@@ -21,6 +21,11 @@ pub(super) fn what(action: &Action) -> String {
         Action::Forget { runs, .. } => format!("forget {}", count(runs.len(), "run")),
         Action::Prune { .. } => "prune".to_owned(),
         Action::StartColima { profile } => format!("start {profile}"),
+        Action::CreateContainers => "create".to_owned(),
+        Action::StartContainer { until: Started::Running, .. } => "start".to_owned(),
+        Action::StartContainer { until: Started::Healthy, .. } => "start, until healthy".to_owned(),
+        Action::StartContainer { until: Started::Completed, .. } => "start, until completed".to_owned(),
+        Action::VerifyStack { services } => format!("verify {}", count(services.len(), "service")),
         Action::RotateSecretId { role, .. } => format!("rotate secret-id of {role}"),
         Action::Restore(restore) => match restore.target {
             RestoreTarget::Beside { .. } => "restore beside".to_owned(),

@@ -6,6 +6,7 @@ mod escape;
 mod json;
 mod markdown;
 mod mermaid;
+mod recovery;
 mod summary;
 mod text;
 
@@ -15,5 +16,6 @@ pub use escape::printable;
 pub use json::json;
 pub use markdown::{LONGEST_COMMENT, markdown, marker};
 pub use mermaid::mermaid;
+pub use recovery::recovery;
 pub use summary::summary;
 pub use text::{TextOptions, standing, text};

@@ -68,7 +68,7 @@ fn standing_lines(plan: &Plan) -> Vec<String> {
     [recovery(&plan.report.recovery), exposure(plan)].concat()
 }
 
-fn head(plan: &Plan, zone: &TimeZone) -> String {
+pub(super) fn head(plan: &Plan, zone: &TimeZone) -> String {
     let now = plan.now.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z");
     let (id, file) = (plan.id.short(), plan.spec_digest.short());
     let stack = printable(plan.stack.as_str());
@@ -199,12 +199,12 @@ impl Folds {
 }
 
 /// A line of columns and a cause that may run on.
-struct Row {
-    cells: Vec<String>,
-    cause: String,
+pub(super) struct Row {
+    pub cells: Vec<String>,
+    pub cause: String,
 }
 
-fn aligned(rows: Vec<Row>) -> Vec<String> {
+pub(super) fn aligned(rows: Vec<Row>) -> Vec<String> {
     aligned_groups(rows).concat()
 }
 
@@ -271,7 +271,7 @@ fn note_lines(kinds: &[(&str, &[Note])]) -> Vec<String> {
     aligned(rows.collect())
 }
 
-fn line(word: &str, text: &str) -> Vec<String> {
+pub(super) fn line(word: &str, text: &str) -> Vec<String> {
     broken(&format!("  {word:<10} "), &printable(text))
 }
 

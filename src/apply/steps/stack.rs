@@ -1,0 +1,102 @@
+//! The containers of the stack: made, started, and looked at as a whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::world::World;
+use crate::apply::runner::{StepContext, StepError};
+use crate::model::cancel::Cancel;
+use crate::model::chain;
+use crate::model::ids::ServiceName;
+use crate::model::observation::{ContainerState, Observed, SourceState};
+use crate::model::outcome::{Done, FailureKind};
+use crate::model::step::Started;
+use crate::runtime::{Docker, RuntimeError};
+
+/// A server that replays the log of a large database is up within this, or somebody must look.
+const STARTS: Duration = Duration::from_secs(300);
+
+fn failed(error: RuntimeError) -> StepError {
+    StepError::new(error.kind(), error)
+}
+
+pub(super) fn create(world: &World) -> Result<Done, StepError> {
+    let Some(compose) = world.ground.containers.compose() else {
+        let text = "the file declares no Compose files, so nothing can make containers; this is a fault in devstack";
+        return Err(StepError::new(FailureKind::Permanent, text.to_owned()));
+    };
+    let docker = world.ground.containers.docker().map_err(failed)?;
+    compose.create(docker.address()).map_err(failed)?;
+    let made = world.ground.containers.of_project().map_err(failed)?;
+    Ok(Done { summary: format!("{} containers are there", made.len()), ..Done::default() })
+}
+
+pub(super) fn start(
+    world: &World,
+    service: &str,
+    until: Started,
+    context: &StepContext<'_>,
+) -> Result<Done, StepError> {
+    let docker = world.ground.containers.docker().map_err(failed)?;
+    let containers = world.ground.containers.of_service(service).map_err(failed)?;
+    for container in &containers {
+        docker.start_container(container).map_err(failed)?;
+    }
+    for container in &containers {
+        match until {
+            Started::Running => {}
+            Started::Healthy => until_healthy(&docker, container, &context.cancel).map_err(failed)?,
+            Started::Completed => docker.wait_completed(container, STARTS, &context.cancel).map_err(failed)?,
+        }
+    }
+    let summary = match (containers.len(), until) {
+        (0, _) => "Compose makes no container of it".to_owned(),
+        (_, Started::Running) => "runs".to_owned(),
+        (_, Started::Healthy) => "is up".to_owned(),
+        (_, Started::Completed) => "has ended with 0".to_owned(),
+    };
+    Ok(Done { summary, ..Done::default() })
+}
+
+/// Every container runs and is healthy, and every one of these services holds data. All that is wrong is named.
+pub(super) fn verify(world: &World, services: &[ServiceName], context: &StepContext<'_>) -> Result<Done, StepError> {
+    let mut findings = Vec::new();
+    let containers = world.ground.containers.of_project().map_err(failed)?;
+    let docker = (!containers.is_empty()).then(|| world.ground.containers.docker()).transpose().map_err(failed)?;
+    for container in containers.iter().filter(|container| !is_over(container)) {
+        let Some(docker) = &docker else { break };
+        match until_healthy(docker, container, &context.cancel) {
+            Ok(()) => {}
+            Err(RuntimeError::Interrupted) => return Err(failed(RuntimeError::Interrupted)),
+            Err(error) => findings.push(chain(&error)),
+        }
+    }
+    for service in services {
+        match world.engine(service)?.observe() {
+            Observed::Known(SourceState::HasData { .. }) => {}
+            Observed::Known(SourceState::Empty) => findings.push(format!("{service} holds nothing")),
+            Observed::Known(SourceState::Gone) => findings.push(format!("{service} is not there")),
+            Observed::Unknown { reason } => findings.push(format!("{service}: {reason}")),
+        }
+    }
+    if !findings.is_empty() {
+        let text = format!("the stack is not back: {}", findings.join("; "));
+        return Err(StepError::new(FailureKind::Permanent, text));
+    }
+    let summary = format!("{} containers are up, {} services hold data", containers.len(), services.len());
+    Ok(Done { summary, ..Done::default() })
+}
+
+/// One that only prepares something ends by itself.
+fn until_healthy(docker: &Arc<Docker>, container: &ContainerState, cancel: &Cancel) -> Result<(), RuntimeError> {
+    match docker.wait_healthy(container, STARTS, cancel) {
+        Ok(_) => Ok(()),
+        Err(RuntimeError::NotRunning { .. }) if docker.inspect(container.id.as_str())?.as_ref().is_some_and(is_over) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// It has done its work, as a container that only prepares something does.
+fn is_over(container: &ContainerState) -> bool {
+    container.state == "exited" && container.exit_code == 0
+}

@@ -1,0 +1,143 @@
+//! What has to come before what: by the file's `after`, by the `depends_on` of Compose, and by what each kind of data needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::graph::{Graph, Node};
+use super::serves;
+use crate::model::compose::ComposeModel;
+use crate::model::ids::{RepositoryName, RunId, ServiceName};
+use crate::model::observation::Observed;
+use crate::plan::Planner;
+use crate::plan::request::{PlanError, Recover};
+use crate::spec::file::Source;
+
+impl<'a> Planner<'a> {
+    /// `runs` are those that the services of `restored` come back from.
+    pub(super) fn recovery_graph(
+        &self,
+        asked: &Recover,
+        restored: &BTreeSet<&'a ServiceName>,
+        runs: impl Iterator<Item = (RepositoryName, RunId)>,
+        model: Option<&ComposeModel>,
+    ) -> Result<Graph, PlanError> {
+        let mut graph = Graph::default();
+        let proofs: BTreeSet<Node> = runs.map(|(repository, run)| Node::Prove(repository, run)).collect();
+        for name in restored {
+            let restore = || Node::Restore((*name).clone());
+            let service = &self.spec.services[*name];
+            for before in service.after.iter().chain(self.opens(&service.source)).filter(|it| restored.contains(it)) {
+                graph.edge(Node::Restore(before.clone()), restore());
+            }
+            if service.source.needs_docker() {
+                self.place_in_containers(name, &service.source, model, &mut graph)?;
+            } else if model.is_some() {
+                // Compose reads its files, and containers mount others.
+                graph.edge(restore(), Node::Create);
+            }
+            graph.edge(restore(), Node::Verify);
+        }
+        if let Some(model) = model {
+            self.start_edges(model, &self.started(asked, model), restored, &mut graph);
+        }
+        // Nothing is touched before every run that is used has been read back.
+        for first in graph.nodes().filter(|node| !matches!(node, Node::Verify)).cloned().collect::<Vec<_>>() {
+            for proof in &proofs {
+                graph.edge(proof.clone(), first.clone());
+            }
+        }
+        Ok(graph)
+    }
+
+    /// Where a service's restore stands among the containers.
+    fn place_in_containers(
+        &self,
+        name: &ServiceName,
+        source: &Source,
+        model: Option<&ComposeModel>,
+        graph: &mut Graph,
+    ) -> Result<(), PlanError> {
+        let restore = || Node::Restore(name.clone());
+        if model.is_some() {
+            graph.edge(Node::Create, restore());
+        }
+        let seen = self.observation.containers.get(name).and_then(Observed::known);
+        let is_gone = |container: &str| seen.is_none_or(|seen| !seen.contains_key(container));
+        for container in source.containers() {
+            match model.and_then(|model| model.service(container)) {
+                // A server takes its data while it runs; a volume is filled before its writers start.
+                Some(service) if serves(source) => graph.edge(Node::Start(service.to_owned()), restore()),
+                Some(service) => graph.edge(restore(), Node::Start(service.to_owned())),
+                None if is_gone(container) => {
+                    return Err(PlanError::NoMaker { service: name.clone(), container: container.to_owned() });
+                }
+                None => {}
+            }
+        }
+        if let (Source::Volume(volume), Some(model)) = (source, model) {
+            for service in volume.volume.iter().flat_map(|volume| model.mounting(volume)) {
+                graph.edge(restore(), Node::Start(service.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The Vault of the file, where a source's secrets lie in it.
+    fn opens(&self, source: &Source) -> impl Iterator<Item = &'a ServiceName> + use<'a> {
+        let needs = source.reads_from_vault();
+        let vaults = self.spec.services.iter().filter(|(_, service)| matches!(service.source, Source::Vault(_)));
+        vaults.filter(move |_| needs).map(|(name, _)| name)
+    }
+
+    /// The Compose services that are started: all of them, or those that the named services live in with what they need.
+    fn started(&self, asked: &Recover, model: &ComposeModel) -> BTreeSet<String> {
+        if asked.only.is_empty() {
+            return model.services.keys().cloned().collect();
+        }
+        let named = asked.only.iter().filter_map(|name| self.spec.services.get(name));
+        let containers = named.flat_map(|service| service.source.containers());
+        let mut open: Vec<String> = containers.filter_map(|name| model.service(name)).map(str::to_owned).collect();
+        let mut all = BTreeSet::new();
+        while let Some(service) = open.pop() {
+            if let Some(known) = model.services.get(&service)
+                && all.insert(service)
+            {
+                open.extend(known.depends_on.keys().cloned());
+            }
+        }
+        all
+    }
+
+    fn start_edges(
+        &self,
+        model: &ComposeModel,
+        started: &BTreeSet<String>,
+        restored: &BTreeSet<&'a ServiceName>,
+        graph: &mut Graph,
+    ) {
+        // Whose data lies in a Compose service.
+        let mut lives: BTreeMap<&str, Vec<&ServiceName>> = BTreeMap::new();
+        for (name, service) in &self.spec.services {
+            for at in service.source.containers().into_iter().filter_map(|it| model.service(it)) {
+                lives.entry(at).or_default().push(name);
+            }
+        }
+        let living = |service: &str| lives.get(service).into_iter().flatten().copied();
+        for service in started {
+            let start = || Node::Start(service.clone());
+            graph.edge(Node::Create, start());
+            graph.edge(start(), Node::Verify);
+            let depends_on = model.services.get(service).into_iter().flat_map(|it| it.depends_on.keys());
+            for before in depends_on.filter(|before| started.contains(*before)) {
+                graph.edge(Node::Start(before.clone()), start());
+                // Who depends on a server depends on what is in it.
+                for data in living(before).filter(|name| restored.contains(name)) {
+                    graph.edge(Node::Restore(data.clone()), start());
+                }
+            }
+            let after = living(service).flat_map(|name| &self.spec.services[name].after);
+            for before in after.filter(|name| restored.contains(name)) {
+                graph.edge(Node::Restore(before.clone()), start());
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The plan of a recovery as people read it: phase by phase, what waits for what, and how long it will take.
+
+use std::collections::BTreeSet;
+
+use super::describe::{approval, bytes, time, what};
+use super::escape::printable;
+use super::text::{Row, TextOptions, aligned, head, line};
+use crate::model::plan::Plan;
+use crate::model::step::{Action, Approval, Step, StepId};
+use crate::model::units::Span;
+use crate::plan::graph::PlanGraph;
+use crate::spec::file::Spec;
+
+/// Part of a recovery, in the order in which they begin.
+fn phase(spec: &Spec, action: &Action) -> &'static str {
+    match action {
+        Action::Prove { .. } => "backup",
+        Action::StartColima { .. } => "runtime",
+        Action::Restore(restore) => match spec.services.get(&restore.service) {
+            Some(service) if service.source.needs_docker() => "data",
+            Some(_) | None => "files",
+        },
+        Action::CreateContainers => "containers",
+        Action::StartContainer { .. } => "services",
+        Action::VerifyStack { .. } => "verify",
+        _ => "other",
+    }
+}
+
+/// The steps under their phases, then the chain of steps that decides the time, against the objective.
+pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
+    let mut out = vec![head(plan, &options.zone), String::new()];
+    let held = plan.steps.iter().filter(|step| matches!(step.approval, Approval::Needed { .. }));
+    let old: Vec<&Step> = held.filter(|step| approval(step).is_some_and(|text| text.contains("age:"))).collect();
+    for step in old {
+        out.extend(line("HELD", &format!("{} {}: {}", step.id, step.action.resource(), approval(step).unwrap_or_default())));
+    }
+    let mut last = "";
+    let rows = plan.steps.iter().map(|step| {
+        let phase = phase(spec, &step.action);
+        let shown = if phase == last { "" } else { phase };
+        last = phase;
+        let cells = [shown.to_owned(), step.id.to_string(), step.action.resource(), what(&step.action), bytes(step), time(step)];
+        Row { cells: cells.to_vec(), cause: told(step) }
+    });
+    out.extend(aligned(rows.collect()));
+    if plan.steps.is_empty() {
+        out.push("  Nothing is gone: there is nothing to recover.".to_owned());
+    }
+    out.push(String::new());
+    for note in &plan.report.unchanged {
+        out.extend(line("left", &format!("{}: {}", note.resource, note.text)));
+    }
+    out.extend(duration(plan, spec));
+    out.join("\n") + "\n"
+}
+
+/// What it waits for, and why it is there.
+fn told(step: &Step) -> String {
+    let waits: Vec<String> = step.waits.iter().map(|wait| wait.step.to_string()).collect();
+    let after = (!waits.is_empty()).then(|| format!("after {}", waits.join(" ")));
+    after.into_iter().chain(step.causes.iter().cloned()).collect::<Vec<_>>().join("; ")
+}
+
+fn duration(plan: &Plan, spec: &Spec) -> Vec<String> {
+    if plan.steps.is_empty() {
+        return Vec::new();
+    }
+    let Ok(graph) = PlanGraph::of(plan) else { return Vec::new() };
+    let (path, total) = graph.critical_path(plan);
+    let never: BTreeSet<StepId> =
+        plan.steps.iter().filter(|step| step.estimate.time.is_none()).map(|step| step.id).collect();
+    let rto = spec.recovery.as_ref().and_then(|recovery| recovery.rto);
+    let of = rto.map_or_else(String::new, |rto| format!(" of {rto}"));
+    let mut parts = vec![match never.len() {
+        0 => format!("predicted {total}{of}{}", missed(total, rto)),
+        count if count == plan.steps.len() => format!("not predictable yet: no step was ever measured{}", objective(rto)),
+        count => format!("at least {total}{of}{}: {count} of {} steps were never measured", missed(total, rto), plan.steps.len()),
+    }];
+    if !total.is_zero() {
+        let named = path.iter().filter_map(|id| plan.step(*id)).map(|step| {
+            let time = step.estimate.time.map_or_else(|| "?".to_owned(), |time| time.to_string());
+            format!("{} {} {time}", step.id, step.action.resource())
+        });
+        parts.push(format!("critical path {}", named.collect::<Vec<_>>().join(" → ")));
+    }
+    line("recovery", &printable(&parts.join("; ")))
+}
+
+fn objective(rto: Option<Span>) -> String {
+    rto.map_or_else(String::new, |rto| format!(" (objective {rto})"))
+}
+
+fn missed(total: Span, rto: Option<Span>) -> &'static str {
+    if rto.is_some_and(|rto| total > rto) { "  MISSED" } else { "" }
+}
