@@ -69,7 +69,7 @@ impl TimeLimits {
             | Action::Prune { .. }
             | Action::Restore(_) => self.data,
             Action::StartColima { .. }
-            | Action::CreateContainers
+            | Action::CreateContainers { .. }
             | Action::StartContainer { .. }
             | Action::VerifyStack { .. }
             | Action::RotateSecretId { .. }

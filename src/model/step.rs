@@ -237,8 +237,10 @@ pub enum Action {
     StartColima {
         profile: String,
     },
-    /// Has Compose make the containers, volumes and networks that are not there.
-    CreateContainers,
+    /// Has Compose make the containers of these services of its own that are not there, with volumes and networks.
+    CreateContainers {
+        services: Vec<String>,
+    },
     /// Starts the containers of a service of Compose, and waits for them.
     StartContainer {
         service: String,
@@ -320,7 +322,7 @@ impl Action {
             Self::Prune { .. } => "prune",
             Self::Restore(_) => "restore",
             Self::StartColima { .. } => "start",
-            Self::CreateContainers => "create containers",
+            Self::CreateContainers { .. } => "create containers",
             Self::StartContainer { .. } => "start container",
             Self::VerifyStack { .. } => "verify",
             Self::RotateSecretId { .. } => "rotate",
@@ -348,7 +350,7 @@ impl Action {
             Self::AcceptShrink { service, .. } => format!("{service}/backup"),
             Self::Restore(restore) => format!("{}/data", restore.service),
             Self::StartColima { .. } => "runtime/colima".to_owned(),
-            Self::CreateContainers => "stack/containers".to_owned(),
+            Self::CreateContainers { .. } => "stack/containers".to_owned(),
             Self::StartContainer { service, .. } => format!("container/{service}"),
             Self::VerifyStack { .. } => "stack".to_owned(),
             Self::RotateSecretId { .. } => "vault/login".to_owned(),
@@ -361,7 +363,7 @@ impl Action {
             Self::GenerateKey { .. }
             | Self::Restore(_)
             | Self::StartColima { .. }
-            | Self::CreateContainers
+            | Self::CreateContainers { .. }
             | Self::StartContainer { .. }
             | Self::VerifyStack { .. }
             | Self::RotateSecretId { .. } => None,

@@ -58,9 +58,10 @@ impl<'a> Planner<'a> {
             Fate::Restored { found, .. } => Some((found.repository.clone(), found.run.run.clone())),
             Fate::Left => None,
         });
-        let graph = self.recovery_graph(asked, &restored, runs, model.as_ref())?;
+        let started = model.as_ref().map(|model| self.started(asked, model)).unwrap_or_default();
+        let graph = self.recovery_graph(&restored, runs, model.as_ref(), &started)?;
         let order = graph.order().map_err(|node| PlanError::RecoveryCycle { through: node.to_string() })?;
-        self.draft_recovery(asked, fates, model.as_ref(), (&graph, &order));
+        self.draft_recovery(asked, fates, (model.as_ref(), &started), (&graph, &order));
         Ok(())
     }
 
@@ -116,7 +117,7 @@ impl<'a> Planner<'a> {
         &mut self,
         asked: &Recover,
         mut fates: BTreeMap<&'a ServiceName, Fate<'a>>,
-        model: Option<&ComposeModel>,
+        (model, started): (Option<&ComposeModel>, &BTreeSet<String>),
         (graph, order): (&Graph, &[Node]),
     ) {
         // What was empty when it was taken is empty again.
@@ -130,7 +131,8 @@ impl<'a> Planner<'a> {
         for node in order {
             let step = match node {
                 Node::Prove(repository, run) => self.proof_step(repository, run),
-                Node::Create => NewStep::new(Action::CreateContainers).because("of what the Compose files declare"),
+                Node::Create => NewStep::new(Action::CreateContainers { services: started.iter().cloned().collect() })
+                    .because("as the Compose files declare them"),
                 Node::Start(service) => self.start_step(service, model),
                 Node::Restore(name) => match fates.remove(name) {
                     Some(Fate::Restored { found, given }) => self.recover_step(name, found, given, asked),

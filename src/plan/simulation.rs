@@ -222,7 +222,7 @@ impl World {
                     forgot.then_some(Marked { since: now, bytes: ByteSize::mib(1) });
             }
             Action::Restore(_)
-            | Action::CreateContainers
+            | Action::CreateContainers { .. }
             | Action::StartContainer { .. }
             | Action::VerifyStack { .. } => {}
         }

@@ -113,10 +113,10 @@ impl Compose {
         Ok(KeptCompose { model: ComposeModel::of(&resolved), files })
     }
 
-    /// Makes the containers, volumes and networks that are not there, and starts nothing. What is there stays as it is.
-    pub fn create(&self, address: &str) -> Result<(), RuntimeError> {
+    /// Makes the containers of these services that are not there, with their volumes and networks, and starts nothing. What is there stays as it is.
+    pub fn create(&self, address: &str, services: &[String]) -> Result<(), RuntimeError> {
         let mut command = self.command(Some(address))?;
-        command.args(["create", "--no-recreate"]);
+        command.args(["create", "--no-recreate"]).args(services);
         output(command, "docker compose create").map(drop)
     }
 }

@@ -44,7 +44,7 @@ impl StepRunner for World {
             Action::Forget { repository, runs, .. } => removal::forget(self, step, repository, runs, context),
             Action::Prune { repository } => removal::prune(self, repository),
             Action::StartColima { .. } => runtime::start_colima(self),
-            Action::CreateContainers => stack::create(self),
+            Action::CreateContainers { services } => stack::create(self, services),
             Action::StartContainer { service, until } => stack::start(self, service, *until, context),
             Action::VerifyStack { services } => stack::verify(self, services, context),
             Action::RotateSecretId { mount, role } => login::rotate(self, mount, role),

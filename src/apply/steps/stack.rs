@@ -20,13 +20,13 @@ fn failed(error: RuntimeError) -> StepError {
     StepError::new(error.kind(), error)
 }
 
-pub(super) fn create(world: &World) -> Result<Done, StepError> {
+pub(super) fn create(world: &World, services: &[String]) -> Result<Done, StepError> {
     let Some(compose) = world.ground.containers.compose() else {
         let text = "the file declares no Compose files, so nothing can make containers; this is a fault in devstack";
         return Err(StepError::new(FailureKind::Permanent, text.to_owned()));
     };
     let docker = world.ground.containers.docker().map_err(failed)?;
-    compose.create(docker.address()).map_err(failed)?;
+    compose.create(docker.address(), services).map_err(failed)?;
     let made = world.ground.containers.of_project().map_err(failed)?;
     Ok(Done { summary: format!("{} containers are there", made.len()), ..Done::default() })
 }

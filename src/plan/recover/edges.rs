@@ -15,10 +15,10 @@ impl<'a> Planner<'a> {
     /// `runs` are those that the services of `restored` come back from.
     pub(super) fn recovery_graph(
         &self,
-        asked: &Recover,
         restored: &BTreeSet<&'a ServiceName>,
         runs: impl Iterator<Item = (RepositoryName, RunId)>,
         model: Option<&ComposeModel>,
+        started: &BTreeSet<String>,
     ) -> Result<Graph, PlanError> {
         let mut graph = Graph::default();
         let proofs: BTreeSet<Node> = runs.map(|(repository, run)| Node::Prove(repository, run)).collect();
@@ -30,14 +30,14 @@ impl<'a> Planner<'a> {
             }
             if service.source.needs_docker() {
                 self.place_in_containers(name, &service.source, model, &mut graph)?;
-            } else if model.is_some() {
+            } else if !started.is_empty() {
                 // Compose reads its files, and containers mount others.
                 graph.edge(restore(), Node::Create);
             }
             graph.edge(restore(), Node::Verify);
         }
         if let Some(model) = model {
-            self.start_edges(model, &self.started(asked, model), restored, &mut graph);
+            self.start_edges(model, started, restored, &mut graph);
         }
         // Nothing is touched before every run that is used has been read back.
         for first in graph.nodes().filter(|node| !matches!(node, Node::Verify)).cloned().collect::<Vec<_>>() {
@@ -89,7 +89,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The Compose services that are started: all of them, or those that the named services live in with what they need.
-    fn started(&self, asked: &Recover, model: &ComposeModel) -> BTreeSet<String> {
+    pub(super) fn started(&self, asked: &Recover, model: &ComposeModel) -> BTreeSet<String> {
         if asked.only.is_empty() {
             return model.services.keys().cloned().collect();
         }

@@ -20,7 +20,7 @@ fn phase(spec: &Spec, action: &Action) -> &'static str {
             Some(service) if service.source.needs_docker() => "data",
             Some(_) | None => "files",
         },
-        Action::CreateContainers => "containers",
+        Action::CreateContainers { .. } => "containers",
         Action::StartContainer { .. } => "services",
         Action::VerifyStack { .. } => "verify",
         _ => "other",

@@ -46,7 +46,7 @@ fn kind(action: &Action) -> Option<&'static str> {
         Action::Restore(_) => "to restore",
         Action::StartColima { .. } => "to start",
         Action::RotateSecretId { .. } => "to rotate",
-        Action::CreateContainers => return None,
+        Action::CreateContainers { .. } => return None,
         Action::StartContainer { .. } => "to start",
         Action::VerifyStack { .. } => return None,
     })
