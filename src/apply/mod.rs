@@ -8,6 +8,7 @@ pub mod interrupt;
 pub mod journal;
 pub mod lease;
 pub mod progress;
+pub mod resume;
 pub mod retry;
 pub mod runner;
 mod schedule;

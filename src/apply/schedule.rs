@@ -195,11 +195,9 @@ impl<'a> Schedule<'a> {
         let needed = self.steps[&id].waits.iter().filter(|wait| wait.on == WaitOn::Success).map(|wait| wait.step);
         needed
             .filter_map(|needed| match self.outcomes.get(&needed) {
-                Some(StepOutcome::Done(_) | StepOutcome::AlreadyDone { .. }) => None,
+                Some(outcome) if outcome.is_success() => None,
                 Some(StepOutcome::Skipped { because }) => Some(*because),
-                Some(StepOutcome::Failed { .. } | StepOutcome::Held { .. } | StepOutcome::Interrupted) | None => {
-                    Some(needed)
-                }
+                Some(_) | None => Some(needed),
             })
             .min()
     }

@@ -10,13 +10,14 @@ use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
 use super::running::Running;
-use super::session::Session;
+use super::session::{Session, write_private};
 use super::{Consent, TextOrJson, consent, known_service, outcome, status};
 use crate::apply::executor::{ExecuteOptions, execute};
 use crate::apply::exit::exit_code;
-use crate::apply::journal::Journal;
+use crate::apply::journal::{Contents, Journal};
 use crate::apply::lease::Lease;
 use crate::apply::progress::{self, ProgressKind};
+use crate::apply::resume::{self, Resumed};
 use crate::apply::steps::World;
 use crate::model::cancel::Cancel;
 use crate::model::ids::{PlanId, PolicyName, RepositoryName, RunId, ServiceName};
@@ -72,8 +73,11 @@ pub(super) struct ForgetArguments {
 
 pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
-    let saved = arguments.plan.as_deref().map(read_saved).transpose()?;
-    carry_out(&session, &Request::Converge, saved, arguments.max_age, &arguments.consent, arguments.strict)
+    let origin = match &arguments.plan {
+        Some(path) => Origin::Saved(Box::new(read_saved(path)?), arguments.max_age),
+        None => Origin::Request,
+    };
+    carry_out(&session, &Request::Converge, origin, &arguments.consent, arguments.strict)
 }
 
 pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, Failure> {
@@ -92,7 +96,7 @@ pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, F
     let request = Request::Backup { policies, services, full: arguments.full };
     // Asking for a backup is saying yes to it; what is held stays held.
     let consent = Consent { yes: true, ..arguments.consent.clone() };
-    carry_out(&session, &request, None, Span::ZERO, &consent, false)
+    carry_out(&session, &request, Origin::Request, &consent, false)
 }
 
 pub(super) fn forget(file: &Path, arguments: &ForgetArguments) -> Result<Exit, Failure> {
@@ -103,7 +107,7 @@ pub(super) fn forget(file: &Path, arguments: &ForgetArguments) -> Result<Exit, F
         service: arguments.service.clone(),
         runs: arguments.runs.clone(),
     });
-    carry_out(&session, &request, None, Span::ZERO, &arguments.consent, false)
+    carry_out(&session, &request, Origin::Request, &arguments.consent, false)
 }
 
 fn read_saved(path: &Path) -> Result<Plan, Failure> {
@@ -115,12 +119,21 @@ fn read_saved(path: &Path) -> Result<Plan, Failure> {
     })
 }
 
-/// From request, or saved plan, to exit code.
+/// Where the plan that is carried out comes from.
+pub(super) enum Origin {
+    /// It is made now.
+    Request,
+    /// Somebody has saved and read it; refused when it is older than this.
+    Saved(Box<Plan>, Span),
+    /// A recovery that was interrupted goes on.
+    Interrupted(Box<Plan>),
+}
+
+/// From request, or a plan that is there, to exit code.
 pub(super) fn carry_out(
     session: &Session,
     request: &Request,
-    saved: Option<Plan>,
-    max_age: Span,
+    origin: Origin,
     consent: &Consent,
     strict: bool,
 ) -> Result<Exit, Failure> {
@@ -133,15 +146,23 @@ pub(super) fn carry_out(
     let now = Timestamp::now();
     let own = lease.id().clone();
     let observation = session.observe_beside(now, Some(&own), request);
-    let is_saved = saved.is_some();
-    let plan = match saved {
-        Some(plan) => {
+    let is_saved = matches!(origin, Origin::Saved(..));
+    let resumed = match &origin {
+        Origin::Interrupted(plan) => resume::progress(plan, &read_journal(session)?),
+        Origin::Request | Origin::Saved(..) => Resumed::default(),
+    };
+    let plan = match origin {
+        Origin::Saved(plan, max_age) => {
             refuse_stale(session, &plan, &observation, now, max_age)?;
-            plan
+            *plan
         }
-        None => session.plan(&observation, request, now)?,
+        Origin::Interrupted(plan) => *plan,
+        Origin::Request => session.plan(&observation, request, now)?,
     };
     if consent.format == TextOrJson::Text {
+        if !resumed.is_empty() {
+            println!("Going on with the recovery {}: {} of its steps were begun.\n", plan.id.short(), resumed.len());
+        }
         if is_saved {
             println!("Applying the saved plan {}: every step in it is approved, held ones too.\n", plan.id.short());
         }
@@ -157,7 +178,7 @@ pub(super) fn carry_out(
     }
     let approvals = consent::ask(&plan, consent, is_saved)?;
     let _listening = running.listen()?;
-    let world = World::new(
+    let mut world = World::new(
         session.loaded.spec.clone(),
         session.loaded.text.clone(),
         session.ground.clone(),
@@ -167,8 +188,13 @@ pub(super) fn carry_out(
         plan.clone(),
         is_saved,
     );
+    world.resumed = resumed;
     if is_saved {
         world.mark_used()?;
+    }
+    let is_recovery = matches!(request, Request::Recover(_));
+    if is_recovery {
+        remember_recovery(session, &plan)?;
     }
     let journal = Journal::open(&session.state)
         .map_err(|error| Failure::caused(Exit::Unexpected, "opening the journal in .devstack", &error))?;
@@ -192,7 +218,22 @@ pub(super) fn carry_out(
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
     note_repositories(&journal, &after)?;
     drop(world);
+    let ended_well = outcome.steps.iter().all(|(_, outcome)| outcome.is_success());
+    if is_recovery && ended_well {
+        resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
+    }
     finish(session, request, &after, &plan, Some(&outcome), consent, strict)
+}
+
+fn read_journal(session: &Session) -> Result<Contents, Failure> {
+    Journal::read(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))
+}
+
+/// Until it has come to its end, so that it can be gone on with.
+fn remember_recovery(session: &Session, plan: &Plan) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::caused(Exit::Unexpected, "keeping the plan of the recovery", error);
+    let text = render::json(plan).map_err(|error| failed(&error))?;
+    write_private(&resume::place(&session.state), text.as_bytes()).map_err(|error| failed(&error))
 }
 
 /// A server that replays its log is up within this, or somebody must look.

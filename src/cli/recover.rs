@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::restore::vault;
 use super::session::Session;
-use super::{Consent, TextOrJson, apply, known_service};
+use super::{Consent, TextOrJson, apply, known_service, lines};
+use crate::apply::resume::{self, ResumeError};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
-use crate::model::units::Span;
+use crate::model::plan::Plan;
 use crate::plan::{Recover, Request, Selection, render};
 
 #[derive(Debug, Args)]
@@ -36,6 +37,12 @@ pub(super) struct RecoverArguments {
     /// Take runs that are older than the file's RPO allows.
     #[arg(long)]
     accept_age: bool,
+    /// Go on with a recovery that was interrupted or failed: what it did is not done again.
+    #[arg(long, conflicts_with_all = ["at", "backup", "from", "only", "dry_run"])]
+    resume: bool,
+    /// Leave an interrupted recovery, and plan anew.
+    #[arg(long, conflicts_with = "resume")]
+    afresh: bool,
     /// Of a Vault: the age identity that its key files were encrypted to. Those that are missing here come back.
     #[arg(long, value_name = "FILE")]
     escrow: Option<PathBuf>,
@@ -65,11 +72,48 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     if arguments.dry_run {
         return show(&session, &request, arguments);
     }
+    let origin = match resume::interrupted(&session.state).map_err(unreadable)? {
+        Some(plan) if arguments.resume => going_on(&session, plan)?,
+        None if arguments.resume => {
+            return Err(Failure::new(Exit::Input, "no recovery was interrupted here, so there is none to go on with")
+                .hint("to recover what is gone: `devstack recover`"));
+        }
+        Some(plan) if !arguments.afresh => {
+            // What it has left half-way looks like data, and would be left as it is.
+            let text = format!("a recovery that began at {} has not come to its end", lines::time(plan.now, &session.zone));
+            return Err(Failure::new(Exit::NotApproved, text)
+                .hint("to go on with it: `devstack recover --resume`")
+                .hint("to leave it and plan anew; what it has restored half-way counts as data: `devstack recover --afresh`"));
+        }
+        Some(_) | None => apply::Origin::Request,
+    };
     // Who asks for a recovery asks for the restores that it is made of.
     let mut implied = vec!["restore:"];
     implied.extend(arguments.accept_age.then_some("age:"));
     let consent = Consent { implied, whole: true, ..arguments.consent.clone() };
-    apply::carry_out(&session, &request, None, Span::ZERO, &consent, false)
+    let chosen = matches!(&request, Request::Recover(asked) if matches!(asked.selection, Selection::Run(_)));
+    let mut exit = apply::carry_out(&session, &request, origin, &consent, false)?;
+    // A run that is damaged is on record as such now, and the next plan passes it over. There are as many tries as runs.
+    while exit == Exit::Verification && !chosen && !arguments.resume {
+        eprintln!("note: a run was found damaged before anything was touched; looking for an older one");
+        resume::forget(&session.state).map_err(unreadable)?;
+        exit = apply::carry_out(&session, &request, apply::Origin::Request, &consent, false)?;
+    }
+    Ok(exit)
+}
+
+fn unreadable(error: ResumeError) -> Failure {
+    Failure::caused(Exit::Unexpected, "the recovery that was interrupted", &error)
+        .hint("to leave it and plan anew: remove that file, then `devstack recover`")
+}
+
+fn going_on(session: &Session, plan: Plan) -> Result<apply::Origin, Failure> {
+    if plan.spec_digest != session.loaded.digest {
+        let text = "devstack.yaml has changed since the recovery was interrupted, so its plan is not this file's any more";
+        return Err(Failure::new(Exit::Stale, text)
+            .hint("put the file back as it was, or plan anew: `devstack recover --afresh`"));
+    }
+    Ok(apply::Origin::Interrupted(Box::new(plan)))
 }
 
 fn show(session: &Session, request: &Request, arguments: &RecoverArguments) -> Result<Exit, Failure> {

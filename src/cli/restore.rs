@@ -65,7 +65,7 @@ pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Fai
     };
     // A restore beside touches nothing that is there, so asking for it is enough.
     let consent = Consent { yes: arguments.consent.yes || !arguments.in_place, ..arguments.consent.clone() };
-    apply::carry_out(&session, &request, None, Span::ZERO, &consent, false)
+    apply::carry_out(&session, &request, apply::Origin::Request, &consent, false)
 }
 
 /// What was said of a Vault, where one is among the services that come back.

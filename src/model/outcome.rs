@@ -80,9 +80,13 @@ pub struct ApplyOutcome {
 }
 
 impl StepOutcome {
-    /// Steps that wait for success may run.
+    /// Steps that wait for success may run. Nothing is built on what was found to be damaged.
     pub fn is_success(&self) -> bool {
-        matches!(self, Self::Done(_) | Self::AlreadyDone { .. })
+        match self {
+            Self::Done(done) => done.damage.is_empty(),
+            Self::AlreadyDone { .. } => true,
+            Self::Failed { .. } | Self::Held { .. } | Self::Skipped { .. } | Self::Interrupted => false,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod edges;
 mod graph;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,16 +1,27 @@
 //! What must still be true just before a step runs.
 
 use super::world::{World, repository_error, store_error};
+use crate::apply::resume::Progress;
 use crate::apply::runner::StepError;
 use crate::model::ids::ServiceName;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::outcome::FailureKind;
-use crate::model::step::{Precondition, Step};
+use crate::model::step::{Action, Precondition, Step};
 use crate::repository::Presence;
 
 /// None: run it. Some(reason): it is done already. An error: the world is no longer what the plan was made for.
 pub(super) fn check(world: &World, step: &Step) -> Result<Option<String>, StepError> {
+    let before = world.resumed.get(&step.id);
+    // What starts something may have to start it again; data that was put back is there.
+    if before == Some(&Progress::Done) && matches!(step.action, Action::Restore(_) | Action::Prove { .. }) {
+        return Ok(Some("it was done before the interruption".to_owned()));
+    }
     for precondition in &step.preconditions {
+        // What is there now was written by the step itself.
+        let is_of_data = matches!(precondition, Precondition::SourceIsLost { .. } | Precondition::SourceHasNoData { .. });
+        if is_of_data && before == Some(&Progress::Begun) {
+            continue;
+        }
         if let Some(done) = holds(world, precondition)? {
             return Ok(Some(done));
         }

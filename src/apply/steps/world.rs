@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use crate::apply::lease::Lease;
+use crate::apply::resume::Resumed;
 use crate::apply::runner::StepError;
 use crate::engines::{self, Engine, EngineError, Ground, Workrooms};
 use crate::model::ids::{Digest, PlanId, RepositoryName, RunId, ServiceName};
@@ -31,6 +32,8 @@ pub struct World {
     pub plan: Plan,
     /// A saved plan is used once: its id is recorded in every repository it applies to.
     pub saved: bool,
+    /// What earlier tries of this plan did.
+    pub resumed: Resumed,
     facts: Mutex<BTreeMap<RepositoryName, Arc<RepositoryFacts>>>,
 }
 
@@ -46,7 +49,8 @@ impl World {
         plan: Plan,
         saved: bool,
     ) -> Self {
-        Self { spec, spec_text, ground, stores, rooms, lease, plan, saved, facts: Mutex::default() }
+        let resumed = Resumed::default();
+        Self { spec, spec_text, ground, stores, rooms, lease, plan, saved, resumed, facts: Mutex::default() }
     }
 
     pub(super) fn store(&self, name: &RepositoryName) -> Result<Arc<Store>, StepError> {

@@ -1,0 +1,208 @@
+//! Who is brought back in which order, on small worlds.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::model::compose::{ComposeModel, Condition};
+use crate::model::evidence::Verdict;
+use crate::model::observation::{Observed, SourceState};
+use crate::model::plan::Plan;
+use crate::model::step::{Action, Approval, StepId};
+use crate::model::units::Span;
+use crate::plan::fixtures::{NOW, World, at, proof, run, service, small};
+use crate::plan::{PlanError, Recover, Request, Selection};
+
+const SERVICES: [&str; 5] = ["config", "database", "files", "shop", "vault"];
+
+/// A Vault, a database whose password lies in it, a volume of an application, files; nothing of it is there.
+fn lost() -> World {
+    let mut spec = small();
+    spec["runtime"] = json!({ "docker": { "compose": ["docker-compose.yml"], "project": "p" } });
+    spec["vault"] = json!({ "address": "http://127.0.0.1:8200", "login": { "token": { "file": "token" } } });
+    spec["services"]["config"] = json!({ "source": { "files": { "paths": ["docker-compose.yml"] } } });
+    spec["services"]["vault"] = json!({ "source": { "vault": { "container": "vault" } } });
+    spec["services"]["database"] =
+        json!({ "source": { "postgres": { "container": "db", "password": { "vault": "secret/db#password" } } } });
+    spec["services"]["files"] =
+        json!({ "source": { "volume": { "volume": "data", "stop": ["web"] } }, "after": ["database"] });
+    let mut world = World::settled(spec);
+    let mut newest = run("daily", Span::from_hours(3).before(at(NOW)), &SERVICES);
+    newest.manifest.compose = Some(model());
+    world = world.with_run("local", newest);
+    for name in SERVICES {
+        world.source(name, SourceState::Gone);
+        world.observation.containers.insert(service(name), Observed::Known(BTreeMap::new()));
+    }
+    world.observation.compose = Some(Observed::Unknown { reason: "there is no docker-compose.yml".to_owned() });
+    world
+}
+
+fn model() -> ComposeModel {
+    let healthy = json!({ "condition": "service_healthy" });
+    ComposeModel::of(&json!({
+        "name": "p",
+        "services": {
+            "vault": {}, "db": {},
+            "init": { "depends_on": { "db": healthy } },
+            "web": { "depends_on": { "db": healthy, "init": { "condition": "service_completed_successfully" } },
+                "volumes": [ { "type": "volume", "source": "data" } ] }
+        },
+        "volumes": { "data": { "name": "p_data" } }
+    }))
+}
+
+fn asked(only: &[&str]) -> Request {
+    let only = only.iter().map(|name| service(name)).collect();
+    Request::Recover(Recover { only, selection: Selection::Newest, from: None })
+}
+
+fn plan(world: &World) -> Plan {
+    world.ask(&asked(&[])).unwrap()
+}
+
+/// The steps by what they are called.
+fn called(plan: &Plan) -> BTreeMap<String, StepId> {
+    plan.steps.iter().map(|step| (format!("{} {}", step.action.verb(), step.action.resource()), step.id)).collect()
+}
+
+/// Whether the one waits for the other, by however many steps between.
+fn waits(plan: &Plan, later: &str, earlier: &str) -> bool {
+    let ids = called(plan);
+    let mut open = vec![ids[later]];
+    while let Some(id) = open.pop() {
+        if id == ids[earlier] {
+            return true;
+        }
+        open.extend(plan.step(id).unwrap().waits.iter().map(|wait| wait.step));
+    }
+    false
+}
+
+#[test]
+fn everything_comes_back_in_the_order_that_it_needs() {
+    let plan = plan(&lost());
+    let run = plan.steps.iter().find(|step| matches!(step.action, Action::Prove { .. })).unwrap().action.resource();
+    let proof = format!("prove {run}");
+    for (later, earlier) in [
+        ("restore config/data", proof.as_str()),
+        ("create containers stack/containers", "restore config/data"),
+        ("create containers stack/containers", "restore shop/data"),
+        ("start container container/vault", "create containers stack/containers"),
+        ("restore vault/data", "start container container/vault"),
+        // Its password lies in Vault.
+        ("restore database/data", "restore vault/data"),
+        ("restore database/data", "start container container/db"),
+        // `depends_on` means the data, too.
+        ("start container container/init", "restore database/data"),
+        ("start container container/web", "start container container/init"),
+        // A volume is filled before its writers start.
+        ("start container container/web", "restore files/data"),
+        ("restore files/data", "create containers stack/containers"),
+        ("restore files/data", "restore database/data"),
+        ("verify stack", "start container container/web"),
+        ("verify stack", "restore vault/data"),
+    ] {
+        assert!(waits(&plan, later, earlier), "{later} does not wait for {earlier}");
+    }
+    // What has nothing to do with each other goes side by side.
+    assert!(!waits(&plan, "start container container/db", "start container container/vault"));
+    assert!(!waits(&plan, "start container container/db", "restore vault/data"));
+    assert_eq!(plan.steps.iter().filter(|step| matches!(step.action, Action::VerifyStack { .. })).count(), 1);
+}
+
+#[test]
+fn the_plan_is_the_same_each_time() {
+    assert_eq!(plan(&lost()), plan(&lost()));
+}
+
+#[test]
+fn what_has_its_data_is_left_and_what_was_not_seen_is_not_written_to() {
+    let mut world = lost();
+    world.source("shop", SourceState::HasData { bytes: None });
+    let left = plan(&world);
+    assert!(!called(&left).contains_key("restore shop/data"));
+    assert!(left.report.unchanged.iter().any(|note| note.resource == "shop/data"));
+    world.observation.services.insert(service("config"), Observed::Unknown { reason: "the disk is broken".to_owned() });
+    let error = world.ask(&asked(&[])).unwrap_err().to_string();
+    assert!(error.contains("config") && error.contains("the disk is broken"), "{error}");
+    assert!(world.ask(&asked(&["database"])).is_ok(), "what is not asked for is in nobody's way");
+}
+
+#[test]
+fn nothing_is_planned_where_nothing_is_gone() {
+    let mut world = lost();
+    for name in SERVICES {
+        world.source(name, SourceState::HasData { bytes: None });
+    }
+    assert!(plan(&world).steps.is_empty());
+}
+
+#[test]
+fn one_service_brings_along_what_its_containers_need_and_no_more() {
+    let steps = called(&lost().ask(&asked(&["files"])).unwrap());
+    for wanted in ["start container container/web", "start container container/init", "start container container/db", "restore files/data"] {
+        assert!(steps.contains_key(wanted), "{wanted} is missing: {steps:?}");
+    }
+    assert!(!steps.contains_key("start container container/vault") && !steps.contains_key("restore database/data"));
+    let files = called(&lost().ask(&asked(&["config"])).unwrap());
+    assert!(!files.contains_key("create containers stack/containers"), "{files:?}");
+}
+
+#[test]
+fn every_restore_waits_for_a_word_and_one_that_is_too_old_for_another() {
+    let tokens = |world: &World| -> Vec<String> {
+        let held = plan(world).steps.into_iter().filter_map(|step| match step.approval {
+            Approval::Needed { token, .. } => Some(token),
+            _ => None,
+        });
+        let mut tokens: Vec<String> = held.collect();
+        tokens.sort();
+        tokens
+    };
+    let mut world = lost();
+    assert_eq!(tokens(&world), SERVICES.map(|name| format!("restore:{name}")));
+    world.spec.recovery = serde_json::from_value(json!({ "services": { "database": { "rpo": "1h" } } })).unwrap();
+    assert!(tokens(&world).contains(&"age:database".to_owned()));
+    let at = Request::Recover(Recover { only: vec![], selection: Selection::At(at(NOW)), from: None });
+    let held = world.ask(&at).unwrap().steps.into_iter().any(|step| matches!(step.approval, Approval::Needed { token, .. } if token.starts_with("age:")));
+    assert!(!held, "who names a time has accepted its age");
+}
+
+#[test]
+fn a_damaged_run_is_passed_over_for_an_older_good_one() {
+    let older = run("daily", Span::from_hours(30).before(at(NOW)), &SERVICES);
+    let mut world = lost().with_run("local", older.clone());
+    let newest = &mut world.facts("local").runs[0];
+    newest.proofs.push(proof(&newest.manifest.run.clone(), at(NOW), &[], &Verdict::Failed("a pack is gone".to_owned())));
+    let restored = plan(&world).steps.into_iter().filter_map(|step| match step.action {
+        Action::Restore(restore) => Some(restore.run),
+        _ => None,
+    });
+    assert!(restored.into_iter().all(|run| run == older.manifest.run));
+}
+
+#[test]
+fn a_container_that_nobody_makes_is_named() {
+    let mut world = lost();
+    world.spec.runtime = None;
+    world.observation.compose = None;
+    for run in &mut world.facts("local").runs {
+        run.manifest.compose = None;
+    }
+    let error = world.ask(&asked(&["database"])).unwrap_err();
+    assert!(matches!(error, PlanError::NoMaker { .. }), "{error}");
+}
+
+#[test]
+fn a_circle_through_after_and_depends_on_is_named() {
+    let mut world = lost();
+    for run in &mut world.facts("local").runs {
+        // The files of `web` come after the database, whose server waits for `web`.
+        let services = &mut run.manifest.compose.as_mut().unwrap().services;
+        services.get_mut("web").unwrap().depends_on.clear();
+        services.get_mut("db").unwrap().depends_on.insert("web".to_owned(), Condition::Started);
+    }
+    let error = world.ask(&asked(&[])).map(|plan| called(&plan));
+    assert!(matches!(error, Err(PlanError::RecoveryCycle { .. })), "{error:?}");
+}
