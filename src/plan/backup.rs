@@ -16,6 +16,7 @@ use crate::model::plan::Note;
 use crate::model::run::Taken;
 use crate::model::step::{Action, Effect, Estimate, Precondition, StepId, Take};
 use crate::model::units::{ByteSize, Span};
+use crate::spec::file::Source;
 
 impl<'a> Planner<'a> {
     /// The runs that are to be taken.

@@ -138,12 +138,13 @@ impl StoppedBook {
         RuntimeError::Io { doing: format!("reading the notes in {}", self.folder.display()), source }
     }
 
-    /// The names of the containers that are noted as stopped, and are. While an apply goes on, its own are among them.
+    /// The names of the containers that are noted as stopped or paused, and are. While an apply goes on, its own are among them.
     pub fn still_stopped(&self, docker: &Docker) -> Result<Vec<String>, RuntimeError> {
         let mut names = Vec::new();
         for note in self.notes()? {
             let (_, text) = note?;
-            for id in text.lines().filter(|line| !line.is_empty() && !line.starts_with(REMOVE)) {
+            for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with(REMOVE)) {
+                let id = line.strip_prefix(GO_ON).unwrap_or(line);
                 names
                     .extend(docker.inspect(id)?.filter(|container| !container.running).map(|container| container.name));
             }
@@ -163,7 +164,7 @@ impl StoppedBook {
                 } else if let Some(paused) = id.strip_prefix(GO_ON) {
                     if let Some(container) = docker.inspect(paused)?.filter(ContainerState::is_paused) {
                         docker.unpause(&container)?;
-                        names.push(container.name);
+                        started.push(container);
                     }
                 } else if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
                     docker.start_container(&container)?;
