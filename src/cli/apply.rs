@@ -218,7 +218,7 @@ pub(super) fn carry_out(
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
     note_repositories(&journal, &after)?;
     drop(world);
-    let ended_well = outcome.steps.iter().all(|(_, outcome)| outcome.is_success());
+    let ended_well = outcome.steps.iter().all(|(_, _, outcome)| outcome.is_success());
     if is_recovery && ended_well {
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
     }
@@ -231,9 +231,10 @@ fn read_journal(session: &Session) -> Result<Contents, Failure> {
 
 /// Until it has come to its end, so that it can be gone on with.
 fn remember_recovery(session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::caused(Exit::Unexpected, "keeping the plan of the recovery", error);
-    let text = render::json(plan).map_err(|error| failed(&error))?;
-    write_private(&resume::place(&session.state), text.as_bytes()).map_err(|error| failed(&error))
+    const DOING: &str = "keeping the plan of the recovery";
+    let text = render::json(plan).map_err(|error| Failure::caused(Exit::Unexpected, DOING, &error))?;
+    write_private(&resume::place(&session.state), text.as_bytes())
+        .map_err(|error| Failure::caused(Exit::Unexpected, DOING, &error))
 }
 
 /// A server that replays its log is up within this, or somebody must look.

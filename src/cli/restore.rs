@@ -11,7 +11,6 @@ use super::{Consent, apply, known_service};
 use crate::engines::VaultRestore;
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::step::RestoreTarget;
-use crate::model::units::Span;
 use crate::plan::{Request, Selection};
 use crate::spec::file::Source;
 

@@ -171,10 +171,11 @@ fn every_restore_waits_for_a_word_and_one_that_is_too_old_for_another() {
 
 #[test]
 fn a_damaged_run_is_passed_over_for_an_older_good_one() {
-    let older = run("daily", Span::from_hours(30).before(at(NOW)), &SERVICES);
+    let mut older = run("daily", Span::from_hours(30).before(at(NOW)), &SERVICES);
+    older.manifest.compose = Some(model());
     let mut world = lost().with_run("local", older.clone());
     let newest = &mut world.facts("local").runs[0];
-    newest.proofs.push(proof(&newest.manifest.run.clone(), at(NOW), &[], &Verdict::Failed("a pack is gone".to_owned())));
+    newest.proofs.push(proof(&newest.manifest.run.clone(), at(NOW), &[], &Verdict::Failed(vec!["a pack is gone".to_owned()])));
     let restored = plan(&world).steps.into_iter().filter_map(|step| match step.action {
         Action::Restore(restore) => Some(restore.run),
         _ => None,
