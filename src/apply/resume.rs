@@ -59,7 +59,9 @@ pub fn interrupted(state: &Path) -> Result<Option<Plan>, ResumeError> {
 pub fn forget(state: &Path) -> Result<(), ResumeError> {
     let path = place(state);
     match std::fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ResumeError::Io { act: "removed", path, source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ResumeError::Io { act: "removed", path, source })
+        }
         _ => Ok(()),
     }
 }
@@ -74,7 +76,9 @@ pub fn progress(plan: &Plan, journal: &Contents) -> Resumed {
             Entry::StepStarted { step, .. } if tries.contains(&&record.apply) => {
                 resumed.entry(*step).or_insert(Progress::Begun);
             }
-            Entry::StepEnded { step, ended: Ended::Done | Ended::AlreadyDone, .. } if tries.contains(&&record.apply) => {
+            Entry::StepEnded { step, ended: Ended::Done | Ended::AlreadyDone, .. }
+                if tries.contains(&&record.apply) =>
+            {
                 resumed.insert(*step, Progress::Done);
             }
             _ => {}

@@ -21,8 +21,11 @@ pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Appr
         let implied = |word: &&str| consent.implied.iter().any(|kind| word.starts_with(kind));
         tokens.extend(held_words(plan).into_iter().filter(implied).map(str::to_owned));
         if let Some(word) = held_words(plan).into_iter().find(|word| consent.whole && !tokens.contains(*word)) {
-            return Err(Failure::new(Exit::NotApproved, format!("nothing was done: {word} is held, and --yes does not cover it"))
-                .hint(format!("to say so: {}", approving(plan))));
+            return Err(Failure::new(
+                Exit::NotApproved,
+                format!("nothing was done: {word} is held, and --yes does not cover it"),
+            )
+            .hint(format!("to say so: {}", approving(plan))));
         }
         return Ok(Approvals { tokens, everything: false });
     }

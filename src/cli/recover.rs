@@ -67,8 +67,7 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         (None, Some(at)) => Selection::At(at),
         (None, None) => Selection::Newest,
     };
-    let request =
-        Request::Recover(Recover { only: arguments.only.clone(), selection, from: arguments.from.clone() });
+    let request = Request::Recover(Recover { only: arguments.only.clone(), selection, from: arguments.from.clone() });
     if arguments.dry_run {
         return show(&session, &request, arguments);
     }
@@ -80,7 +79,8 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         }
         Some(plan) if !arguments.afresh => {
             // What it has left half-way looks like data, and would be left as it is.
-            let text = format!("a recovery that began at {} has not come to its end", lines::time(plan.now, &session.zone));
+            let text =
+                format!("a recovery that began at {} has not come to its end", lines::time(plan.now, &session.zone));
             return Err(Failure::new(Exit::NotApproved, text)
                 .hint("to go on with it: `devstack recover --resume`")
                 .hint("to leave it and plan anew; what it has restored half-way counts as data: `devstack recover --afresh`"));
@@ -109,7 +109,8 @@ fn unreadable(error: ResumeError) -> Failure {
 
 fn going_on(session: &Session, plan: Plan) -> Result<apply::Origin, Failure> {
     if plan.spec_digest != session.loaded.digest {
-        let text = "devstack.yaml has changed since the recovery was interrupted, so its plan is not this file's any more";
+        let text =
+            "devstack.yaml has changed since the recovery was interrupted, so its plan is not this file's any more";
         return Err(Failure::new(Exit::Stale, text)
             .hint("put the file back as it was, or plan anew: `devstack recover --afresh`"));
     }

@@ -22,7 +22,7 @@ use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
 use crate::repository::Reader;
-use crate::secrets::{Secret, SealStatus, VaultError};
+use crate::secrets::{SealStatus, Secret, VaultError};
 use crate::spec::file::{SecretRef, VaultSource};
 
 const ENGINE: &str = "vault";

@@ -112,7 +112,10 @@ mod tests {
         assert_eq!(model.mounting("data").collect::<Vec<_>>(), ["db"]);
         assert_eq!(model.mounting("shop_data").collect::<Vec<_>>(), ["db"]);
         let waits = &model.services["web"].depends_on;
-        assert_eq!((waits["db"], waits["init"], waits["odd"]), (Condition::Healthy, Condition::Completed, Condition::Started));
+        assert_eq!(
+            (waits["db"], waits["init"], waits["odd"]),
+            (Condition::Healthy, Condition::Completed, Condition::Started)
+        );
         assert!(!serde_json::to_string(&model).unwrap().contains("hunter2"));
         assert_eq!(ComposeModel::of(&json!(null)), ComposeModel::default());
     }

@@ -1,8 +1,8 @@
 //! The plan while it is being made. A step can only wait for steps that are there already, so the order of adding is a
 //! topological order, a cycle can't be written, and the numbers are stable.
 
-use crate::model::units::ByteSize;
 use crate::model::step::{Action, Approval, Effect, Estimate, Precondition, Step, StepId, Wait, WaitOn};
+use crate::model::units::ByteSize;
 
 #[derive(Debug, Default)]
 pub(super) struct Draft {

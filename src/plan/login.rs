@@ -109,7 +109,9 @@ impl Planner<'_> {
                 match kept {
                     Some(SecretRef { file: Some(file), .. }) => {
                         let file = file.display();
-                        format!("`(umask 077; {command} >{file}.new && mv {file}.new {file})`, or `rotate: true` in the file")
+                        format!(
+                            "`(umask 077; {command} >{file}.new && mv {file}.new {file})`, or `rotate: true` in the file"
+                        )
                     }
                     Some(SecretRef { env: Some(name), .. }) => format!("`{command}`, into {name}"),
                     Some(_) | None => format!("`{command}`"),
@@ -173,8 +175,14 @@ mod tests {
     #[test]
     fn a_login_that_ends_before_the_next_run_is_a_warning_with_the_command() {
         let text = said(&world(false, secret_id(), 22, 2));
-        assert!(text.starts_with("vault/login: the secret-id expires in 2 h, 2026-11-24 13:00 UTC, before the next run"), "{text}");
-        assert!(text.contains("vault write -f -field=secret_id auth/approle/role/devstack/secret-id >secret-id.new"), "{text}");
+        assert!(
+            text.starts_with("vault/login: the secret-id expires in 2 h, 2026-11-24 13:00 UTC, before the next run"),
+            "{text}"
+        );
+        assert!(
+            text.contains("vault write -f -field=secret_id auth/approle/role/devstack/secret-id >secret-id.new"),
+            "{text}"
+        );
         assert_eq!(said(&world(false, secret_id(), 22, 3)), "");
         let text = said(&world(false, LoginBy::Token { renewable: true }, 22, 2));
         assert!(text.contains("the token expires") && text.contains("vault token renew"), "{text}");

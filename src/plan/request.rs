@@ -166,7 +166,8 @@ impl PlanError {
                     .to_owned()
             }
             Self::RecoveryCycle { .. } => {
-                "look at `after` in the file and at `depends_on` in the Compose files: one of the two must go".to_owned()
+                "look at `after` in the file and at `depends_on` in the Compose files: one of the two must go"
+                    .to_owned()
             }
             Self::Several { refused, asked } => {
                 let mut lines: Vec<String> = refused.iter().flat_map(Self::next).collect();

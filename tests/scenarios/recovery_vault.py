@@ -42,7 +42,7 @@ def a_stack_whose_passwords_lie_in_its_vault_comes_back_from_the_repository_and_
         stack.devstack("apply", "--yes")
         before = state(vault)
         lose_everything(stack)
-        shown = stack.devstack("recover", "--dry-run").text
+        shown = stack.devstack("recover", "--dry-run").out
         must("vault/data" in shown and "postgres/data" in shown, f"the dry run does not show it: {shown}")
         began = time.monotonic()
         said = stack.devstack("recover", "--yes", "--only", "vault", "--only", "postgres", "--only", "configuration", "--escrow", str(key.file)).said

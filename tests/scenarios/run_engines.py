@@ -16,7 +16,7 @@ from scenario import run_all
 
 HERE = Path(__file__).parent
 # The first word of a file's name is the part of the test command that it belongs to.
-KINDS = ("engine", "vault")
+KINDS = ("engine", "vault", "recovery")
 # Most of a scenario is waiting for servers to start: two at a time keep two processors busy.
 SIDE_BY_SIDE = 2
 

@@ -1,5 +1,7 @@
 //! What must still be true just before a step runs.
 
+use std::time::{Duration, Instant};
+
 use super::world::{World, repository_error, store_error};
 use crate::apply::resume::Progress;
 use crate::apply::runner::StepError;
@@ -8,6 +10,10 @@ use crate::model::observation::{Observed, SourceState};
 use crate::model::outcome::FailureKind;
 use crate::model::step::{Action, Precondition, Step};
 use crate::repository::Presence;
+
+/// A server that runs answers within this, or it never will.
+const ANSWERS: Duration = Duration::from_secs(60);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// None: run it. Some(reason): it is done already. An error: the world is no longer what the plan was made for.
 pub(super) fn check(world: &World, step: &Step) -> Result<Option<String>, StepError> {
@@ -18,7 +24,8 @@ pub(super) fn check(world: &World, step: &Step) -> Result<Option<String>, StepEr
     }
     for precondition in &step.preconditions {
         // What is there now was written by the step itself.
-        let is_of_data = matches!(precondition, Precondition::SourceIsLost { .. } | Precondition::SourceHasNoData { .. });
+        let is_of_data =
+            matches!(precondition, Precondition::SourceIsLost { .. } | Precondition::SourceHasNoData { .. });
         if is_of_data && before == Some(&Progress::Begun) {
             continue;
         }
@@ -27,6 +34,17 @@ pub(super) fn check(world: &World, step: &Step) -> Result<Option<String>, StepEr
         }
     }
     Ok(None)
+}
+
+/// A server that was started a moment ago needs one to answer; one without a health check counts as started before that.
+fn answered(world: &World, service: &ServiceName) -> Result<Observed<SourceState>, StepError> {
+    let since = Instant::now();
+    loop {
+        match world.engine(service)?.observe() {
+            Observed::Unknown { .. } if since.elapsed() < ANSWERS => std::thread::sleep(BETWEEN_LOOKS),
+            seen => return Ok(seen),
+        }
+    }
 }
 
 fn changed(text: String) -> StepError {
@@ -85,7 +103,7 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
                 Err(changed(format!("{service} cannot be looked at ({reason}), so nothing was written to it")))
             }
         },
-        Precondition::SourceIsLost { service } => match world.engine(service)?.observe() {
+        Precondition::SourceIsLost { service } => match answered(world, service)? {
             Observed::Known(SourceState::Gone | SourceState::Empty) => Ok(None),
             Observed::Known(SourceState::HasData { .. }) => {
                 Ok(Some(format!("{service} has data, now that it runs; it was left as it is")))

@@ -91,7 +91,11 @@ pub(super) fn verify(world: &World, services: &[ServiceName], context: &StepCont
 fn until_healthy(docker: &Arc<Docker>, container: &ContainerState, cancel: &Cancel) -> Result<(), RuntimeError> {
     match docker.wait_healthy(container, STARTS, cancel) {
         Ok(_) => Ok(()),
-        Err(RuntimeError::NotRunning { .. }) if docker.inspect(container.id.as_str())?.as_ref().is_some_and(is_over) => Ok(()),
+        Err(RuntimeError::NotRunning { .. })
+            if docker.inspect(container.id.as_str())?.as_ref().is_some_and(is_over) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

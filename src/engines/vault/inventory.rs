@@ -11,7 +11,7 @@ use super::storage::Storage;
 use crate::engines::EngineError;
 use crate::engines::inspect::{Counts, cut};
 use crate::model::ids::Digest;
-use crate::secrets::{Secret, SealStatus, VaultError, VaultServer};
+use crate::secrets::{SealStatus, Secret, VaultError, VaultServer};
 
 /// The whole of it, as `inventory.json` has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

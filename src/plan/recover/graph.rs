@@ -61,7 +61,8 @@ impl Graph {
     pub fn order(&self) -> Result<Vec<Node>, Node> {
         // Made anew in the order of the nodes, and backwards, since toposort visits the last first.
         let mut graph: DiGraph<&Node, ()> = DiGraph::new();
-        let new: BTreeMap<&Node, NodeIndex> = self.nodes.keys().rev().map(|node| (node, graph.add_node(node))).collect();
+        let new: BTreeMap<&Node, NodeIndex> =
+            self.nodes.keys().rev().map(|node| (node, graph.add_node(node))).collect();
         for edge in self.graph.raw_edges() {
             graph.add_edge(new[&self.graph[edge.source()]], new[&self.graph[edge.target()]], ());
         }

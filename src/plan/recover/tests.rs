@@ -141,7 +141,12 @@ fn nothing_is_planned_where_nothing_is_gone() {
 #[test]
 fn one_service_brings_along_what_its_containers_need_and_no_more() {
     let steps = called(&lost().ask(&asked(&["files"])).unwrap());
-    for wanted in ["start container container/web", "start container container/init", "start container container/db", "restore files/data"] {
+    for wanted in [
+        "start container container/web",
+        "start container container/init",
+        "start container container/db",
+        "restore files/data",
+    ] {
         assert!(steps.contains_key(wanted), "{wanted} is missing: {steps:?}");
     }
     assert!(!steps.contains_key("start container container/vault") && !steps.contains_key("restore database/data"));
@@ -165,7 +170,12 @@ fn every_restore_waits_for_a_word_and_one_that_is_too_old_for_another() {
     world.spec.recovery = serde_json::from_value(json!({ "services": { "database": { "rpo": "1h" } } })).unwrap();
     assert!(tokens(&world).contains(&"age:database".to_owned()));
     let at = Request::Recover(Recover { only: vec![], selection: Selection::At(at(NOW)), from: None });
-    let held = world.ask(&at).unwrap().steps.into_iter().any(|step| matches!(step.approval, Approval::Needed { token, .. } if token.starts_with("age:")));
+    let held = world
+        .ask(&at)
+        .unwrap()
+        .steps
+        .into_iter()
+        .any(|step| matches!(step.approval, Approval::Needed { token, .. } if token.starts_with("age:")));
     assert!(!held, "who names a time has accepted its age");
 }
 
@@ -175,7 +185,12 @@ fn a_damaged_run_is_passed_over_for_an_older_good_one() {
     older.manifest.compose = Some(model());
     let mut world = lost().with_run("local", older.clone());
     let newest = &mut world.facts("local").runs[0];
-    newest.proofs.push(proof(&newest.manifest.run.clone(), at(NOW), &[], &Verdict::Failed(vec!["a pack is gone".to_owned()])));
+    newest.proofs.push(proof(
+        &newest.manifest.run.clone(),
+        at(NOW),
+        &[],
+        &Verdict::Failed(vec!["a pack is gone".to_owned()]),
+    ));
     let restored = plan(&world).steps.into_iter().filter_map(|step| match step.action {
         Action::Restore(restore) => Some(restore.run),
         _ => None,

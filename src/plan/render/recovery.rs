@@ -33,14 +33,24 @@ pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
     let held = plan.steps.iter().filter(|step| matches!(step.approval, Approval::Needed { .. }));
     let old: Vec<&Step> = held.filter(|step| approval(step).is_some_and(|text| text.contains("age:"))).collect();
     for step in old {
-        out.extend(line("HELD", &format!("{} {}: {}", step.id, step.action.resource(), approval(step).unwrap_or_default())));
+        out.extend(line(
+            "HELD",
+            &format!("{} {}: {}", step.id, step.action.resource(), approval(step).unwrap_or_default()),
+        ));
     }
     let mut last = "";
     let rows = plan.steps.iter().map(|step| {
         let phase = phase(spec, &step.action);
         let shown = if phase == last { "" } else { phase };
         last = phase;
-        let cells = [shown.to_owned(), step.id.to_string(), step.action.resource(), what(&step.action), bytes(step), time(step)];
+        let cells = [
+            shown.to_owned(),
+            step.id.to_string(),
+            step.action.resource(),
+            what(&step.action),
+            bytes(step),
+            time(step),
+        ];
         Row { cells: cells.to_vec(), cause: told(step) }
     });
     out.extend(aligned(rows.collect()));
@@ -74,8 +84,14 @@ fn duration(plan: &Plan, spec: &Spec) -> Vec<String> {
     let of = rto.map_or_else(String::new, |rto| format!(" of {rto}"));
     let mut parts = vec![match never.len() {
         0 => format!("predicted {total}{of}{}", missed(total, rto)),
-        count if count == plan.steps.len() => format!("not predictable yet: no step was ever measured{}", objective(rto)),
-        count => format!("at least {total}{of}{}: {count} of {} steps were never measured", missed(total, rto), plan.steps.len()),
+        count if count == plan.steps.len() => {
+            format!("not predictable yet: no step was ever measured{}", objective(rto))
+        }
+        count => format!(
+            "at least {total}{of}{}: {count} of {} steps were never measured",
+            missed(total, rto),
+            plan.steps.len()
+        ),
     }];
     if !total.is_zero() {
         let named = path.iter().filter_map(|id| plan.step(*id)).map(|step| {

@@ -99,12 +99,7 @@ pub(super) fn issue(connection: &Connection, mount: &str, role: &str) -> Result<
     }
 }
 
-pub(super) fn destroy(
-    connection: &Connection,
-    mount: &str,
-    role: &str,
-    secret_id: &Secret,
-) -> Result<(), VaultError> {
+pub(super) fn destroy(connection: &Connection, mount: &str, role: &str, secret_id: &Secret) -> Result<(), VaultError> {
     let path = path(mount, role, "/destroy");
     let answer = connection.post(&path, &json!({ "secret_id": secret_id.expose() }))?;
     match answer.status {
