@@ -95,6 +95,7 @@ impl World {
                 engine: None,
                 left_stopped: Vec::new(),
                 containers: BTreeMap::new(),
+                certificates: BTreeMap::new(),
                 repositories: spec.repositories.keys().map(|name| (name.clone(), Observed::Known(absent()))).collect(),
             },
             spec,
@@ -219,6 +220,7 @@ pub fn taken(bytes: ByteSize, started: Timestamp, tag: &str) -> Taken {
         suspect: None,
         empty: false,
         image: None,
+        certificates: Vec::new(),
     }
 }
 
