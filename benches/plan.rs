@@ -91,6 +91,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         suspect: None,
         empty: false,
         image: None,
+        certificates: Vec::new(),
     };
     let manifest = Manifest {
         format: RECORD_FORMAT,
@@ -145,6 +146,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         login: None,
         compose: None,
         containers: BTreeMap::new(),
+        certificates: BTreeMap::new(),
         repositories: [("local".parse()?, Observed::Known(RepositoryState::Present(Box::new(facts))))].into(),
     })
 }

@@ -5,16 +5,20 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use devstack::engines::{EngineError, Ground, TakeRequest, Work, Workrooms, for_source};
+use devstack::engines::{EngineError, Ground, TakeRequest, Work, Workrooms, certificates_of, for_source};
 use devstack::model::cancel::Cancel;
+use devstack::model::certificate::Certificate;
 use devstack::model::ids::{PolicyName, RunId, ServiceName, StackName};
 use devstack::model::observation::{Observed, SourceState};
 use devstack::model::run::Taken;
 use devstack::model::step::RestoreTarget;
 use devstack::repository::{DeclaredKey, KeyMaterial, Site, Store, StoreOptions, Tags};
 use devstack::secrets::Secret;
-use devstack::spec::file::{FilesSource, Source, SqliteSource};
+use devstack::spec::file::{CertificatesSource, FilesSource, Source, SqliteSource};
 use rusqlite::Connection;
+
+/// A server's certificate and that of its authority.
+const CHAIN: &str = include_str!("../src/engines/certificates/chain.pem");
 
 /// A folder with a repository, and what an engine needs around it.
 struct Bench {
@@ -85,6 +89,10 @@ fn sqlite(path: &str) -> Source {
 fn files(paths: &[&str], exclude: &[&str]) -> Source {
     let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
     Source::Files(FilesSource { paths: owned(paths), exclude: owned(exclude) })
+}
+
+fn certificates(path: &str) -> Source {
+    Source::Certificates(CertificatesSource { paths: vec![path.to_owned()], exclude: Vec::new(), warn: None })
 }
 
 fn accounts(path: &Path, mode: &str) -> Connection {
@@ -332,4 +340,43 @@ fn small_files_are_stored_as_the_same_chunks_as_beside_a_large_one() {
         fs::read(bench.path("repository/config")).unwrap(),
         "the repository's own settings were changed"
     );
+}
+
+#[test]
+fn certificates_come_back_with_the_keys_beside_them_and_only_they_are_in_the_inventory() {
+    let bench = Bench::new();
+    let root = bench.path("certs");
+    fs::create_dir_all(root.join("old")).unwrap();
+    fs::write(root.join("chain.pem"), CHAIN).unwrap();
+    fs::write(root.join("old/web.pem"), CHAIN.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap()).unwrap();
+    fs::write(root.join("web.key"), "not a certificate").unwrap();
+    fs::set_permissions(root.join("web.key"), fs::Permissions::from_mode(0o640)).unwrap();
+    let source = certificates("certs");
+    let taken = bench.take(&source, None).unwrap();
+    let found = |certificates: &[Certificate]| -> Vec<(String, bool)> {
+        certificates.iter().map(|certificate| (certificate.path.clone(), certificate.is_ca)).collect()
+    };
+    let expected = [("certs/chain.pem", false), ("certs/chain.pem", true), ("certs/old/web.pem", false)];
+    assert_eq!(found(&taken.certificates), expected.map(|(path, is_ca)| (path.to_owned(), is_ca)));
+    assert_eq!(taken.engine, "certificates");
+    bench.prove(&source, &taken);
+    fs::remove_dir_all(&root).unwrap();
+    assert_eq!(bench.observe(&source), Observed::Known(SourceState::Gone));
+    bench.restore(&source, &taken, &RestoreTarget::InPlace).unwrap();
+    assert_eq!(fs::read_to_string(root.join("chain.pem")).unwrap(), CHAIN);
+    assert_eq!(fs::metadata(root.join("web.key")).unwrap().permissions().mode() & 0o777, 0o640);
+    let Source::Certificates(declared) = &source else { unreachable!() };
+    let present = certificates_of(declared, &Ground::new(None, None, bench.folder.path(), None));
+    assert_eq!(present.known().unwrap(), &taken.certificates);
+}
+
+#[test]
+fn files_of_which_none_holds_a_certificate_are_not_taken() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("certs")).unwrap();
+    assert!(matches!(bench.take(&certificates("certs"), None), Err(EngineError::Empty { .. })));
+    fs::write(bench.path("certs/web.key"), "not a certificate").unwrap();
+    let refused = bench.take(&certificates("certs"), None).unwrap_err();
+    assert!(refused.to_string().starts_with("no certificate can be read in any file of certs"), "{refused}");
+    assert!(bench.store.facts(&StackName::new("test")).unwrap().unsealed.is_empty(), "a refused take left a snapshot");
 }

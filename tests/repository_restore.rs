@@ -183,6 +183,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         suspect: None,
         empty: false,
         image: None,
+        certificates: Vec::new(),
     };
     Manifest {
         format: RECORD_FORMAT,

@@ -91,6 +91,14 @@ fn details(session: &Session, run: &Run, now: Timestamp) -> String {
                         .collect();
                     lines.push(format!("    {}", printable(&counts.join(", "))));
                 }
+                for certificate in &taken.certificates {
+                    lines.push(format!(
+                        "    {}   {}   until {}",
+                        printable(&certificate.path),
+                        printable(&certificate.title()),
+                        lines::time(certificate.not_after, &session.zone)
+                    ));
+                }
             }
         }
     }

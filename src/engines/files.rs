@@ -11,13 +11,16 @@ use std::time::Instant;
 
 use super::files_walk::{BELOW_BASE, ELSEWHERE, Found, Selection};
 use super::meta::{meta, with_xattrs};
-use super::{Engine, EngineError, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken};
+use super::{
+    Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken,
+};
+use crate::model::ids::SnapshotId;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::{ArchiveRequest, Entry, EntryKind, Listing, Reader, RestoreOptions};
-use crate::spec::file::FilesSource;
+use crate::spec::paths;
 
 pub(super) struct Files {
     base: PathBuf,
@@ -26,11 +29,85 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(source: &FilesSource, base: &Path, home: Option<&Path>) -> Self {
-        let patterns: Vec<PathBuf> =
-            source.paths.iter().map(|path| crate::spec::paths::resolve(base, home, Path::new(path))).collect();
+    pub(super) fn new(given: &[String], exclude: &[String], ground: &Ground) -> Self {
+        let (base, home) = (&ground.base, ground.home.as_deref());
+        let patterns: Vec<PathBuf> = given.iter().map(|path| paths::resolve(base, home, Path::new(path))).collect();
         let first = patterns.first().cloned().unwrap_or_else(|| base.to_owned());
-        Self { base: base.to_owned(), selection: Selection::new(base, patterns, source.exclude.clone()), first }
+        Self { base: base.to_owned(), selection: Selection::new(base, patterns, exclude.to_owned()), first }
+    }
+
+    /// All that is named, as it is now.
+    pub(super) fn walk(&self) -> Result<impl Iterator<Item = io::Result<Found>> + use<>, EngineError> {
+        self.selection.walk(self.selection.roots()?)
+    }
+
+    /// Takes them, and has `look` at what was taken. What it refuses is not kept.
+    pub(super) fn take_and_look<T>(
+        &self,
+        request: TakeRequest<'_>,
+        work: &Work<'_>,
+        look: impl FnOnce(&Reader, &SnapshotId) -> Result<T, EngineError>,
+    ) -> Result<(Taken, T), EngineError> {
+        let since = Instant::now();
+        let roots = self.selection.roots()?;
+        let least = u64::try_from(request.store.least_chunk()).unwrap_or(0);
+        // A look at every size beforehand costs little beside what it saves: see `Store::least_chunk`.
+        let small = |found: io::Result<Found>| {
+            found.is_ok_and(|found| !found.metadata.is_file() || found.metadata.len() < least)
+        };
+        let small_files = self.selection.walk(roots.clone())?.all(small);
+        let walk = self.selection.walk(roots)?;
+        // The first thing that cannot be listed ends the walk, and afterwards the take: the archive that was made up to
+        // there is not a backup.
+        let failed: Arc<Mutex<Option<io::Error>>> = Arc::default();
+        let seen = Arc::clone(&failed);
+        let entries = walk.map_while(move |found| match found.and_then(entry) {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+                None
+            }
+        });
+        let archived = request.store.archive(
+            ArchiveRequest {
+                tags: request.tags,
+                at: request.at,
+                parent: request.parent,
+                small_files,
+                entries: Box::new(entries),
+            },
+            work.cancel,
+            work.progress,
+        )?;
+        let failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(error) = failed {
+            request.store.discard(&archived.snapshot)?;
+            return Err(EngineError::io("listing", &self.first)(error));
+        }
+        if archived.files == 0 && !request.allow_empty {
+            request.store.discard(&archived.snapshot)?;
+            return Err(EngineError::Empty { path: self.first.clone() });
+        }
+        let looked = request.store.reader().map_err(EngineError::from).and_then(|reader| {
+            let listing = reader.listing(&archived.snapshot, false, work.cancel, work.progress)?;
+            Ok((listing, look(&reader, &archived.snapshot)?))
+        });
+        let (listing, looked) = match looked {
+            Ok(looked) => looked,
+            Err(error) => {
+                request.store.discard(&archived.snapshot)?;
+                return Err(error);
+            }
+        };
+        let artifact = Artifact {
+            name: TREE.to_owned(),
+            kind: ArtifactKind::Tree,
+            bytes: listing.bytes,
+            counts: exact(counts(&listing)),
+            sha256: listing.digest,
+        };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok((taken("files", version, archived.snapshot, artifact, archived.added, request.at, since), looked))
     }
 }
 
@@ -78,8 +155,7 @@ fn tops(reader: &Reader, taken: &Taken) -> Result<Vec<PathBuf>, EngineError> {
 impl Engine for Files {
     /// Gone: the first declared pattern that names something finds nothing. Empty: what they name holds not one file.
     fn observe(&self) -> Observed<SourceState> {
-        let found = self.selection.roots().and_then(|roots| self.selection.walk(roots));
-        let walk = match found {
+        let walk = match self.walk() {
             Ok(walk) => walk,
             Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }) => return Observed::Known(SourceState::Gone),
             Err(error) => return Observed::Unknown { reason: error.to_string() },
@@ -98,56 +174,7 @@ impl Engine for Files {
     }
 
     fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {
-        let since = Instant::now();
-        let roots = self.selection.roots()?;
-        let least = u64::try_from(request.store.least_chunk()).unwrap_or(0);
-        // A look at every size beforehand costs little beside what it saves: see `Store::least_chunk`.
-        let small = |found: io::Result<Found>| {
-            found.is_ok_and(|found| !found.metadata.is_file() || found.metadata.len() < least)
-        };
-        let small_files = self.selection.walk(roots.clone())?.all(small);
-        let walk = self.selection.walk(roots)?;
-        // The first thing that cannot be listed ends the walk, and afterwards the take: the archive that was made up to
-        // there is not a backup.
-        let failed: Arc<Mutex<Option<io::Error>>> = Arc::default();
-        let seen = Arc::clone(&failed);
-        let entries = walk.map_while(move |found| match found.and_then(entry) {
-            Ok(entry) => Some(entry),
-            Err(error) => {
-                *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
-                None
-            }
-        });
-        let archived = request.store.archive(
-            ArchiveRequest {
-                tags: request.tags,
-                at: request.at,
-                parent: request.parent,
-                small_files,
-                entries: Box::new(entries),
-            },
-            work.cancel,
-            work.progress,
-        )?;
-        let failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(error) = failed {
-            request.store.discard(&archived.snapshot)?;
-            return Err(EngineError::io("listing", &self.first)(error));
-        }
-        if archived.files == 0 && !request.allow_empty {
-            request.store.discard(&archived.snapshot)?;
-            return Err(EngineError::Empty { path: self.first.clone() });
-        }
-        let listing = request.store.reader()?.listing(&archived.snapshot, false, work.cancel, work.progress)?;
-        let artifact = Artifact {
-            name: TREE.to_owned(),
-            kind: ArtifactKind::Tree,
-            bytes: listing.bytes,
-            counts: exact(counts(&listing)),
-            sha256: listing.digest,
-        };
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(taken("files", version, archived.snapshot, artifact, archived.added, request.at, since))
+        self.take_and_look(request, work, |_, _| Ok(())).map(|(taken, ())| taken)
     }
 
     fn prove(&self, reader: &Reader, taken: &Taken, work: &Work<'_>) -> Result<Proven, EngineError> {

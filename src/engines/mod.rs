@@ -3,6 +3,7 @@
 //! A new engine is one file here, one variant in `spec::file::Source`, one arm in [`for_source`], one page in
 //! `docs/engines/`, one service in the test stack, and nothing else.
 
+mod certificates;
 mod error;
 mod files;
 mod files_walk;
@@ -30,13 +31,14 @@ pub use ground::{Ground, VaultRestore};
 pub use workroom::{Workroom, Workrooms};
 
 use crate::model::cancel::Cancel;
+use crate::model::certificate::Certificate;
 use crate::model::ids::SnapshotId;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::{ByteSize, Span};
 use crate::repository::{Reader, Store, Tags};
-use crate::spec::file::Source;
+use crate::spec::file::{CertificatesSource, Source};
 
 /// What a long act needs from whoever started it: a word to stop, somebody to tell how far it is, a private folder.
 pub struct Work<'a> {
@@ -110,7 +112,8 @@ pub trait Engine: Send + Sync {
 pub fn for_source(source: &Source, ground: &Ground) -> Box<dyn Engine> {
     match source {
         Source::Sqlite(sqlite) => Box::new(sqlite::Sqlite::new(ground.path(&sqlite.path))),
-        Source::Files(files) => Box::new(files::Files::new(files, &ground.base, ground.home.as_deref())),
+        Source::Files(it) => Box::new(files::Files::new(&it.paths, &it.exclude, ground)),
+        Source::Certificates(it) => Box::new(certificates::Certificates::new(it, ground)),
         Source::Postgres(postgres) => Box::new(postgres::Postgres::new(postgres, ground)),
         Source::Mysql(mysql) => Box::new(mysql::Mysql::new(mysql, mysql::Flavour::Mysql, ground)),
         Source::Mariadb(mariadb) => Box::new(mysql::Mysql::new(mariadb, mysql::Flavour::Mariadb, ground)),
@@ -119,6 +122,14 @@ pub fn for_source(source: &Source, ground: &Ground) -> Box<dyn Engine> {
         Source::Rabbitmq(rabbitmq) => Box::new(rabbitmq::Rabbitmq::new(rabbitmq, ground)),
         Source::Vault(vault) => Box::new(vault::Vault::new(vault, ground)),
         Source::Volume(volume) => Box::new(volume::Volume::new(volume, ground)),
+    }
+}
+
+/// The certificates that a source names, as they are now.
+pub fn certificates_of(source: &CertificatesSource, ground: &Ground) -> Observed<Vec<Certificate>> {
+    match certificates::Certificates::new(source, ground).present() {
+        Ok(certificates) => Observed::Known(certificates),
+        Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
     }
 }
 
@@ -151,6 +162,7 @@ fn taken(
         suspect: None,
         empty: false,
         image: None,
+        certificates: Vec::new(),
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) fn take(
         suspect: None,
         empty: false,
         image: taker.image,
+        certificates: Vec::new(),
     })
 }
 

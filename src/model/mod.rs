@@ -3,6 +3,7 @@
 //! Invariant: nothing in here does input or output, reads a clock, or draws a random number.
 
 pub mod cancel;
+pub mod certificate;
 pub mod compose;
 pub mod evidence;
 pub mod history;

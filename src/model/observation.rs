@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::certificate::Certificate;
 use super::compose::ComposeModel;
 use super::evidence::{DataRead, Level, Proof, Verdict};
 use super::ids::{
@@ -109,6 +110,9 @@ pub struct Observation {
     pub compose: Option<Observed<ComposeModel>>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
+    /// Those of each service whose source is certificates.
+    #[serde(default)]
+    pub certificates: BTreeMap<ServiceName, Observed<Vec<Certificate>>>,
     pub repositories: BTreeMap<RepositoryName, Observed<RepositoryState>>,
 }
 

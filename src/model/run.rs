@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::certificate::Certificate;
 use super::compose::ComposeModel;
 use super::ids::{Digest, PolicyName, RunId, ServiceName, SnapshotId, StackName};
 use super::units::{ByteSize, Span};
@@ -79,6 +80,9 @@ pub struct Taken {
     /// The digest of the image that the server's container was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Those in it, if it is a source of certificates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
 }
 
 impl Taken {

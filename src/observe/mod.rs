@@ -29,7 +29,7 @@ pub fn observe(
     concerns: &dyn Fn(&ServiceName) -> bool,
 ) -> Observation {
     let since = Instant::now();
-    let (engine, services, containers, repositories) = std::thread::scope(|scope| {
+    let (engine, services, containers, certificates, repositories) = std::thread::scope(|scope| {
         let concerned = || spec.services.iter().filter(|(name, _)| concerns(name));
         let services: Vec<_> = concerned()
             .map(|(name, service)| {
@@ -39,6 +39,13 @@ pub fn observe(
         let containers: Vec<_> = concerned()
             .filter(|(_, service)| !service.source.containers().is_empty())
             .map(|(name, service)| (name.clone(), scope.spawn(|| containers_of(&service.source, ground))))
+            .collect();
+        let certificates: Vec<_> = concerned()
+            .filter_map(|(name, service)| match &service.source {
+                Source::Certificates(it) => Some((name, it)),
+                _ => None,
+            })
+            .map(|(name, it)| (name.clone(), scope.spawn(move || engines::certificates_of(it, ground))))
             .collect();
         let repositories: Vec<_> = spec
             .repositories
@@ -50,7 +57,7 @@ pub fn observe(
             Ok(docker) => Observed::Known(docker.address().to_owned()),
             Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
         });
-        (engine, joined(services), joined(containers), joined(repositories))
+        (engine, joined(services), joined(containers), joined(certificates), joined(repositories))
     });
     // Whoever needed a secret has logged in by now.
     let login = ground.secrets.login_state().map(|state| match state {
@@ -66,6 +73,7 @@ pub fn observe(
         login,
         compose: None,
         containers,
+        certificates,
         repositories,
     }
 }

@@ -97,6 +97,7 @@ impl World {
                 login: None,
                 compose: None,
                 containers: BTreeMap::new(),
+                certificates: BTreeMap::new(),
                 repositories: spec.repositories.keys().map(|name| (name.clone(), Observed::Known(absent()))).collect(),
             },
             spec,
@@ -221,6 +222,7 @@ pub fn taken(bytes: ByteSize, started: Timestamp, tag: &str) -> Taken {
         suspect: None,
         empty: false,
         image: None,
+        certificates: Vec::new(),
     }
 }
 

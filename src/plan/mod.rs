@@ -4,6 +4,7 @@
 //! planner simulates what its own steps will add, so that planning again after a complete apply gives no steps.
 
 mod backup;
+mod certificates;
 mod copies;
 mod data;
 mod draft;
@@ -126,6 +127,7 @@ impl Planner<'_> {
         self.report_sources();
         self.report_containers();
         self.login(request);
+        self.report_certificates();
         match request {
             Request::Converge => {
                 let intents = self.due_runs();

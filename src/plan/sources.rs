@@ -6,7 +6,7 @@ use crate::model::ids::ServiceName;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::plan::Note;
 use crate::model::run::Taken;
-use crate::spec::file::Source;
+use crate::spec::file::{CertificatesSource, FilesSource, Source};
 
 impl Planner<'_> {
     pub(super) fn report_sources(&mut self) {
@@ -48,7 +48,9 @@ impl Planner<'_> {
                 }
             },
             Some(Source::Sqlite(sqlite)) => (format!("{} is gone", sqlite.path.display()), None),
-            Some(Source::Files(files)) => (format!("one of {} is gone", files.paths.join(", ")), None),
+            Some(Source::Files(FilesSource { paths, .. }) | Source::Certificates(CertificatesSource { paths, .. })) => {
+                (format!("one of {} is gone", paths.join(", ")), None)
+            }
             None => ("its source is gone".to_owned(), None),
             Some(source) => (format!("there is no container {}", source.containers().join(", ")), Some("up -d")),
         };

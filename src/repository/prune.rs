@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use rustic_core::PruneOptions;
@@ -91,7 +91,7 @@ impl Store {
             let path = entry.path();
             let meta = path.metadata().map_err(|source| self.site.io("look at", path, source))?;
             let changed = meta.modified().map_err(|source| self.site.io("look at", path, source))?;
-            if SystemTime::now().duration_since(changed).is_ok_and(|age| age > grace.into()) {
+            if SystemTime::now().duration_since(changed).is_ok_and(|age| age > Duration::from(grace)) {
                 fs::remove_file(path).map_err(|source| self.site.io("delete", path, source))?;
             }
         }

@@ -14,8 +14,8 @@ use crate::model::units::Span;
 
 pub use super::runtime::{ColimaRuntime, DockerRuntime, Runtime};
 pub use super::source::{
-    Choice, FilesSource, Login, MongodbSource, MysqlSource, PostgresSource, RabbitmqSource, RedisSource, SecretIdFile,
-    Source, SqliteSource, Tls, VaultRole, VaultSource, VolumeSource,
+    CertificatesSource, Choice, FilesSource, Login, MongodbSource, MysqlSource, PostgresSource, RabbitmqSource,
+    RedisSource, SecretIdFile, Source, SqliteSource, Tls, VaultRole, VaultSource, VolumeSource,
 };
 pub use super::vault::{Approle, Recipient, SecretId, Unseal, UnsealKeys, Vault, VaultLogin};
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::file::{SecretRef, is_false};
+use crate::model::units::Span;
 
 /// The kind of data; each has an engine of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +16,8 @@ pub enum Source {
     Sqlite(SqliteSource),
     /// Files and folders of this machine.
     Files(FilesSource),
+    /// Certificates that services mount, with the keys beside them: files, whose expiry is watched.
+    Certificates(CertificatesSource),
     /// A PostgreSQL server in a container.
     Postgres(PostgresSource),
     /// A MySQL server in a container.
@@ -49,6 +52,25 @@ pub struct FilesSource {
     /// Globs of what is left out, matched against the path and against every trailing part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificatesSource {
+    /// Files, folders or globs, as those of `files`. At least one file must hold a certificate, in PEM or DER.
+    pub paths: Vec<String>,
+    /// Globs of what is left out, as those of `files`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// How long before its end a certificate is reported; 30 days if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn: Option<Span>,
+}
+
+impl CertificatesSource {
+    pub fn warn(&self) -> Span {
+        self.warn.unwrap_or(Span::from_days(30))
+    }
 }
 
 /// Which databases of a server are backed up: globs, all of them if nothing is said.
@@ -252,6 +274,7 @@ impl Source {
         match self {
             Self::Sqlite(_) => "sqlite",
             Self::Files(_) => "files",
+            Self::Certificates(_) => "certificates",
             Self::Postgres(_) => "postgres",
             Self::Mysql(_) => "mysql",
             Self::Mariadb(_) => "mariadb",
@@ -265,7 +288,7 @@ impl Source {
 
     /// Whether it lives in containers, so that a Docker engine is needed.
     pub fn needs_docker(&self) -> bool {
-        !matches!(self, Self::Sqlite(_) | Self::Files(_))
+        !matches!(self, Self::Sqlite(_) | Self::Files(_) | Self::Certificates(_))
     }
 
     /// Whether a password for it lies in Vault.
@@ -275,7 +298,12 @@ impl Source {
             Self::Mysql(source) | Self::Mariadb(source) => (&source.password, &source.restore_as),
             Self::Mongodb(source) => (&source.password, &source.restore_as),
             Self::Redis(source) => (&source.password, &source.restore_as),
-            Self::Sqlite(_) | Self::Files(_) | Self::Rabbitmq(_) | Self::Vault(_) | Self::Volume(_) => return false,
+            Self::Sqlite(_)
+            | Self::Files(_)
+            | Self::Certificates(_)
+            | Self::Rabbitmq(_)
+            | Self::Vault(_)
+            | Self::Volume(_) => return false,
         };
         let restoring = restoring.as_ref().and_then(|login| login.password.as_ref());
         password.iter().chain(restoring).any(|secret| secret.vault.is_some())
@@ -284,7 +312,7 @@ impl Source {
     /// The containers whose state it depends on, as the file names them.
     pub fn containers(&self) -> Vec<&str> {
         match self {
-            Self::Sqlite(_) | Self::Files(_) => Vec::new(),
+            Self::Sqlite(_) | Self::Files(_) | Self::Certificates(_) => Vec::new(),
             Self::Postgres(source) => vec![&source.container],
             Self::Mysql(source) | Self::Mariadb(source) => vec![&source.container],
             Self::Mongodb(source) => vec![&source.container],
@@ -303,6 +331,7 @@ impl Source {
             Self::Rabbitmq(_)
             | Self::Sqlite(_)
             | Self::Files(_)
+            | Self::Certificates(_)
             | Self::Postgres(_)
             | Self::Mysql(_)
             | Self::Mariadb(_)

@@ -9,7 +9,7 @@ import sys
 from scenario import run_all
 
 # Importing a file registers its scenarios. What fails soonest comes first, the longest last.
-for file in ("quickstart", "exit_codes", "leases", "lives", "secrecy", "lies", "increments", "killed"):
+for file in ("quickstart", "exit_codes", "leases", "lives", "secrecy", "certificates", "lies", "increments", "killed"):
     importlib.import_module(file)
 
 if __name__ == "__main__":

@@ -46,22 +46,8 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
                     );
                 }
             }
-            Source::Files(files) => {
-                let place = source.key("files");
-                if files.paths.is_empty() {
-                    let help = "name the files and folders that are backed up";
-                    findings.error(
-                        &place.key("paths"),
-                        format!("`{place}.paths` is empty"),
-                        "nothing to back up",
-                        help,
-                    );
-                }
-                globs(&place.key("paths"), &files.paths, findings);
-                globs(&place.key("exclude"), &files.exclude, findings);
-                findings.doubles(&place.key("paths"), &files.paths);
-                findings.doubles(&place.key("exclude"), &files.exclude);
-            }
+            Source::Files(it) => files(&source.key("files"), &it.paths, &it.exclude, findings),
+            Source::Certificates(it) => files(&source.key("certificates"), &it.paths, &it.exclude, findings),
             Source::Vault(vault) => super::vault::source(spec, &source.key("vault"), vault, findings),
             Source::Postgres(_)
             | Source::Mysql(_)
@@ -73,6 +59,17 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
         }
     }
     loops(spec, findings);
+}
+
+fn files(place: &Place, paths: &[String], exclude: &[String], findings: &mut Findings<'_>) {
+    if paths.is_empty() {
+        let help = "name the files and folders that are backed up";
+        findings.error(&place.key("paths"), format!("`{place}.paths` is empty"), "nothing to back up", help);
+    }
+    globs(&place.key("paths"), paths, findings);
+    globs(&place.key("exclude"), exclude, findings);
+    findings.doubles(&place.key("paths"), paths);
+    findings.doubles(&place.key("exclude"), exclude);
 }
 
 pub(super) fn globs(place: &Place, patterns: &[String], findings: &mut Findings<'_>) {

@@ -8,7 +8,7 @@ use super::{Findings, secrets};
 pub(super) fn check(source: &Source, place: &Place, findings: &mut Findings<'_>) {
     match source {
         // Those of Vault are checked with the section that it belongs to.
-        Source::Sqlite(_) | Source::Files(_) | Source::Vault(_) => {}
+        Source::Sqlite(_) | Source::Files(_) | Source::Certificates(_) | Source::Vault(_) => {}
         Source::Postgres(source) => {
             container(place, &source.container, findings);
             server(place, source.password.as_ref(), source.databases.as_ref(), source.tls.as_ref(), findings);

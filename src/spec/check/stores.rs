@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use globset::GlobMatcher;
 
-use super::super::file::{FilesSource, Key, Passphrase, SecretRef, Source, Spec};
+use super::super::file::{Key, Passphrase, SecretRef, Source, Spec};
 use super::super::node::Place;
 use super::super::paths;
 use super::Findings;
@@ -45,24 +45,25 @@ pub(super) fn check(spec: &Spec, base: &Path, home: Option<&Path>, findings: &mu
     }
     for (name, service) in &spec.services {
         let place = Place::of(["services", name.as_str(), "source"]);
-        match &service.source {
+        let (given, exclude) = match &service.source {
             Source::Sqlite(sqlite) => {
                 inside_store(&place.key("sqlite").key("path"), &resolve(&sqlite.path), &stores, findings);
+                continue;
             }
-            Source::Files(files) => {
-                for (index, given) in files.paths.iter().enumerate() {
-                    let at = place.key("files").key("paths").index(index);
-                    let path = resolve(Path::new(given));
-                    inside_store(&at, &paths::before_wildcard(&path), &stores, findings);
-                    for (store, repository) in &stores {
-                        if reaches(&path, store) && !left_out(files, base, store) {
-                            backs_up_itself(&at, name.as_str(), repository, base, store, findings);
-                        }
-                    }
+            Source::Files(files) => (&files.paths, &files.exclude),
+            Source::Certificates(certificates) => (&certificates.paths, &certificates.exclude),
+            // What lies in containers is not on this machine's file system as far as devstack is concerned.
+            _ => continue,
+        };
+        for (index, given) in given.iter().enumerate() {
+            let at = place.key(service.source.engine()).key("paths").index(index);
+            let path = resolve(Path::new(given));
+            inside_store(&at, &paths::before_wildcard(&path), &stores, findings);
+            for (store, repository) in &stores {
+                if reaches(&path, store) && !left_out(exclude, base, store) {
+                    backs_up_itself(&at, name.as_str(), repository, base, store, findings);
                 }
             }
-            // What lies in containers is not on this machine's file system as far as devstack is concerned.
-            _ => {}
         }
     }
     for (name, repository) in &spec.repositories {
@@ -113,11 +114,10 @@ fn reaches(path: &Path, store: &Path) -> bool {
 }
 
 /// Whether the source's own excludes leave `store` out: itself, a folder around it, or all that is in it.
-fn left_out(files: &FilesSource, base: &Path, store: &Path) -> bool {
+fn left_out(exclude: &[String], base: &Path, store: &Path) -> bool {
     // No pattern names this by itself: only one that matches all the content does.
     let content = store.join("\u{1}");
-    let excludes: Vec<GlobMatcher> = files
-        .exclude
+    let excludes: Vec<GlobMatcher> = exclude
         .iter()
         .filter_map(|pattern| paths::glob(pattern.trim_end_matches('/').trim_start_matches("./")).ok())
         .collect();
