@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 
@@ -51,10 +50,9 @@ def one_percent_of_the_rows_changed_adds_at_most_five_percent(world: World) -> N
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = scenarios.parser()
     parser.add_argument("--megabytes", type=float, default=MEGABYTES)
     parser.add_argument("--seed", type=int, default=SEED)
-    options, rest = parser.parse_known_args()
+    options = parser.parse_args()
     MEGABYTES, SEED = options.megabytes, options.seed
-    chosen = [one for one in scenarios.SCENARIOS if one.file == "increments"]
-    sys.exit(scenarios.run_all(rest, chosen))
+    sys.exit(scenarios.run_all(options, ["increments"]))

@@ -9,7 +9,6 @@ restores byte for byte to the copy of the sources that was kept for it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import re
@@ -312,10 +311,9 @@ def nothing_is_lost_when_devstack_is_killed(world: World) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = scenarios.parser()
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--runs", type=int, default=RUNS)
-    options, rest = parser.parse_known_args()
+    options = parser.parse_args()
     SEED, RUNS = options.seed, options.runs
-    chosen = [one for one in scenarios.SCENARIOS if one.file == "killed"]
-    sys.exit(scenarios.run_all(rest, chosen))
+    sys.exit(scenarios.run_all(options, ["killed"]))

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,14 @@ from cargo_tests import CargoRun, Name, cargo_test
 TOP = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack-tests"
 ORACLES = ["restic", "age", "age-keygen", "gpg", "sqlite3"]
+IMAGES = {
+    "engines": ["postgres", "mysql", "mariadb", "redis", "rabbitmq", "app", "mongo"],
+    "vault": ["postgres", "vault"],
+    "recovery": ["postgres", "mysql", "redis", "rabbitmq", "app", "mongo", "vault"],
+}
+STARTED = time.monotonic()
+# What is made ahead, by its name.
+AHEAD: dict[str, Future[tuple[subprocess.CompletedProcess[str], float]]] = {}
 
 
 @dataclass
@@ -55,7 +64,36 @@ class Part:
 
 
 def heading(text: str) -> None:
-    print(f"\n== {text}", flush=True)
+    print(f"\n== {text}   ({time.monotonic() - STARTED:.0f} s since the start)", flush=True)
+
+
+def begin(chosen: list[str], pool: ThreadPoolExecutor) -> None:
+    """Programs, Docker and images are waited for: by the network, by disks. They are made one after the other while cargo
+    compiles, and what they print is shown by the part that needs them."""
+
+    def run(command: list[Path | str]) -> tuple[subprocess.CompletedProcess[str], float]:
+        started = time.monotonic()
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        return done, time.monotonic() - started
+
+    commands: dict[str, list[Path | str]] = {}
+    if chosen != ["quick"]:
+        commands["programs"] = [TOP / "tests/tools/install"]
+    for name in chosen:
+        if name in IMAGES:
+            # Docker itself is not made nice: its containers would be too.
+            commands |= {"docker": [TOP / "tests/tools/docker"]}
+            commands[f"images of {name}"] = ["nice", TOP / "tests/stack/images", *IMAGES[name]]
+    AHEAD.update({name: pool.submit(run, command) for name, command in commands.items()})
+
+
+def made_ahead(part: Part, name: str) -> subprocess.CompletedProcess[str]:
+    heading(f"{part.name}: {name}")
+    done, seconds = AHEAD[name].result()
+    print(f"{done.stdout}made ahead in {seconds:.0f} s", flush=True)
+    return done
 
 
 def quick(part: Part, _: dict[str, Part]) -> None:
@@ -77,47 +115,53 @@ def oracles(part: Part, parts: dict[str, Part]) -> None:
     """What is compared with programs that nobody here wrote: ignored Rust tests, and scenarios with the real binary."""
     missing = install(part)
     ignored_rust_tests(part, parts.get("quick"), missing)
-    scenarios(part, missing, "run.py")
+    if build(part):
+        scenarios(part, missing, "files")
 
 
 def engines(part: Part, _: dict[str, Part]) -> None:
     """Real servers in containers: each engine takes, proves and restores, compared by the server's own client."""
-    in_containers(part, "engine", ["postgres", "mysql", "mariadb", "redis", "rabbitmq", "app", "mongo"])
+    in_containers(part, "engine")
 
 
 def vault(part: Part, _: dict[str, Part]) -> None:
     """A real Vault: secrets out of it, and what is said where there are none."""
-    in_containers(part, "vault", ["postgres", "vault"])
+    in_containers(part, "vault")
 
 
-def in_containers(part: Part, kind: str, images: list[str]) -> None:
-    missing = install(part)
-    missing |= told_by(part, [TOP / "tests/tools/docker"], ["docker", "compose"])
+def recovery(part: Part, _: dict[str, Part]) -> None:
+    """Whole stacks that are gone and come back."""
+    in_containers(part, "recovery")
+
+
+def in_containers(part: Part, kind: str) -> None:
+    if not build(part):
+        return
+    missing = install(part) | told_by(part, "docker", ["docker", "compose"])
     if "docker" not in missing and "compose" not in missing:
-        heading(f"{part.name}: the images of the test stack")
-        built = subprocess.run([TOP / "tests/stack/images", *images], stdin=subprocess.DEVNULL)
+        built = made_ahead(part, f"images of {part.name}")
         if built.returncode != 0:
             missing["images"] = f"tests/stack/images ended with {built.returncode}"
             part.fail("the images of the test stack could not be made")
     if lacking := [name for name in ("docker", "compose", "images") if name in missing]:
         part.left_out["every scenario with real servers"] = f"needs {', '.join(lacking)}"
         return
-    scenarios(part, missing, "run_engines.py", "--kind", kind)
+    scenarios(part, missing, kind)
 
 
 def install(part: Part) -> dict[str, str]:
     """The programs that could not be made available, each with the reason."""
-    missing = told_by(part, [TOP / "tests/tools/install"], ORACLES)
-    os.environ["PATH"] = f"{CACHE / 'bin'}:{os.environ['PATH']}"
+    missing = told_by(part, "programs", ORACLES)
+    path = str(CACHE / "bin")
+    if not os.environ["PATH"].startswith(f"{path}:"):
+        os.environ["PATH"] = f"{path}:{os.environ['PATH']}"
     return missing
 
 
-def told_by(part: Part, command: list[Path], programs: list[str]) -> dict[str, str]:
+def told_by(part: Part, name: str, programs: list[str]) -> dict[str, str]:
     """What an installer says is missing, each with its reason."""
-    heading(f"{part.name}: {', '.join(programs)}")
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    print(done.stdout, end="", flush=True)
-    told = {fields[1]: fields for line in done.stdout.splitlines() if len(fields := line.split(maxsplit=2)) == 3}
+    lines = [line.split(maxsplit=2) for line in made_ahead(part, name).stdout.splitlines()]
+    told = {fields[1]: fields for fields in lines if len(fields) == 3 and fields[0] in {"ready", "missing"}}
     missing: dict[str, str] = {}
     for program in programs:
         if program not in told:
@@ -158,18 +202,23 @@ def reasons_of_ignored() -> dict[Name, str]:
     return cargo_test(["--", "--exact", *names]).ignored_tests if names else {}
 
 
-def scenarios(part: Part, missing: dict[str, str], runner: str, *arguments: str) -> None:
-    heading(f"{part.name}: scenarios with the real binary")
+def build(part: Part) -> bool:
+    """The binary that the scenarios run."""
+    heading(f"{part.name}: the release binary")
     built = subprocess.run(["cargo", "build", "--release", "--bin", "devstack"], stdin=subprocess.DEVNULL)
     if built.returncode != 0:
         part.fail("the release binary did not build, so no scenario could run")
-        return
+    return built.returncode == 0
+
+
+def scenarios(part: Part, missing: dict[str, str], kind: str) -> None:
+    heading(f"{part.name}: scenarios with the real binary")
     target = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
-            sys.executable, str(TOP / "tests/scenarios" / runner), "--binary", str(target / "release/devstack"),
-            "--report", str(report), *arguments,
+            sys.executable, str(TOP / "tests/scenarios/run.py"), "--kind", kind, "--report", str(report),
+            "--binary", str(target / "release/devstack"),
         ]
         for program, reason in missing.items():
             command += ["--missing", f"{program}={reason}"]
@@ -191,6 +240,7 @@ PARTS: dict[str, Callable[[Part, dict[str, Part]], None]] = {
     "oracles": oracles,
     "engines": engines,
     "vault": vault,
+    "recovery": recovery,
 }
 
 
@@ -202,7 +252,7 @@ def summarize(parts: list[Part], not_asked_for: list[str]) -> int:
     passed = sum(part.passed for part in parts)
     failed = sum(part.failed for part in parts)
     skipped = sum(len(part.left_out) for part in parts)
-    heading("Summary")
+    print("\n== Summary")
     print(f"{'part':<10} {'passed':>7} {'failed':>7} {'skipped':>8} {'seconds':>8}  checks that passed")
     for part in parts:
         counts = f"{part.passed:>7} {part.failed:>7} {len(part.left_out):>8} {part.seconds:>8.0f}"
@@ -231,11 +281,16 @@ def main(arguments: list[str]) -> int:
     os.chdir(TOP)
     chosen = [name for name in PARTS if not arguments or name in arguments]
     parts: dict[str, Part] = {}
-    for name in chosen:
-        part = parts[name] = Part(name)
-        started = time.monotonic()
-        PARTS[name](part, parts)
-        part.seconds = time.monotonic() - started
+    pool = ThreadPoolExecutor(1)
+    try:
+        begin(chosen, pool)
+        for name in chosen:
+            part = parts[name] = Part(name)
+            started = time.monotonic()
+            PARTS[name](part, parts)
+            part.seconds = time.monotonic() - started
+    finally:
+        pool.shutdown(cancel_futures=True)
     return summarize(list(parts.values()), [name for name in PARTS if name not in chosen])
 
 
