@@ -23,8 +23,8 @@ use crate::spec::file::Source;
 
 /// What is to become of a service.
 enum Fate<'a> {
-    /// It comes back from this run. With `unless`, only if it holds nothing once its server runs.
-    Restored { found: Found<'a>, given: Option<Precondition> },
+    /// It comes back from this run, if what is given holds once its server runs.
+    Restored { found: Box<Found<'a>>, given: Option<Precondition> },
     /// It has its data.
     Left,
 }
@@ -88,7 +88,7 @@ impl<'a> Planner<'a> {
             Some(Observed::Unknown { reason }) => return Err(unseen(reason)),
         };
         let found = self.selected(name, &asked.selection, asked.from.as_ref())?;
-        Ok(Fate::Restored { found, given })
+        Ok(Fate::Restored { found: Box::new(found), given })
     }
 
     /// All of its containers are there, or none that is runs: what it holds shows once it does.
@@ -137,7 +137,7 @@ impl<'a> Planner<'a> {
                     .because("as the Compose files declare them"),
                 Node::Start(service) => self.start_step(service, model),
                 Node::Restore(name) => match fates.remove(name) {
-                    Some(Fate::Restored { found, given }) => self.recover_step(name, found, given, asked),
+                    Some(Fate::Restored { found, given }) => self.recover_step(name, &found, given, asked),
                     Some(Fate::Left) | None => continue,
                 },
                 Node::Verify => NewStep::new(Action::VerifyStack { services: full.clone() })
@@ -178,7 +178,7 @@ impl<'a> Planner<'a> {
     fn recover_step(
         &self,
         name: &ServiceName,
-        found: Found<'a>,
+        found: &Found<'a>,
         given: Option<Precondition>,
         asked: &Recover,
     ) -> NewStep {
@@ -188,7 +188,7 @@ impl<'a> Planner<'a> {
             Some(Precondition::SourceIsLost { .. }) => "in place, where it holds nothing once it runs",
             _ => "in place; nothing is there",
         };
-        let step = self.restore_step(name, &found, &RestoreTarget::InPlace, &asked.selection, asked.from.as_ref());
+        let step = self.restore_step(name, found, &RestoreTarget::InPlace, &asked.selection, asked.from.as_ref());
         let step = step.given(given);
         match late {
             None => step.held(format!("restore:{name}"), what),
