@@ -1,0 +1,107 @@
+"""What goes wrong on the worst day, and how it ends well: a damaged run, a devstack that is killed, a server that never gets well."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from compose_stack import ComposeStack, compose_stack
+from engine_stack import SERVICES
+from scenario import World, must, scenario
+from stack import wait_until
+
+POSTGRES = SERVICES[0]
+FILES = "  configuration: { source: { files: { paths: [.env, docker-compose.yml, configs/] } } }"
+ONLY = ("--only", "postgres", "--only", "configuration")
+
+
+@contextmanager
+def small(world: World) -> Iterator[ComposeStack]:
+    with compose_stack(world, [POSTGRES, FILES], ["postgres"]) as stack:
+        sql(stack, "CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, 20000) n")
+        stack.devstack("apply", "--yes")
+        yield stack
+
+
+def sql(stack: ComposeStack, text: str) -> str:
+    return stack.inside("postgres", "psql", "-AtqU", "shop", "-d", "shop", stdin=text).text
+
+
+def lose(stack: ComposeStack) -> None:
+    stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "2")
+    for name in (".env", "docker-compose.yml", "configs"):
+        path = stack.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def packs(stack: ComposeStack) -> set[Path]:
+    return {path for path in (stack.folder / "backups/data").rglob("*") if path.is_file()}
+
+
+@scenario()
+def a_damaged_newest_run_is_found_before_anything_is_touched_and_an_older_one_taken(world: World) -> None:
+    with small(world) as stack:
+        [first] = stack.runs()
+        old = packs(stack)
+        sql(stack, "INSERT INTO t SELECT n, sha256(n::text::bytea)::text FROM generate_series(20001, 60000) n")
+        stack.devstack("backup")
+        largest = max(packs(stack) - old, key=lambda path: path.stat().st_size)
+        whole = bytearray(largest.read_bytes())
+        whole[len(whole) // 2] ^= 0xFF
+        largest.chmod(0o600)
+        largest.write_bytes(whole)
+        lose(stack)
+        said = stack.devstack("recover", "--yes", *ONLY).said
+        must("was found damaged before anything was touched" in said, f"the damage is not said: {said}")
+        must(sql(stack, "SELECT count(*) FROM t") == "20000", "it is not the older run that came back")
+        damaged = [name for name, run in stack.runs().items() if name != first]
+        must("DAMAGED" in stack.devstack("status", "--live", expect=None).said and damaged, "the damage is not on record")
+
+
+@scenario()
+def killed_at_a_step_it_goes_on_and_ends_well(world: World) -> None:
+    with small(world) as stack:
+        before = sql(stack, "SELECT count(*), md5(string_agg(md5, '' ORDER BY n)) FROM t")
+        for verb, resource in (("restore", "configuration/data"), ("start container", "container/postgres"), ("restore", "postgres/data")):
+            lose(stack)
+            seen = len(stack.journal_entries())
+            process = stack.start("recover", "--yes", *ONLY)
+
+            def begun() -> bool:
+                return any(f'"{verb}"' in str(line) and resource in str(line) for line in new_lines(stack, seen))
+
+            wait_until(begun, f"{verb} {resource} to begin")
+            process.kill()
+            process.communicate(timeout=60)
+            refused = stack.devstack("recover", "--yes", *ONLY, expect=4).said
+            must("--resume" in refused, f"an interrupted recovery is not told: {refused}")
+            said = stack.devstack("recover", "--resume", "--yes").said
+            must(sql(stack, "SELECT count(*), md5(string_agg(md5, '' ORDER BY n)) FROM t") == before, f"killed at {resource}, it came back otherwise: {said}")
+            again = stack.devstack("recover", "--yes", *ONLY).said
+            must("there is nothing to recover" in again, f"it has not come to its end: {again}")
+
+
+def new_lines(stack: ComposeStack, seen: int) -> list[str]:
+    """Of the journal, those of steps that began since."""
+    try:
+        lines = stack.journal.read_text().splitlines()[seen:]
+    except FileNotFoundError:
+        return []
+    return [line for line in lines if "step_started" in line]
+
+
+@scenario()
+def a_server_that_never_gets_well_stops_what_needs_it_and_is_named(world: World) -> None:
+    with small(world) as stack:
+        text = (stack.folder / "docker-compose.yml").read_text()
+        lose(stack)
+        # Its image does not know this program, so that it ends at once, each time.
+        broken = re.sub(r"(?m)^  postgres:\n", "  postgres:\n    entrypoint: [\"false\"]\n", text, count=1)
+        stack.devstack("restore", "configuration", "--in-place", "--yes", "--approve", "restore:configuration")
+        (stack.folder / "docker-compose.yml").write_text(broken.replace("restart: unless-stopped", 'restart: "no"'))
+        said = stack.devstack("recover", "--yes", "--only", "postgres", expect=7).said
+        must("container/postgres" in said and "exited" in said, f"the server is not named: {said}")
+        must("skipped" in said, "what needs it was not skipped")
