@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import shutil
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,9 +119,15 @@ class Stack:
         """Runs it at a terminal of its own. Each answer: what the question ends with, what happens in the world while it
         waits for an answer, and what is answered."""
         ours, theirs = pty.openpty()
+
+        def take_over() -> None:
+            # The terminal of its session: a passphrase is asked for there, whatever its input is.
+            os.setsid()
+            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
         process = subprocess.Popen(
             self.command(*arguments), cwd=self.folder, env=self.whole_environment(), stdin=theirs, stdout=theirs,
-            stderr=theirs, start_new_session=True,
+            stderr=theirs, preexec_fn=take_over,
         )
         os.close(theirs)
         said = b""

@@ -342,6 +342,32 @@ def keys_encrypted_to_gpg_come_back_without_a_word(world: World) -> None:
         gpg.stop_agent()
 
 
+@scenario("gpg")
+def shares_come_from_gpg_from_the_environment_and_from_a_person(world: World) -> None:
+    gpg = GpgKey.make(world.folder / "gpg")
+    try:
+        with shop(world, FILE_STORAGE, escrow=f"{{ gpg: {gpg.recipient} }}") as (stack, vault, _):
+            stack.environment |= {"GNUPGHOME": str(gpg.home), "SHARE": vault.keys[1]}
+            # Kept elsewhere: what `vault operator init -pgp-keys` gives out, a share for each person.
+            share = world.folder / "share.gpg"
+            encrypt = ["gpg", "--batch", "--trust-model", "always", "--recipient", gpg.recipient, "--output", str(share), "--encrypt"]
+            stack.run(encrypt, stdin=vault.keys[0])
+            text = stack.file.read_text()
+            stack.file.write_text(text.replace("keys: [ { file: vault/keys.json } ]", f"keys: [ {{ gpg: {share} }}, {{ env: SHARE }}, {{ prompt: true }} ]"))
+            stack.devstack("apply", "--yes")
+            before = state(vault)
+            lost(stack)
+            refused = stack.devstack(*RESTORE, expect={3, 7}).said
+            must("terminal" in refused, f"it is not said that nobody is there to be asked: {refused}")
+            must(not initialised(vault), "something was done without the keys")
+            asked = stack.at_a_terminal(*RESTORE, answers=[("Unseal key 3 of 3:", lambda: None, vault.keys[2])])
+            must(asked.code == 0, f"the restore ended with {asked.code}")
+            must_be_the_same(before, state(vault))
+            must(not any(share in asked.said for share in vault.keys), "a share shows on the terminal")
+    finally:
+        gpg.stop_agent()
+
+
 @scenario()
 def a_vault_that_a_killed_take_left_paused_goes_on_at_the_next_apply(world: World) -> None:
     with shop(world, FILE_STORAGE) as (stack, vault, _):
