@@ -145,6 +145,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         left_stopped: Vec::new(),
         login: None,
         compose: None,
+        up: None,
         containers: BTreeMap::new(),
         certificates: BTreeMap::new(),
         repositories: [("local".parse()?, Observed::Known(RepositoryState::Present(Box::new(facts))))].into(),

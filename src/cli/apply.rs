@@ -137,6 +137,9 @@ pub(super) fn carry_out(
     consent: &Consent,
     strict: bool,
 ) -> Result<Exit, Failure> {
+    if matches!(request, Request::Converge | Request::Backup { .. }) {
+        refuse_amid_recovery(session)?;
+    }
     let running = Running::start()?;
     let Running { runtime, cancel } = &running;
     session.ground.secrets.apply();
@@ -173,6 +176,10 @@ pub(super) fn carry_out(
         print!("{shown}");
     }
     if plan.is_empty() {
+        if matches!(request, Request::Recover(_)) {
+            resume::forget(&session.state)
+                .map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
+        }
         release(lease)?;
         return finish(session, request, &observation, &plan, None, consent, strict);
     }
@@ -223,6 +230,15 @@ pub(super) fn carry_out(
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
     }
     finish(session, request, &after, &plan, Some(&outcome), consent, strict)
+}
+
+/// What a recovery has put back half-way must not be backed up as if it were the data.
+fn refuse_amid_recovery(session: &Session) -> Result<(), Failure> {
+    match session.interrupted_recovery() {
+        None => Ok(()),
+        Some(text) => Err(Failure::new(Exit::NotApproved, format!("nothing was done: {text}"))
+            .hint("to go on with it: `devstack recover --resume`; to leave it: `devstack recover --afresh`")),
+    }
 }
 
 fn read_journal(session: &Session) -> Result<Contents, Failure> {

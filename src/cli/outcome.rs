@@ -84,7 +84,8 @@ fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
         "Apply done in part"
     };
     let all_well = failed == 0 && damaged == 0 && held == 0 && !outcome.interrupted;
-    let beside = |action: &Action| matches!(action, Action::Restore(it) if it.target != RestoreTarget::InPlace);
+    let beside =
+        |action: &Action| matches!(action, Action::Restore(it) if matches!(it.target, RestoreTarget::Beside { .. }));
     if all_well && outcome.steps.iter().all(|(_, action, _)| beside(action)) {
         return format!("{word}: {}. The live data is untouched.", parts.join(", "));
     }

@@ -49,6 +49,7 @@ impl PlanArguments {
 
 pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
+    session.warn_of_recovery();
     let now = Timestamp::now();
     let observation = session.observe(now);
     let plan = session.plan(&observation, &Request::Converge, now)?;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::restore::vault;
 use super::session::Session;
-use super::{Consent, TextOrJson, apply, known_service, lines};
+use super::{Consent, TextOrJson, apply, known_service};
 use crate::apply::resume::{self, ResumeError};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::plan::Plan;
@@ -68,8 +68,17 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         (None, None) => Selection::Newest,
     };
     let request = Request::Recover(Recover { only: arguments.only.clone(), selection, from: arguments.from.clone() });
+    let unset = unset_passwords(&session, &arguments.only);
     if arguments.dry_run {
+        if let Some(text) = unset {
+            eprintln!("warning: {text}; set it before the recovery");
+        }
         return show(&session, &request, arguments);
+    }
+    if let Some(text) = unset {
+        // Found now, and not half-way.
+        return Err(Failure::new(Exit::Input, format!("nothing was done: {text}"))
+            .hint("set it; where it stood in a lost .env, first bring that back: `devstack recover --only FILES_SERVICE`, then `set -a; . ./.env; set +a`"));
     }
     let origin = match resume::interrupted(&session.state).map_err(unreadable)? {
         Some(plan) if arguments.resume => going_on(&session, plan)?,
@@ -77,10 +86,9 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
             return Err(Failure::new(Exit::Input, "no recovery was interrupted here, so there is none to go on with")
                 .hint("to recover what is gone: `devstack recover`"));
         }
-        Some(plan) if !arguments.afresh => {
+        Some(_) if !arguments.afresh => {
             // What it has left half-way looks like data, and would be left as it is.
-            let text =
-                format!("a recovery that began at {} has not come to its end", lines::time(plan.now, &session.zone));
+            let text = session.interrupted_recovery().unwrap_or_default();
             return Err(Failure::new(Exit::NotApproved, text)
                 .hint("to go on with it: `devstack recover --resume`")
                 .hint("to leave it and plan anew; what it has restored half-way counts as data: `devstack recover --afresh`"));
@@ -100,6 +108,17 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         exit = apply::carry_out(&session, &request, apply::Origin::Request, &consent, false)?;
     }
     Ok(exit)
+}
+
+/// The first variable that a service to be looked into needs, and that is not set.
+fn unset_passwords(session: &Session, only: &[ServiceName]) -> Option<String> {
+    let services = session.loaded.spec.services.iter().filter(|(name, _)| only.is_empty() || only.contains(name));
+    let names = services.flat_map(|(name, service)| {
+        service.source.secrets().into_iter().filter_map(move |secret| Some((name, secret.env.as_deref()?)))
+    });
+    let unset = |variable: &str| std::env::var_os(variable).is_none_or(|value| value.is_empty());
+    let (name, variable) = names.into_iter().find(|(_, variable)| unset(variable))?;
+    Some(format!("the password of {name} is in the environment variable {variable}, which is not set"))
 }
 
 fn unreadable(error: ResumeError) -> Failure {

@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::error::{Exit, Failure};
+use super::lines;
 use crate::apply::clock::SystemClock;
 use crate::apply::host::Holder;
 use crate::apply::journal::Journal;
 use crate::apply::lease::{self, Lease, LeaseError};
+use crate::apply::resume;
 use crate::engines::{Ground, Workrooms};
 use crate::model::cancel::Cancel;
 use crate::model::compose::ComposeModel;
@@ -62,6 +64,22 @@ impl Session {
         TextOptions { zone: self.zone.clone(), all }
     }
 
+    /// That a recovery has begun here and has not come to its end.
+    pub(super) fn interrupted_recovery(&self) -> Option<String> {
+        let since = match resume::interrupted(&self.state) {
+            Ok(plan) => lines::time(plan?.now, &self.zone),
+            Err(error) => return Some(crate::model::chain(&error)),
+        };
+        Some(format!("a recovery that began at {since} has not come to its end"))
+    }
+
+    /// Said by what only looks.
+    pub(super) fn warn_of_recovery(&self) {
+        if let Some(text) = self.interrupted_recovery() {
+            eprintln!("warning: {text}: go on with it by `devstack recover --resume`");
+        }
+    }
+
     /// The plan of a recovery, for people.
     pub(super) fn recovery_text(&self, plan: &Plan) -> String {
         render::recovery(plan, &self.loaded.spec, &self.layout(true))
@@ -88,6 +106,10 @@ impl Session {
         if matches!(request, Request::Recover(_)) {
             observation.compose = self.ground.containers.compose().map(|compose| match compose.resolved() {
                 Ok(resolved) => Observed::Known(ComposeModel::of(&resolved)),
+                Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+            });
+            observation.up = Some(match self.ground.containers.up() {
+                Ok(up) => Observed::Known(up),
                 Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
             });
         }

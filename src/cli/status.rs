@@ -75,6 +75,7 @@ const UNKNOWN: &str = "UNKNOWN: ";
 
 pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
+    session.warn_of_recovery();
     let now = Timestamp::now();
     let remembered = match recall(&session).filter(|_| !arguments.live) {
         Some(remembered) => remembered,

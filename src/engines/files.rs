@@ -215,7 +215,7 @@ impl Engine for Files {
                 fs::create_dir_all(folder).map_err(EngineError::io("making", folder))?;
                 (folder.clone(), vec![(None, folder.clone())])
             }
-            RestoreTarget::InPlace => {
+            RestoreTarget::InPlace | RestoreTarget::Missing => {
                 let tops = tops(reader, taken)?;
                 let places = [(BELOW_BASE, self.base.clone()), (ELSEWHERE, PathBuf::from("/"))];
                 let there = places.into_iter().filter(|(top, _)| tops.iter().any(|known| known == Path::new(top)));
@@ -223,17 +223,22 @@ impl Engine for Files {
             }
         };
         let mut bytes = ByteSize(0);
-        let mut without_owner = 0;
+        let (mut without_owner, mut kept) = (0, 0);
         for (beneath, folder) in parts {
-            let options = RestoreOptions { beneath: beneath.map(PathBuf::from), ownership: true, only: None };
+            let keep = *target == RestoreTarget::Missing;
+            let options = RestoreOptions { beneath: beneath.map(PathBuf::from), ownership: true, only: None, keep };
             let restored = reader.restore_tree(&taken.snapshot, &folder, &options, work.cancel, work.progress)?;
             bytes = bytes + restored.bytes;
             without_owner += restored.skipped_ownership;
+            kept += restored.kept;
         }
-        let notes = match without_owner {
-            0 => Vec::new(),
-            count => vec![format!("the owner of {count} files could not be set (not running as root)")],
-        };
+        let mut notes = Vec::new();
+        if without_owner > 0 {
+            notes.push(format!("the owner of {without_owner} files could not be set (not running as root)"));
+        }
+        if kept > 0 {
+            notes.push(format!("{kept} files are there and stay as they are; `devstack restore` puts a run over them"));
+        }
         Ok(Restored { to: to.display().to_string(), bytes, notes })
     }
 }

@@ -180,7 +180,7 @@ impl Engine for Mongodb {
     ) -> Result<Restored, EngineError> {
         match target {
             RestoreTarget::Beside { folder } => streams::restore_beside(reader, taken, folder, work),
-            RestoreTarget::InPlace => self.restore_in_place(reader, taken, work),
+            RestoreTarget::InPlace | RestoreTarget::Missing => self.restore_in_place(reader, taken, work),
         }
     }
 }

@@ -212,7 +212,7 @@ impl Engine for Postgres {
     ) -> Result<Restored, EngineError> {
         match target {
             RestoreTarget::Beside { folder } => streams::restore_beside(reader, taken, folder, work),
-            RestoreTarget::InPlace => self.restore_in_place(reader, taken, work),
+            RestoreTarget::InPlace | RestoreTarget::Missing => self.restore_in_place(reader, taken, work),
         }
     }
 }

@@ -291,7 +291,7 @@ impl Engine for Sqlite {
     ) -> Result<Restored, EngineError> {
         let to = match target {
             RestoreTarget::Beside { folder } => folder.join(self.name()),
-            RestoreTarget::InPlace => self.path.clone(),
+            RestoreTarget::InPlace | RestoreTarget::Missing => self.path.clone(),
         };
         let folder = to.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder).map_err(EngineError::io("making", folder))?;

@@ -169,7 +169,7 @@ impl Engine for Vault {
     ) -> Result<Restored, EngineError> {
         match target {
             RestoreTarget::Beside { folder } => streams::restore_beside(reader, taken, folder, work),
-            RestoreTarget::InPlace => restore::in_place(self, reader, taken, work),
+            RestoreTarget::InPlace | RestoreTarget::Missing => restore::in_place(self, reader, taken, work),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What was seen of the world, and what could not be seen, with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,9 @@ pub struct Observation {
     /// What Compose makes of the declared files; looked at for a recovery only.
     #[serde(default)]
     pub compose: Option<Observed<ComposeModel>>,
+    /// The services of Compose that have a container which runs, or has ended with 0; looked at for a recovery only.
+    #[serde(default)]
+    pub up: Option<Observed<BTreeSet<String>>>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     /// Those of each service whose source is certificates.

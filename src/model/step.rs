@@ -289,6 +289,8 @@ pub enum RestoreTarget {
     Beside { folder: PathBuf },
     /// Over the live data.
     InPlace,
+    /// In place, and of files only those that are not there.
+    Missing,
 }
 
 /// When a container counts as started.
@@ -404,7 +406,9 @@ impl Action {
             Self::Restore(Restore { service, target: RestoreTarget::Beside { .. }, .. }) => {
                 format!("restore-beside/{service}")
             }
-            Self::Restore(Restore { service, target: RestoreTarget::InPlace, .. }) => format!("restore/{service}"),
+            Self::Restore(Restore { service, target: RestoreTarget::InPlace | RestoreTarget::Missing, .. }) => {
+                format!("restore/{service}")
+            }
             Self::StartContainer { service, .. } => format!("start/{service}"),
             other => format!("{}/{}", other.verb(), other.writes().map_or("-", RepositoryName::as_str)),
         }

@@ -72,6 +72,7 @@ pub fn observe(
         left_stopped: Vec::new(),
         login,
         compose: None,
+        up: None,
         containers,
         certificates,
         repositories,

@@ -96,6 +96,7 @@ impl World {
                 left_stopped: Vec::new(),
                 login: None,
                 compose: None,
+                up: None,
                 containers: BTreeMap::new(),
                 certificates: BTreeMap::new(),
                 repositories: spec.repositories.keys().map(|name| (name.clone(), Observed::Known(absent()))).collect(),

@@ -67,6 +67,9 @@ impl Planner<'_> {
         }
         let expires = login.expires?;
         let shown = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M UTC");
+        if expires <= self.now {
+            return Some(format!("{thing} has expired at {}", shown(expires)));
+        }
         let when = format!("{thing} expires in {}, {}", Span::between(self.now, expires), shown(expires));
         match self.next_run() {
             Some(next) if expires <= next => Some(format!("{when}, before the next run at {}", shown(next))),

@@ -51,7 +51,8 @@ impl<'a> Planner<'a> {
             self.report.unchanged.push(Note::new(format!("{name}/data"), text));
         }
         let model = self.compose_model(&fates);
-        if fates.values().all(|fate| matches!(fate, Fate::Left)) && self.everything_runs() {
+        let up = model.as_ref().is_none_or(|model| self.is_up(&self.started(asked, model)));
+        if fates.values().all(|fate| matches!(fate, Fate::Left)) && self.everything_runs() && up {
             return Ok(());
         }
         let restored: BTreeSet<&ServiceName> =
@@ -85,10 +86,24 @@ impl<'a> Planner<'a> {
             Some(Observed::Unknown { .. }) if serves(source) && self.stands_still(name) => {
                 Some(Precondition::SourceIsLost { service: name.clone() })
             }
+            // Nobody can look into it before the Vault that its password lies in is back.
+            Some(Observed::Unknown { .. }) if source.reads_from_vault() && self.vault_comes_back(asked) => {
+                Some(Precondition::SourceIsLost { service: name.clone() })
+            }
             Some(Observed::Unknown { reason }) => return Err(unseen(reason)),
         };
         let found = self.selected(name, &asked.selection, asked.from.as_ref())?;
         Ok(Fate::Restored { found: Box::new(found), given })
+    }
+
+    fn vault_comes_back(&self, asked: &Recover) -> bool {
+        self.spec.services.iter().any(|(name, service)| {
+            let lost = matches!(
+                self.observation.services.get(name),
+                Some(Observed::Known(SourceState::Gone | SourceState::Empty))
+            );
+            matches!(service.source, Source::Vault(_)) && asked.names(name) && lost
+        })
     }
 
     /// All of its containers are there, or none that is runs: what it holds shows once it does.
@@ -100,6 +115,15 @@ impl<'a> Planner<'a> {
     fn everything_runs(&self) -> bool {
         let mut states = self.observation.containers.values();
         states.all(|state| state.known().is_some_and(|all| all.values().all(|container| container.running)))
+    }
+
+    /// Each of these services of Compose has a container that runs, or that has done its work.
+    fn is_up(&self, services: &BTreeSet<String>) -> bool {
+        match &self.observation.up {
+            Some(Observed::Known(up)) => services.is_subset(up),
+            Some(Observed::Unknown { .. }) => false,
+            None => true,
+        }
     }
 
     /// As the files here have it; on a machine where they are not, as the newest of the runs has it.
@@ -188,7 +212,7 @@ impl<'a> Planner<'a> {
             Some(Precondition::SourceIsLost { .. }) => "in place, where it holds nothing once it runs",
             _ => "in place; nothing is there",
         };
-        let step = self.restore_step(name, found, &RestoreTarget::InPlace, &asked.selection, asked.from.as_ref());
+        let step = self.restore_step(name, found, &RestoreTarget::Missing, &asked.selection, asked.from.as_ref());
         let step = step.given(given);
         match late {
             None => step.held(format!("restore:{name}"), what),

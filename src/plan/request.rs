@@ -156,9 +156,9 @@ impl PlanError {
             Self::UnknownTarget { service, .. } => {
                 return vec![
                     format!("put that right, or restore beside it: `devstack restore {service} --to DIR`"),
-                    "a server that its own data keeps from starting: remove its container and volume \
-                     (`docker compose rm -sf NAME`, `docker volume rm NAME`), start it empty, then restore in place"
-                        .to_owned(),
+                    format!(
+                        "or leave it out for now: name the others, as in `devstack recover --only NAME`; of {service} nothing was touched"
+                    ),
                 ];
             }
             Self::NoMaker { .. } => {

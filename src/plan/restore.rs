@@ -69,7 +69,7 @@ impl<'a> Planner<'a> {
         let step = self.restore_step(service, &found, target, selection, from);
         let step = match target {
             RestoreTarget::Beside { folder } => step.because(format!("into {}", folder.display())),
-            RestoreTarget::InPlace => self.over_live_data(service, step)?,
+            RestoreTarget::InPlace | RestoreTarget::Missing => self.over_live_data(service, step)?,
         };
         self.draft.add(step);
         Ok(())

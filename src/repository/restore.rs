@@ -36,6 +36,8 @@ pub struct RestoreOptions {
     pub beneath: Option<PathBuf>,
     /// Give files their owner and group. Without the right to, each that differs is counted as skipped.
     pub ownership: bool,
+    /// What is there under an entry's name stays as it is, a folder with its own metadata.
+    pub keep: bool,
 }
 
 #[must_use]
@@ -46,6 +48,8 @@ pub struct Restored {
     pub bytes: ByteSize,
     /// Entries that kept the restoring user as their owner, and attributes of the system that it may not set.
     pub skipped_ownership: u64,
+    /// Files that were there and stayed.
+    pub kept: u64,
 }
 
 /// From this many chunks on, a file's chunks are read ahead in parallel; below, whole files go side by side.
@@ -85,6 +89,7 @@ impl Reader {
             written: AtomicU64::new(0),
             files: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             failed: Mutex::new(None),
         };
         watched(&restore.written, progress, || restore.run(tree, root));
@@ -95,6 +100,7 @@ impl Reader {
                 files: restore.files.into_inner(),
                 bytes: ByteSize(restore.written.into_inner()),
                 skipped_ownership: restore.skipped.into_inner(),
+                kept: restore.kept.into_inner(),
             }),
         }
     }
@@ -129,6 +135,7 @@ struct Restore<'a> {
     cancel: &'a Cancel,
     written: AtomicU64,
     files: AtomicU64,
+    kept: AtomicU64,
     skipped: AtomicU64,
     /// The first error; it stops the others.
     failed: Mutex<Option<RepositoryError>>,
@@ -192,17 +199,20 @@ impl Restore<'_> {
                 continue;
             }
             let at = |source: io::Error| RepositoryError::Restore { path: path.clone(), source };
+            let stays = self.options.keep && is_there(&folder.fd, &name).map_err(at)?;
             match (&node.node_type, node.subtree) {
                 (NodeType::Dir, Some(subtree)) => {
                     let fd = enter(&folder.fd, &name).map_err(at)?;
                     let within = Some(folder.clone());
-                    let inner = Folder { fd, path, meta: Some(node.meta), _within: within, restore: self };
+                    let meta = Some(node.meta).filter(|_| !stays);
+                    let inner = Folder { fd, path, meta, _within: within, restore: self };
                     self.folder(subtree, &Arc::new(inner), jobs)?;
                 }
                 (NodeType::Dir, None) => {
                     let why = "it is a folder without a tree".to_owned();
                     return Err(RepositoryError::Refused { path, why });
                 }
+                _ if stays => drop(self.kept.fetch_add(1, Ordering::Relaxed)),
                 (NodeType::File, _) if node.content.as_ref().is_some_and(|ids| ids.len() >= LARGE) => {
                     self.file(&folder.fd, &path, &node)?;
                 }
@@ -349,6 +359,15 @@ fn is_name(name: &OsStr) -> bool {
 }
 
 /// Opens a folder by its name, made where it is missing; a symbolic link of that name is an error.
+/// A link counts as what it is, wherever it leads.
+fn is_there(folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn enter(folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => {}

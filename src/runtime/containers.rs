@@ -1,5 +1,6 @@
 //! The stack's containers by the names that the file uses: a service of the Compose project, or a container's own name.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -95,6 +96,13 @@ impl Containers {
     /// All containers of the project.
     pub fn of_project(&self) -> Result<Vec<ContainerState>, RuntimeError> {
         self.labelled(&[])
+    }
+
+    /// The services of the project that have a container which runs, or has done its work and ended with 0.
+    pub fn up(&self) -> Result<BTreeSet<String>, RuntimeError> {
+        let all = self.of_project()?.into_iter();
+        let up = all.filter(|it| it.running || (it.state == "exited" && it.exit_code == 0));
+        Ok(up.filter_map(|container| container.labels.get(SERVICE).cloned()).collect())
     }
 
     fn labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<ContainerState>, RuntimeError> {

@@ -291,8 +291,8 @@ impl Source {
         !matches!(self, Self::Sqlite(_) | Self::Files(_) | Self::Certificates(_))
     }
 
-    /// Whether a password for it lies in Vault.
-    pub fn reads_from_vault(&self) -> bool {
+    /// The passwords that it is looked into with.
+    pub fn secrets(&self) -> Vec<&SecretRef> {
         let (password, restoring) = match self {
             Self::Postgres(source) => (&source.password, &source.restore_as),
             Self::Mysql(source) | Self::Mariadb(source) => (&source.password, &source.restore_as),
@@ -303,10 +303,14 @@ impl Source {
             | Self::Certificates(_)
             | Self::Rabbitmq(_)
             | Self::Vault(_)
-            | Self::Volume(_) => return false,
+            | Self::Volume(_) => return Vec::new(),
         };
         let restoring = restoring.as_ref().and_then(|login| login.password.as_ref());
-        password.iter().chain(restoring).any(|secret| secret.vault.is_some())
+        password.iter().chain(restoring).collect()
+    }
+
+    pub fn reads_from_vault(&self) -> bool {
+        self.secrets().iter().any(|secret| secret.vault.is_some())
     }
 
     /// The containers whose state it depends on, as the file names them.

@@ -99,6 +99,10 @@ def one_service_alone_comes_back_and_what_has_its_data_is_left_alone(world: Worl
         must("has data, now that it runs" in said, f"it is not said that the data was there: {said}")
         count = stack.inside("postgres", "psql", "-AtU", "shop", "-d", "shop", stdin="SELECT count(*) FROM t WHERE n = 0").text
         must(count == "1", "a recovery has put a backup over data that was there")
+        # One that holds nothing which the file knows of is missed as well.
+        stack.compose("rm", "--force", "--stop", "forgejo")
+        stack.devstack("recover", "--yes")
+        must("healthy" in stack.run(["docker", "ps", "--filter", f"name={stack.container('forgejo')}"]).text, "a container was not brought back")
 
 
 @scenario()
@@ -117,3 +121,15 @@ def runs_that_are_older_than_the_objective_are_taken_only_when_somebody_says_so(
         must("age:configuration" in refused and not (stack.folder / ".env").exists(), f"an old run was taken unasked: {refused}")
         stack.devstack(*only, "--accept-age")
         must((stack.folder / ".env").exists(), "the files did not come back")
+        # Of files that are there none is touched, however old the run is that brings the others back.
+        (stack.folder / ".env").write_text("NEWER=yes\n" + (stack.folder / ".env").read_text())
+        (stack.folder / "docker-compose.yml").unlink()
+        stack.devstack(*only, "--accept-age")
+        must((stack.folder / "docker-compose.yml").exists(), "the file that was missing did not come back")
+        must((stack.folder / ".env").read_text().startswith("NEWER"), "a file that was there was overwritten")
+        unset = stack.environment.pop("POSTGRES_PASSWORD")
+        text = stack.file.read_text()
+        stack.file.write_text(text.replace("services:\n", "services:\n" + SERVICES[0] + "\n", 1))
+        refused = stack.devstack("recover", "--yes", expect=3).said
+        must("POSTGRES_PASSWORD" in refused and "nothing was done" in refused, f"a password that is missing is not found beforehand: {refused}")
+        stack.environment["POSTGRES_PASSWORD"] = unset

@@ -78,6 +78,7 @@ def killed_at_a_step_it_goes_on_and_ends_well(world: World) -> None:
             process.communicate(timeout=60)
             refused = stack.devstack("recover", "--yes", *ONLY, expect=4).said
             must("--resume" in refused, f"an interrupted recovery is not told: {refused}")
+            must("--resume" in stack.devstack("apply", "--yes", expect=4).said, "what was put back half-way could be backed up")
             said = stack.devstack("recover", "--resume", "--yes").said
             must(sql(stack, "SELECT count(*), md5(string_agg(md5, '' ORDER BY n)) FROM t") == before, f"killed at {resource}, it came back otherwise: {said}")
             again = stack.devstack("recover", "--yes", *ONLY).said

@@ -30,6 +30,7 @@ pub(super) fn what(action: &Action) -> String {
         Action::Restore(restore) => match restore.target {
             RestoreTarget::Beside { .. } => "restore beside".to_owned(),
             RestoreTarget::InPlace => "restore in place".to_owned(),
+            RestoreTarget::Missing => "restore what is missing".to_owned(),
         },
     }
 }
