@@ -83,7 +83,8 @@ impl<'a> Planner<'a> {
             Some(Observed::Known(SourceState::Gone | SourceState::Empty)) => {
                 Some(Precondition::SourceIsLost { service: name.clone() })
             }
-            Some(Observed::Unknown { .. }) if serves(source) && self.stands_still(name) => {
+            // Nor can anybody look into a volume without a container that mounts it.
+            Some(Observed::Unknown { .. }) if source.needs_docker() && self.stands_still(name) => {
                 Some(Precondition::SourceIsLost { service: name.clone() })
             }
             // Nobody can look into it before the Vault that its password lies in is back.
