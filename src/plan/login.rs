@@ -2,14 +2,15 @@
 
 use jiff::Timestamp;
 
+use super::Planner;
 use super::draft::NewStep;
-use super::{Planner, Request};
+use super::due::Intents;
 use crate::model::login::{LoginBy, LoginState};
 use crate::model::observation::Observed;
 use crate::model::plan::Note;
 use crate::model::step::Action;
 use crate::model::units::Span;
-use crate::spec::file::{SecretRef, VaultLogin};
+use crate::spec::file::{SecretRef, Source, VaultLogin};
 
 /// Where nothing is scheduled there is no next run to compare with: a week is long enough to act in.
 const WITHOUT_SCHEDULE: Span = Span::from_hours(7 * 24);
@@ -22,7 +23,8 @@ const FEW_LOGINS: u64 = 3;
 
 impl Planner<'_> {
     /// Says that the login ends too early; replaces a secret-id that the file lets devstack replace.
-    pub(super) fn login(&mut self, request: &Request) {
+    /// `due`: the runs of a plan that may replace it.
+    pub(super) fn login(&mut self, due: Option<&Intents>) {
         let login = match &self.observation.login {
             None => return,
             Some(Observed::Known(login)) => login,
@@ -33,10 +35,10 @@ impl Planner<'_> {
         };
         let declared = self.spec.vault.as_ref();
         let rotates = declared.is_some_and(|vault| vault.rotates());
-        let may_rotate = rotates && matches!(request, Request::Converge) && !self.is_fresh(login);
+        let may_rotate = rotates && due.is_some() && !self.is_fresh(login);
         match (&login.by, self.ends_too_early(login)) {
             (LoginBy::SecretId { mount, role }, reason) if may_rotate => {
-                let half = self.spent(login).is_some_and(|part| part > 0.5);
+                let half = self.spent(login).is_some_and(|part| part > 0.5) && self.is_kept_by(due);
                 let half = half.then(|| "more than half of its time is over".to_owned());
                 let Some(reason) = reason.or(half) else { return };
                 let action = Action::RotateSecretId { mount: mount.clone(), role: role.clone() };
@@ -48,6 +50,17 @@ impl Planner<'_> {
             }
             (_, None) => {}
         }
+    }
+
+    /// A run that takes the Vault follows at once, so that it holds the new one: out of an older run comes a Vault that does
+    /// not know it.
+    fn is_kept_by(&self, due: Option<&Intents>) -> bool {
+        let mut services = self.spec.services.iter();
+        let Some((vault, _)) = services.find(|(_, service)| matches!(service.source, Source::Vault(_))) else {
+            return true;
+        };
+        let policies = due.into_iter().flat_map(|due| due.keys()).filter_map(|name| self.spec.backup.get(name));
+        policies.into_iter().any(|policy| self.spec.services_of(policy).contains(vault))
     }
 
     fn next_run(&self) -> Option<Timestamp> {

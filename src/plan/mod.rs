@@ -126,11 +126,11 @@ impl Planner<'_> {
         self.report_unknown_repositories();
         self.report_sources();
         self.report_containers();
-        self.login(request);
         self.report_certificates();
         match request {
             Request::Converge => {
                 let intents = self.due_runs();
+                self.login(Some(&intents));
                 if !intents.is_empty() {
                     self.start_runtime();
                 }
@@ -158,6 +158,9 @@ impl Planner<'_> {
                 self.recover(asked)?;
             }
             Request::Forget(selection) => self.forget_selected(selection)?,
+        }
+        if !matches!(request, Request::Converge) {
+            self.login(None);
         }
         self.undeclared();
         self.report.recovery = self.forecast()?;
