@@ -20,12 +20,12 @@ path "auth/approle/role/devstack/secret-id/destroy" { capabilities = ["update"] 
 
 
 def expires(stack: ComposeStack) -> list[str]:
-    return [line for line in stack.devstack("plan").text.splitlines() if line.lstrip().startswith("EXPIRES")]
+    return [line for line in stack.devstack("plan").out.splitlines() if line.lstrip().startswith("EXPIRES")]
 
 
 def told(stack: ComposeStack) -> str:
     """What the plan says of the login, its broken lines joined."""
-    text = stack.devstack("plan").text
+    text = stack.devstack("plan").out
     begin = text.find("EXPIRES")
     must(begin >= 0, f"the plan does not say that the login ends: {text}")
     return " ".join(text[begin:].split("\n\n")[0].split())
@@ -52,7 +52,7 @@ def a_login_that_ends_before_the_next_run_is_said_with_the_command_that_renews_i
         vault.hand_out(ttl="60s")
         said = told(stack)
         must("the secret-id expires in" in said and "before the next run at" in said, said)
-        status = stack.devstack("status").text
+        status = stack.devstack("status", "--live").out
         must("EXPIRES" in status, f"status does not say it: {status}")
         # The very command that it says, run by a shell that finds `vault`.
         command = re.search(r"`(\(umask 077; .*?\))`", said)
@@ -103,8 +103,8 @@ def a_secret_id_is_replaced_before_it_ends_and_the_old_one_is_no_more(world: Wor
         _, old = vault.hand_out(ttl="90s")
         file.chmod(0o400)
         # One that was made this moment is not replaced.
-        wait_until(lambda: "rotate secret-id of devstack" in stack.devstack("plan").text, "the secret-id to be old enough")
-        failed = stack.devstack("apply", "--yes", expect=7).said
+        wait_until(lambda: "rotate secret-id of devstack" in stack.devstack("plan").out, "the secret-id to be old enough")
+        failed = stack.devstack("apply", "--yes", expect=3).said
         must("denies update on auth/approle/role/devstack/secret-id" in failed, f"the right that is missing is not named: {failed}")
         must(file.read_text().strip() == old and is_known(vault, old), "a rotation that was denied changed something")
         vault.ask("PUT", "sys/policies/acl/devstack", {"policy": policy + RIGHTS})
