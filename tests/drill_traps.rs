@@ -77,6 +77,8 @@ fn service(isolated: &Isolated, name: &str) -> Value {
     let keys = service.as_object_mut().unwrap();
     assert_eq!(keys.remove("labels"), Some(json!({ LABEL: ID })), "{name}");
     assert_eq!(keys.remove("pull_policy"), Some(json!("missing")), "{name}");
+    // Whatever the engine's own default is.
+    assert_eq!(keys.remove("logging").unwrap()["driver"], "json-file", "{name}");
     service
 }
 
@@ -442,6 +444,24 @@ fn host_paths_become_copies() {
     assert!(shared.writable && shared.from == CopyFrom::Run, "{shared:?}");
     assert_eq!(shared.used_at, ["services.absolute.volumes[0].source", "services.shares.volumes[0].source"]);
     assert!(!isolated.model.to_string().contains("/srv/"), "{}", isolated.model);
+}
+
+#[test]
+fn live_names_lead_to_the_drills_own_things_or_to_nothing() {
+    let isolated = drilled("networks", &["called", "named"]);
+    assert_eq!(isolated.provided.service_for("called"), Some("called"));
+    assert_eq!(isolated.provided.service_for("live-db"), Some("called"));
+    assert_eq!(isolated.provided.service_for("live-app"), None);
+    let isolated = drilled("volumes", &["named", "nameless"]);
+    assert_eq!(isolated.provided.volume_for("fixed"), isolated.provided.volume_for("shop_data"));
+    assert_eq!(isolated.provided.volume_for("shop_data"), Some("d7f3a9-v2"));
+    assert_eq!(isolated.provided.volume_for("live"), None);
+    let isolated = drilled("binds", &["absolute", "inside"]);
+    let copy = |host: &str| isolated.provided.copy_for(Path::new(host)).map(|path| path.display().to_string());
+    assert_eq!(copy("/srv/live/files").as_deref(), Some("/scratch/d7f3a9/b1"));
+    assert_eq!(copy("/srv/live/files/a/b").as_deref(), Some("/scratch/d7f3a9/b1/a/b"));
+    assert_eq!(copy("/srv/live/files/certs/key").as_deref(), Some("/scratch/d7f3a9/b1/certs/key"));
+    assert_eq!(copy("/srv/live/files-too"), None);
 }
 
 #[test]

@@ -20,9 +20,11 @@ pub struct Created {
     pub volumes: Vec<CreatedVolume>,
     /// Every network that one of these containers is in.
     pub networks: Vec<CreatedNetwork>,
-    /// Whether the machine has control groups of the first version only, where containers share the machine's view of
-    /// them unless told otherwise.
-    pub old_control_groups: bool,
+    /// Whether the engine shows its containers the machine's control groups unless told otherwise: `docker info` then has no
+    /// `name=cgroupns` among its security options.
+    pub shares_control_groups: bool,
+    /// The engine's `DefaultRuntime`.
+    pub default_runtime: String,
 }
 
 /// A container, without its environment.
@@ -74,6 +76,7 @@ pub struct HostSettings {
     pub extra_hosts: Vec<String>,
     /// `no` or empty for none.
     pub restart_policy: String,
+    pub log_driver: String,
     /// The containers whose volumes it takes, by id.
     pub volumes_from: Vec<String>,
 }
@@ -232,14 +235,14 @@ impl Gate<'_> {
                 self.found(of, format!("its {kind} namespace is `{mode}`"));
             }
         }
-        let shares_groups = host.cgroup_namespace_mode == "host" && self.created.old_control_groups;
+        let shares_groups = host.cgroup_namespace_mode == "host" && self.created.shares_control_groups;
         if !matches!(host.cgroup_namespace_mode.as_str(), "" | "private") && !shares_groups {
             self.found(of, format!("its control group namespace is `{}`", host.cgroup_namespace_mode));
         }
         if !host.cgroup_parent.is_empty() {
             self.found(of, format!("it is in the control group `{}`", host.cgroup_parent));
         }
-        if !matches!(host.runtime.as_str(), "" | "runc" | "io.containerd.runc.v2") {
+        if !matches!(host.runtime.as_str(), "" | "runc") && host.runtime != self.created.default_runtime {
             self.found(of, format!("it runs in the runtime `{}`", host.runtime));
         }
         if host.privileged {
@@ -250,6 +253,9 @@ impl Gate<'_> {
         }
         if !matches!(host.restart_policy.as_str(), "" | "no") {
             self.found(of, format!("it would be restarted ({})", host.restart_policy));
+        }
+        if !matches!(host.log_driver.as_str(), "json-file" | "local" | "none") {
+            self.found(of, format!("its lines go to `{}`, which the live stack may be reading", host.log_driver));
         }
         for port in &host.published_ports {
             self.found(of, format!("it publishes the port {port}"));

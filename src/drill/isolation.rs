@@ -11,6 +11,7 @@ mod decisions;
 mod networks;
 #[cfg(test)]
 mod properties;
+mod provided;
 mod rules;
 mod service;
 mod volumes;
@@ -19,7 +20,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::id::{DrillId, LABEL};
@@ -28,6 +28,7 @@ pub use copies::{CopyFrom, ScratchCopy};
 pub use decisions::{LeftOut, NotIsolated, Problem};
 use decisions::{Decisions, below};
 pub use networks::NewNetwork;
+pub use provided::{NewContainer, Provided};
 pub(super) use rules::{confines, is_itself, stays_inside};
 pub use volumes::{NewVolume, StandsFor};
 
@@ -38,7 +39,8 @@ pub struct Request<'a> {
     pub id: &'a DrillId,
     /// The services of the model that the drill needs.
     pub services: &'a BTreeSet<String>,
-    /// An absolute path; copies of what the services bind come below it.
+    /// An absolute path; copies of what the services bind come below it. The engine must see it too: one in a virtual machine
+    /// is often lent the home folder only.
     pub scratch: &'a Path,
     /// By service: the paths that its image declares as volumes. The engine would make nameless volumes for them, which
     /// carry no label, so that a killed drill would leave them behind for good.
@@ -61,20 +63,6 @@ impl fmt::Debug for Isolated {
     }
 }
 
-/// What stands for what, for the restore and for the evidence.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Provided {
-    /// Compose makes them; the data is restored into them.
-    pub volumes: Vec<NewVolume>,
-    /// To be filled before anything is created.
-    pub copies: Vec<ScratchCopy>,
-    /// Compose makes them.
-    pub networks: Vec<NewNetwork>,
-    /// Variables that Compose takes from its own environment when it makes the containers.
-    pub variables: Vec<String>,
-    pub left_out: Vec<LeftOut>,
-}
-
 /// Makes the model of a drill, or names every key that keeps it from being made.
 pub fn isolate(request: &Request<'_>) -> Result<Isolated, NotIsolated> {
     let mut work = Assembly::begin(request);
@@ -84,6 +72,8 @@ pub fn isolate(request: &Request<'_>) -> Result<Isolated, NotIsolated> {
         match request.model["services"].get(name).and_then(Value::as_object) {
             Some(declared) => {
                 let made = service::made_over(&mut work, name, declared);
+                let called = declared.get("container_name").and_then(Value::as_str).map(str::to_owned);
+                work.containers.push(NewContainer { service: name.clone(), live: called });
                 services.insert(name.clone(), Value::Object(made));
             }
             None => work.decisions.refuse(
@@ -111,6 +101,7 @@ struct Assembly<'a> {
     volumes: volumes::Volumes,
     networks: networks::Networks,
     copies: copies::Copies,
+    containers: Vec<NewContainer>,
     /// Of `secrets` and `configs`, those that a service uses.
     files: BTreeMap<&'static str, BTreeSet<String>>,
 }
@@ -134,6 +125,7 @@ impl<'a> Assembly<'a> {
             volumes: volumes::Volumes::default(),
             networks: networks::Networks::default(),
             copies: copies::Copies::planned(request),
+            containers: Vec::new(),
             files: BTreeMap::new(),
         }
     }
@@ -184,6 +176,7 @@ impl<'a> Assembly<'a> {
         let named = |name: &str| (name.to_owned(), json!({ "name": name, "labels": label }));
         // `internal`, and never attached to anything else: nothing outside of the drill can be reached by it.
         let inside = |name: &str| (name.to_owned(), json!({ "name": name, "labels": label, "internal": true }));
+        provided.containers = self.containers;
         provided.volumes = self.volumes.made;
         provided.networks = self.networks.made;
         provided.copies = self.copies.used();

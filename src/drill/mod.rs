@@ -11,6 +11,6 @@ mod isolation;
 pub use gate::{Created, CreatedContainer, CreatedMount, CreatedNetwork, CreatedVolume, Finding, HostSettings, inspect};
 pub use id::{BadDrillId, DrillId, LABEL};
 pub use isolation::{
-    CopyFrom, Isolated, LeftOut, NewNetwork, NewVolume, NotIsolated, Problem, Provided, Request, ScratchCopy,
+    CopyFrom, Isolated, LeftOut, NewContainer, NewNetwork, NewVolume, NotIsolated, Problem, Provided, Request, ScratchCopy,
     StandsFor, isolate,
 };

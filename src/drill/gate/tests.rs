@@ -25,6 +25,7 @@ fn container(service: &str, id: &str) -> CreatedContainer {
             ipc_mode: "private".to_owned(),
             runtime: "runc".to_owned(),
             restart_policy: "no".to_owned(),
+            log_driver: "json-file".to_owned(),
             ..HostSettings::default()
         },
         ..CreatedContainer::default()
@@ -73,7 +74,8 @@ fn right() -> Created {
             labels: labels(&[]),
             members: vec!["aaaa".to_owned(), "bbbb".to_owned()],
         }],
-        old_control_groups: false,
+        shares_control_groups: false,
+        default_runtime: "runc".to_owned(),
     }
 }
 
@@ -149,6 +151,7 @@ fn every_way_out_is_found() {
         ("it is privileged", |c| c.containers[0].host.privileged = true),
         ("publishes all its ports", |c| c.containers[0].host.publishes_all_ports = true),
         ("publishes the port 5432", |c| c.containers[0].host.published_ports.push("5432".to_owned())),
+        ("its lines go to `gelf`", |c| c.containers[0].host.log_driver = "gelf".to_owned()),
         ("would be restarted", |c| c.containers[0].host.restart_policy = "unless-stopped".to_owned()),
         ("the device /dev/kvm", |c| c.containers[0].host.devices.push("/dev/kvm".to_owned())),
         ("the capability SYS_ADMIN", |c| c.containers[0].host.added_capabilities.push("SYS_ADMIN".to_owned())),
@@ -200,9 +203,11 @@ fn a_container_that_only_claims_to_be_of_the_drill_may_not_be_joined() {
 }
 
 #[test]
-fn the_machines_own_default_for_control_groups_is_no_finding() {
+fn the_engines_own_defaults_are_no_findings() {
     let mut created = right();
-    created.old_control_groups = true;
+    created.shares_control_groups = true;
+    created.default_runtime = "crun".to_owned();
+    created.containers[0].host.runtime = "crun".to_owned();
     created.containers[0].host.cgroup_namespace_mode = "host".to_owned();
     assert_eq!(found(&created), Vec::<String>::new());
 }

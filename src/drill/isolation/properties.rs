@@ -320,6 +320,7 @@ fn worlds() -> impl Strategy<Value = (Vec<Vec<(usize, u8)>>, Vec<bool>)> {
 fn without_names(model: &Value) -> String {
     let mut model = model.clone();
     for service in model["services"].as_object_mut().unwrap().values_mut() {
+        service.as_object_mut().unwrap().remove("logging");
         for network in service["networks"].as_object_mut().into_iter().flat_map(Map::values_mut) {
             network.as_object_mut().unwrap().remove("aliases");
         }

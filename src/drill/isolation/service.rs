@@ -30,6 +30,8 @@ pub(super) fn made_over(work: &mut Assembly<'_>, name: &str, declared: &Map<Stri
         ("configs", files(work, &at, "configs", declared)),
         ("volumes", Some(volumes::mounts(work, name, declared).into())),
         ("labels", Some(label(work.request.id))),
+        // Said even where the files do not: the engine's own default may be a collector of the live stack.
+        ("logging", Some(serde_json::json!({ "driver": "json-file", "options": { "max-size": "50m" } }))),
     ];
     for (key, value) in kept {
         let empty = |value: &Value| matches!(value, Value::Array(entries) if entries.is_empty());
