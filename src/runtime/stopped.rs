@@ -163,7 +163,7 @@ impl StoppedBook {
                 } else if let Some(paused) = id.strip_prefix(GO_ON) {
                     if let Some(container) = docker.inspect(paused)?.filter(ContainerState::is_paused) {
                         docker.unpause(&container)?;
-                        names.push(container.name);
+                        started.push(container);
                     }
                 } else if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
                     docker.start_container(&container)?;
