@@ -102,10 +102,7 @@ fn what_stays_in_the_container_is_carried_over() {
 #[test]
 fn a_fixed_name_of_a_volume_is_not_kept() {
     let isolated = drilled("volumes", &["named"]);
-    assert_eq!(
-        isolated.model["volumes"],
-        json!({ "d7f3a9-v1": { "name": "d7f3a9-v1", "labels": { LABEL: ID } } })
-    );
+    assert_eq!(isolated.model["volumes"], json!({ "d7f3a9-v1": { "name": "d7f3a9-v1", "labels": { LABEL: ID } } }));
     assert_eq!(service(&isolated, "named")["volumes"][0]["source"], "d7f3a9-v1");
     assert!(!isolated.model.to_string().contains("shop_data"));
     let [volume] = isolated.provided.volumes.as_slice() else { panic!("{:?}", isolated.provided) };
@@ -115,10 +112,7 @@ fn a_fixed_name_of_a_volume_is_not_kept() {
 #[test]
 fn an_external_volume_becomes_one_of_the_drills_own() {
     let isolated = drilled("volumes", &["external"]);
-    assert_eq!(
-        isolated.model["volumes"],
-        json!({ "d7f3a9-v1": { "name": "d7f3a9-v1", "labels": { LABEL: ID } } })
-    );
+    assert_eq!(isolated.model["volumes"], json!({ "d7f3a9-v1": { "name": "d7f3a9-v1", "labels": { LABEL: ID } } }));
     let stands_for = StandsFor::Named { key: "live".into(), name: "shop_external".into() };
     assert_eq!(isolated.provided.volumes[0].stands_for, stands_for);
 }
@@ -133,7 +127,7 @@ fn a_volume_that_is_a_bind_in_disguise_loses_its_device() {
         let isolated = drilled("volumes", &[service]);
         assert!(left_out(&isolated).contains(place), "{:?}", isolated.provided.left_out);
         assert!(!isolated.model.to_string().contains(live), "{service}");
-        assert!(!isolated.model.to_string().contains("driver"), "{service}");
+        assert!(!isolated.model["volumes"].to_string().contains("driver"), "{service}");
     }
     assert!(left_out(&drilled("volumes", &["plugin"])).contains("volumes.remote.driver"));
 }
@@ -159,7 +153,8 @@ fn a_volume_that_only_the_image_declares_gets_a_name_where_nothing_is_mounted() 
     let stands_for = StandsFor::Image { service: "named".into(), target: "/config/".into() };
     assert_eq!(isolated.provided.volumes[1].stands_for, stands_for);
     // What lies on a tmpfs, or is mounted by the service whose volumes are taken, is no volume of the engine's either.
-    let taken = with("volumes_from", &["from_service", "store"], &[("from_service", "/data"), ("store", "/more")]).unwrap();
+    let taken =
+        with("volumes_from", &["from_service", "store"], &[("from_service", "/data"), ("store", "/more")]).unwrap();
     assert_eq!(taken.provided.volumes.len(), 2, "{:?}", taken.provided.volumes);
     assert!(service(&taken, "from_service")["volumes"].is_null());
     assert_eq!(with("plain", &["db", "init"], &[("db", "/run")]).unwrap().provided.volumes.len(), 1);
@@ -225,7 +220,8 @@ fn a_fixed_container_name_goes_and_stays_as_an_alias() {
     let isolated = drilled("networks", &["called"]);
     let made = service(&isolated, "called");
     assert!(made["container_name"].is_null());
-    let aliases: Vec<_> = isolated.provided.networks.iter().map(|net| (&net.key, &made["networks"][&net.name])).collect();
+    let aliases: Vec<_> =
+        isolated.provided.networks.iter().map(|net| (&net.key, &made["networks"][&net.name])).collect();
     assert_eq!(
         aliases,
         [
@@ -407,7 +403,7 @@ fn the_socket_of_docker_is_refused_by_every_path() {
         let place = format!("services.{name}.volumes[0].source");
         let said = match name.as_str() {
             "root" => "the whole machine",
-            "disguised" => "power over the live stack",
+            "by_name" | "read_only" | "disguised" => "power over the live stack",
             "colima" | "live_server" => "the socket of a running server",
             _ => "the engine's socket",
         };
@@ -418,8 +414,12 @@ fn the_socket_of_docker_is_refused_by_every_path() {
 #[test]
 fn host_paths_become_copies() {
     let isolated = drilled("binds", &["absolute", "relative", "shares", "inside", "beside"]);
-    let copies: BTreeMap<_, _> =
-        isolated.provided.copies.iter().map(|copy| (copy.host.to_str().unwrap(), copy.scratch.to_str().unwrap())).collect();
+    let copies: BTreeMap<_, _> = isolated
+        .provided
+        .copies
+        .iter()
+        .map(|copy| (copy.host.to_str().unwrap(), copy.scratch.to_str().unwrap()))
+        .collect();
     assert_eq!(
         copies,
         BTreeMap::from([
@@ -454,7 +454,7 @@ fn live_names_lead_to_the_drills_own_things_or_to_nothing() {
     assert_eq!(isolated.provided.service_for("live-app"), None);
     let isolated = drilled("volumes", &["named", "nameless"]);
     assert_eq!(isolated.provided.volume_for("fixed"), isolated.provided.volume_for("shop_data"));
-    assert_eq!(isolated.provided.volume_for("shop_data"), Some("d7f3a9-v2"));
+    assert_eq!(isolated.provided.volume_for("shop_data"), Some("d7f3a9-v1"));
     assert_eq!(isolated.provided.volume_for("live"), None);
     let isolated = drilled("binds", &["absolute", "inside"]);
     let copy = |host: &str| isolated.provided.copy_for(Path::new(host)).map(|path| path.display().to_string());
@@ -547,9 +547,10 @@ fn files_behind_secrets_and_configs_become_copies() {
 
 #[test]
 fn variables_behind_secrets_and_configs_are_named_and_not_read() {
-    for (name, part, key, variable) in
-        [("secret_variable", "secrets", "token", "SHOP_TOKEN"), ("config_variable", "configs", "variable", "SHOP_CONFIG")]
-    {
+    for (name, part, key, variable) in [
+        ("secret_variable", "secrets", "token", "SHOP_TOKEN"),
+        ("config_variable", "configs", "variable", "SHOP_CONFIG"),
+    ] {
         let isolated = drilled("files", &[name]);
         assert_eq!(isolated.model[part], json!({ key: { "environment": variable } }));
         assert_eq!(isolated.provided.variables, [variable]);
@@ -671,7 +672,9 @@ fn a_name_that_the_live_stack_has_already_is_not_used_for_a_drill() {
 
 #[test]
 fn what_is_not_a_model_is_refused() {
-    for wrong in [json!(null), json!([]), json!("services"), json!({ "services": [] }), json!({ "services": { "db": 7 } })] {
+    for wrong in
+        [json!(null), json!([]), json!("services"), json!({ "services": [] }), json!({ "services": { "db": 7 } })]
+    {
         assert!(inline(&wrong, "db").is_err(), "{wrong}");
     }
 }
@@ -725,27 +728,42 @@ fn compose_reads_what_the_drill_makes() {
     let mut read = 0;
     for file in yaml_files() {
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        let services: Vec<String> = model(&name)["services"].as_object().unwrap().keys().cloned().collect();
-        for service in &services {
-            let Ok(isolated) = with(&name, &[service], &[]) else { continue };
-            let mut command = compose().unwrap();
-            command.args(["--project-name", ID, "--file", "-", "config", "--format", "json"]);
-            command.env("SHOP_TOKEN", "x").env("SHOP_CONFIG", "x");
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = command.spawn().unwrap();
-            child.stdin.take().unwrap().write_all(isolated.model.to_string().as_bytes()).unwrap();
-            let printed = child.wait_with_output().unwrap();
-            let said = String::from_utf8_lossy(&printed.stderr);
-            assert!(printed.status.success() && said.is_empty(), "{name} {service}: {said}\n{:#}", isolated.model);
-            let again: Value = serde_json::from_slice(&printed.stdout).unwrap();
-            // Compose adds no network of its own, and changes no value.
-            let networks = |model: &Value| model["networks"].as_object().map(|all| all.keys().cloned().collect::<Vec<_>>());
-            let (made, read_back) = (networks(&isolated.model).unwrap_or_default(), networks(&again).unwrap_or_default());
-            assert_eq!(made, read_back, "{name} {service}");
-            let environment = |model: &Value| model["services"][service]["environment"].clone();
-            assert_eq!(environment(&isolated.model), environment(&again), "{name} {service}");
+        let services = model(&name)["services"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let services: Vec<&str> = services.iter().map(String::as_str).collect();
+        let fit: Vec<&str> = match with(&name, &services, &[]) {
+            Ok(_) => services,
+            Err(_) => services.into_iter().filter(|service| with(&name, &[service], &[]).is_ok()).collect(),
+        };
+        if fit.is_empty() {
+            continue;
+        }
+        let isolated = drilled(&name, &fit);
+        let mut command = compose().unwrap();
+        command.args(["--project-name", ID, "--file", "-", "config", "--format", "json"]);
+        command.env("SHOP_TOKEN", "x").env("SHOP_CONFIG", "x").env_remove("FROM_OUTSIDE");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(isolated.model.to_string().as_bytes()).unwrap();
+        let printed = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&printed.stderr);
+        assert!(printed.status.success() && said.is_empty(), "{name}: {said}\n{:#}", isolated.model);
+        let again: Value = serde_json::from_slice(&printed.stdout).unwrap();
+        // Compose adds no network of its own, mounts nothing else, and changes no value.
+        let keys =
+            |part: &Value| part.as_object().map(|all| all.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        assert_eq!(keys(&isolated.model["networks"]), keys(&again["networks"]), "{name}");
+        assert_eq!(keys(&isolated.model["volumes"]), keys(&again["volumes"]), "{name}");
+        for service in fit {
+            let (made, again) = (&isolated.model["services"][service], &again["services"][service]);
+            assert_eq!(keys(&made["networks"]), keys(&again["networks"]), "{name} {service}");
+            assert_eq!(made["environment"], again["environment"], "{name} {service}");
+            let sources = |service: &Value| {
+                let mounts = service["volumes"].as_array().cloned().unwrap_or_default();
+                mounts.iter().map(|mount| mount["source"].clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(sources(made), sources(again), "{name} {service}");
             read += 1;
         }
     }
-    assert!(read > 40, "only {read} models were read");
+    assert!(read > 40, "only {read} services were read");
 }

@@ -23,7 +23,9 @@ fn what_is_pure_does_no_input_or_output() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut looked_at = 0;
     // Of the drill, what decides on its isolation; the rest of it acts.
-    for place in ["plan", "model", "drill/isolation.rs", "drill/isolation", "drill/gate.rs", "drill/gate", "drill/id.rs"] {
+    for place in
+        ["plan", "model", "drill/isolation.rs", "drill/isolation", "drill/gate.rs", "drill/gate", "drill/id.rs"]
+    {
         for entry in walkdir::WalkDir::new(source.join(place)) {
             let entry = entry.unwrap();
             if entry.path().extension().is_none_or(|extension| extension != "rs") {

@@ -8,9 +8,11 @@ mod gate;
 mod id;
 mod isolation;
 
-pub use gate::{Created, CreatedContainer, CreatedMount, CreatedNetwork, CreatedVolume, Finding, HostSettings, inspect};
+pub use gate::{
+    Created, CreatedContainer, CreatedMount, CreatedNetwork, CreatedVolume, Finding, HostSettings, inspect,
+};
 pub use id::{BadDrillId, DrillId, LABEL};
 pub use isolation::{
-    CopyFrom, Isolated, LeftOut, NewContainer, NewNetwork, NewVolume, NotIsolated, Problem, Provided, Request, ScratchCopy,
-    StandsFor, isolate,
+    CopyFrom, Isolated, LeftOut, NewContainer, NewNetwork, NewVolume, NotIsolated, Problem, Provided, Request,
+    ScratchCopy, StandsFor, isolate,
 };

@@ -67,7 +67,8 @@ impl Copies {
                 .and_then(|around| host.strip_prefix(&around.host).ok().map(|rest| around.scratch.join(rest)))
                 // A number, so that nothing of the live path is in the model.
                 .unwrap_or_else(|| request.scratch.join(format!("b{}", nth + 1)));
-            let copy = ScratchCopy { host: host.clone(), scratch, from: CopyFrom::Run, writable: false, used_at: vec![] };
+            let copy =
+                ScratchCopy { host: host.clone(), scratch, from: CopyFrom::Run, writable: false, used_at: vec![] };
             planned.insert(host, copy);
         }
         Self { planned }

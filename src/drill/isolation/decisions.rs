@@ -90,7 +90,7 @@ impl Decisions {
                 None => self.refuse(
                     at,
                     "the drill does not know this key, so it can't say what it reaches",
-                    "leave the service out of the drill, and ask for the key to be decided on",
+                    "leave what has it out of the drill, or ask for the key to be decided on",
                 ),
             }
         }

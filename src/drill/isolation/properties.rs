@@ -160,7 +160,11 @@ fn put(kind: Trait, n: u8, name: &str, service: &mut Value, model: &mut Value) -
     match kind {
         NamedVolume | ExternalVolume | Disguised => {
             let key = format!("volkey{n}");
-            push(service, "volumes", json!({ "type": "volume", "source": key, "target": format!("/v{n}"), "volume": {} }));
+            push(
+                service,
+                "volumes",
+                json!({ "type": "volume", "source": key, "target": format!("/v{n}"), "volume": {} }),
+            );
             model["volumes"][&key] = match kind {
                 NamedVolume => json!({ "name": format!("livevol{n}"), "labels": { "of": format!("livevol{n}") } }),
                 ExternalVolume => json!({ "name": format!("livevol{n}"), "external": true }),
@@ -191,7 +195,8 @@ fn put(kind: Trait, n: u8, name: &str, service: &mut Value, model: &mut Value) -
         }
         Network | ExternalNetwork => {
             let key = format!("netkey{n}");
-            service["networks"][&key] = json!({ "aliases": [format!("alias{n}")], "ipv4_address": format!("10.99.{n}.7") });
+            service["networks"][&key] =
+                json!({ "aliases": [format!("alias{n}")], "ipv4_address": format!("10.99.{n}.7") });
             model["networks"][&key] = json!({
                 "name": format!("livenet{n}"), "external": matches!(kind, ExternalNetwork),
                 "ipam": { "config": [{ "subnet": format!("10.99.{n}.0/24") }] },
@@ -345,7 +350,8 @@ proptest! {
             Err(refused) => {
                 let told: BTreeSet<&String> = refused.problems.iter().map(|problem| &problem.at).collect();
                 prop_assert_eq!(told, expected);
-                prop_assert!(!refused.to_string().contains(SECRET) && !format!("{refused:?}").contains(SECRET));
+                let said = format!("{refused}{refused:?}");
+                prop_assert!(!said.contains(SECRET), "{}", said);
             }
             Ok(isolated) => {
                 prop_assert!(expected.is_empty(), "{:?} got through", expected);

@@ -228,7 +228,10 @@ pub(super) const DEPLOY: &Table = &[
     ("rollback_config", LeaveOut("it belongs to swarm")),
     ("labels", LeaveOut("a proxy or an updater of the live stack may act on labels")),
     // Compose honours it also without a swarm.
-    ("restart_policy", LeaveOut("a container that ends is a finding, and nothing of a drill may come back after a reboot")),
+    (
+        "restart_policy",
+        LeaveOut("a container that ends is a finding, and nothing of a drill may come back after a reboot"),
+    ),
 ];
 
 pub(super) const RESOURCES: &Table = &[("limits", Own), ("reservations", Own)];
@@ -241,8 +244,7 @@ pub(super) const RESOURCE: &Table = &[
     ("generic_resources", LeaveOut("it belongs to swarm")),
 ];
 
-pub(super) const DEPENDENCY: &Table =
-    &[("condition", Keep(Text)), ("required", Keep(Flag)), ("restart", Keep(Flag))];
+pub(super) const DEPENDENCY: &Table = &[("condition", Keep(Text)), ("required", Keep(Flag)), ("restart", Keep(Flag))];
 
 /// A service in a network.
 pub(super) const ATTACHMENT: &Table = &[
@@ -290,11 +292,8 @@ pub(super) const VOLUME_MOUNT: &Table = &[
     ("volume", Own),
 ];
 
-pub(super) const VOLUME_OPTIONS: &Table = &[
-    ("nocopy", Keep(Flag)),
-    ("subpath", Keep(Text)),
-    ("labels", LeaveOut("the drill's own label is set")),
-];
+pub(super) const VOLUME_OPTIONS: &Table =
+    &[("nocopy", Keep(Flag)), ("subpath", Keep(Text)), ("labels", LeaveOut("the drill's own label is set"))];
 
 pub(super) const BIND_MOUNT: &Table = &[
     ("type", Keep(Text)),
@@ -315,13 +314,8 @@ pub(super) const BIND_OPTIONS: &Table = &[
     ("recursive", LeaveOut("the copy has no mounts below it")),
 ];
 
-pub(super) const TMPFS_MOUNT: &Table = &[
-    ("type", Keep(Text)),
-    ("target", Keep(Text)),
-    ("read_only", Keep(Flag)),
-    ("consistency", Own),
-    ("tmpfs", Own),
-];
+pub(super) const TMPFS_MOUNT: &Table =
+    &[("type", Keep(Text)), ("target", Keep(Text)), ("read_only", Keep(Flag)), ("consistency", Own), ("tmpfs", Own)];
 
 pub(super) const TMPFS_OPTIONS: &Table = &[("size", Keep(Scalar)), ("mode", Keep(Scalar))];
 
