@@ -10,4 +10,5 @@ pub mod engines;
 pub mod observe;
 pub mod plan;
 pub mod apply;
+pub mod drill;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The planner and the model do no input or output and know no clock, no environment and no randomness.
+//! The planner, the model and the drill's isolation do no input or output and know no clock, no environment and no randomness.
 
 use std::path::Path;
 
@@ -19,11 +19,14 @@ const FORBIDDEN: [&str; 13] = [
 ];
 
 #[test]
-fn plan_and_model_do_no_input_or_output() {
+fn what_is_pure_does_no_input_or_output() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut looked_at = 0;
-    for room in ["plan", "model"] {
-        for entry in walkdir::WalkDir::new(source.join(room)) {
+    // Of the drill, what decides on its isolation; the rest of it acts.
+    for place in
+        ["plan", "model", "drill/isolation.rs", "drill/isolation", "drill/gate.rs", "drill/gate", "drill/id.rs"]
+    {
+        for entry in walkdir::WalkDir::new(source.join(place)) {
             let entry = entry.unwrap();
             if entry.path().extension().is_none_or(|extension| extension != "rs") {
                 continue;
@@ -39,5 +42,5 @@ fn plan_and_model_do_no_input_or_output() {
             }
         }
     }
-    assert!(looked_at > 30, "only {looked_at} files were looked at: have the rooms moved?");
+    assert!(looked_at > 50, "only {looked_at} files were looked at: have the rooms moved?");
 }

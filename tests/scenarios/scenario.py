@@ -157,7 +157,7 @@ def end(number: int, _: object) -> None:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="Scenarios with the real binary.")
-    default = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target") / "release/devstack"
+    default = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target") / "debug/devstack"
     made.add_argument("--binary", type=Path, default=default, help=f"the devstack to test; {default} if not given")
     made.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in their file's or their own name")
     made.add_argument("--side-by-side", type=int, default=2, metavar="N", help="so many at a time; 2 if not given")
@@ -173,7 +173,7 @@ def run_all(options: argparse.Namespace, files: Collection[str]) -> int:
         signal.signal(word, end)
     sys.stdout.reconfigure(line_buffering=True)
     if not options.binary.exists():
-        print(f"{options.binary} does not exist: run `cargo build --release`, or give --binary", file=sys.stderr)
+        print(f"{options.binary} does not exist: run `cargo build`, or give --binary", file=sys.stderr)
         return 1
     missing = dict(text.split("=", 1) for text in options.missing)
     results: list[dict[str, object]] = []
