@@ -67,6 +67,8 @@ impl TimeLimits {
             | Action::Prove { .. }
             | Action::ReadData { .. }
             | Action::Prune { .. }
+            | Action::SafetyCopy(_)
+            | Action::Clear { .. }
             | Action::Restore(_) => self.data,
             Action::StartColima { .. }
             | Action::CreateContainers { .. }

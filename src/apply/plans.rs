@@ -66,5 +66,6 @@ pub fn restore(repository: &str) -> Action {
         run: RunId::new("run"),
         snapshot: SnapshotId::new("00"),
         target: RestoreTarget::InPlace,
+        safety: None,
     })
 }

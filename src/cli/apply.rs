@@ -170,7 +170,7 @@ pub(super) fn carry_out(
             println!("Applying the saved plan {}: every step in it is approved, held ones too.\n", plan.id.short());
         }
         let shown = match request {
-            Request::Recover(_) => session.recovery_text(&plan),
+            Request::Recover(_) | Request::Rollback(_) => session.recovery_text(&plan),
             _ => render::text(&plan, &session.layout(false)),
         };
         print!("{shown}");

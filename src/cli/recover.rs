@@ -12,7 +12,7 @@ use super::{Consent, TextOrJson, apply, known_service};
 use crate::apply::resume::{self, ResumeError};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::plan::Plan;
-use crate::plan::{Recover, Request, Selection, render};
+use crate::plan::{Recover, Request, Rollback, Selection, render};
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArguments {
@@ -34,6 +34,15 @@ pub(super) struct RecoverArguments {
     /// With --dry-run: the graph alone.
     #[arg(long, value_enum, requires = "dry_run", value_name = "FORMAT")]
     graph: Option<GraphFormat>,
+    /// Put the runs also over services that have data, or that no longer start. What is there is copied first.
+    #[arg(long)]
+    replace: bool,
+    /// Put back what the last recovery, restore or rollback has overwritten.
+    #[arg(long, conflicts_with_all = ["at", "backup", "replace", "accept_age", "resume", "afresh", "escrow"])]
+    rollback: bool,
+    /// Overwrite with no copy made first: there is no way back.
+    #[arg(long)]
+    without_safety: bool,
     /// Take runs that are older than the file's RPO allows.
     #[arg(long)]
     accept_age: bool,
@@ -67,7 +76,16 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         (None, Some(at)) => Selection::At(at),
         (None, None) => Selection::Newest,
     };
-    let request = Request::Recover(Recover { only: arguments.only.clone(), selection, from: arguments.from.clone() });
+    if arguments.rollback {
+        return roll_back(&session, arguments);
+    }
+    let request = Request::Recover(Recover {
+        only: arguments.only.clone(),
+        selection,
+        from: arguments.from.clone(),
+        replace: arguments.replace,
+        safety: !arguments.without_safety,
+    });
     let unset = unset_passwords(&session, &arguments.only);
     if arguments.dry_run {
         if let Some(text) = unset {
@@ -106,6 +124,24 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         eprintln!("note: a run was found damaged before anything was touched; looking for an older one");
         resume::forget(&session.state).map_err(unreadable)?;
         exit = apply::carry_out(&session, &request, apply::Origin::Request, &consent, false)?;
+    }
+    Ok(exit)
+}
+
+/// Whatever became of the recovery before: one that was interrupted is over once what it overwrote is back.
+fn roll_back(session: &Session, arguments: &RecoverArguments) -> Result<Exit, Failure> {
+    let request = Request::Rollback(Rollback {
+        only: arguments.only.clone(),
+        from: arguments.from.clone(),
+        safety: !arguments.without_safety,
+    });
+    if arguments.dry_run {
+        return show(session, &request, arguments);
+    }
+    let consent = Consent { implied: vec!["rollback:"], whole: true, ..arguments.consent.clone() };
+    let exit = apply::carry_out(session, &request, apply::Origin::Request, &consent, false)?;
+    if exit == Exit::Done && arguments.only.is_empty() {
+        resume::forget(&session.state).map_err(unreadable)?;
     }
     Ok(exit)
 }

@@ -33,6 +33,9 @@ pub(super) struct RestoreArguments {
     /// Over the live data. Needs a yes of its own, or --approve restore:SERVICE.
     #[arg(long)]
     in_place: bool,
+    /// Over the live data with no copy of it made first: there is no way back.
+    #[arg(long, requires = "in_place")]
+    without_safety: bool,
     /// Of a Vault in place: the age identity that its key files were encrypted to. Those that are missing here come back.
     #[arg(long, value_name = "FILE", requires = "in_place")]
     escrow: Option<PathBuf>,
@@ -61,6 +64,7 @@ pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Fai
         services: services.collect::<Result<_, Failure>>()?,
         selection,
         from: arguments.from.clone(),
+        safety: !arguments.without_safety,
     };
     // A restore beside touches nothing that is there, so asking for it is enough.
     let consent = Consent { yes: arguments.consent.yes || !arguments.in_place, ..arguments.consent.clone() };

@@ -97,6 +97,7 @@ impl Session {
         let concerns = |name: &ServiceName| match request {
             Request::Restore { services, .. } => services.contains_key(name),
             Request::Recover(asked) => asked.names(name),
+            Request::Rollback(asked) => asked.only.is_empty() || asked.only.contains(name),
             Request::Converge | Request::Backup { .. } | Request::Forget(_) => true,
         };
         if matches!(request, Request::Recover(_)) && !self.ground.containers.knows_project() {

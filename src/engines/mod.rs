@@ -15,6 +15,7 @@ mod mysql;
 mod postgres;
 mod rabbitmq;
 mod redis;
+mod safety;
 mod server;
 mod sqlite;
 mod streams;
@@ -28,6 +29,7 @@ use jiff::Timestamp;
 
 pub use error::EngineError;
 pub use ground::{Ground, VaultRestore};
+pub use safety::{ENGINE as SAFETY, clear, safety_of};
 pub use workroom::{Workroom, Workrooms};
 
 use crate::model::cancel::Cancel;

@@ -96,6 +96,25 @@ impl RunId {
     pub fn at(at: jiff::Timestamp, policy: &PolicyName) -> Self {
         Self(format!("{}-{policy}", at.strftime("%Y%m%dT%H%M%SZ")))
     }
+
+    /// The id of the safety copy that a plan made at `at` has of `service`.
+    pub fn of_safety(at: jiff::Timestamp, service: &ServiceName) -> Self {
+        Self(format!("{}-{}-{service}", at.strftime("%Y%m%dT%H%M%SZ"), PolicyName::SAFETY))
+    }
+}
+
+impl PolicyName {
+    /// What stands in the place of a policy for what was there before a restore. The file can't declare one of that name.
+    pub const SAFETY: &'static str = "safety";
+
+    pub fn safety() -> Self {
+        Self::new(Self::SAFETY)
+    }
+
+    /// Its runs are for going back, and never chosen by themselves.
+    pub fn is_safety(&self) -> bool {
+        self.as_str() == Self::SAFETY
+    }
 }
 
 impl SnapshotId {

@@ -232,6 +232,12 @@ pub enum Action {
     Prune {
         repository: RepositoryName,
     },
+    /// Copies what is there, before a restore overwrites it, and proves the copy.
+    SafetyCopy(SafetyCopy),
+    /// Empties the volumes of a service whose server can't be used any more. It stays stopped.
+    Clear {
+        service: ServiceName,
+    },
     Restore(Restore),
     /// Starts the virtual machine that Docker runs in.
     StartColima {
@@ -280,6 +286,17 @@ pub struct Restore {
     pub run: RunId,
     pub snapshot: SnapshotId,
     pub target: RestoreTarget,
+    /// The run in the same repository that is put back if the restore fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety: Option<RunId>,
+}
+
+/// A copy for going back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SafetyCopy {
+    pub repository: RepositoryName,
+    pub service: ServiceName,
+    pub run: RunId,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -322,6 +339,8 @@ impl Action {
             Self::AcceptShrink { .. } => "accept shrink",
             Self::Forget { .. } => "forget",
             Self::Prune { .. } => "prune",
+            Self::SafetyCopy(_) => "safety copy",
+            Self::Clear { .. } => "clear",
             Self::Restore(_) => "restore",
             Self::StartColima { .. } => "start",
             Self::CreateContainers { .. } => "create containers",
@@ -350,7 +369,9 @@ impl Action {
             Self::Copy { run, to, .. } => format!("{to}/{run}"),
             Self::Take(take) => format!("{}/backup", take.service),
             Self::AcceptShrink { service, .. } => format!("{service}/backup"),
-            Self::Restore(restore) => format!("{}/data", restore.service),
+            Self::Restore(Restore { service, .. })
+            | Self::SafetyCopy(SafetyCopy { service, .. })
+            | Self::Clear { service } => format!("{service}/data"),
             Self::StartColima { .. } => "runtime/colima".to_owned(),
             Self::CreateContainers { .. } => "stack/containers".to_owned(),
             Self::StartContainer { service, .. } => format!("container/{service}"),
@@ -363,6 +384,7 @@ impl Action {
     pub fn writes(&self) -> Option<&RepositoryName> {
         match self {
             Self::GenerateKey { .. }
+            | Self::Clear { .. }
             | Self::Restore(_)
             | Self::StartColima { .. }
             | Self::CreateContainers { .. }
@@ -382,6 +404,7 @@ impl Action {
             | Self::Prune { repository } => Some(repository),
             Self::Copy { to, .. } => Some(to),
             Self::Take(take) => Some(&take.repository),
+            Self::SafetyCopy(copy) => Some(&copy.repository),
         }
     }
 
@@ -410,6 +433,7 @@ impl Action {
                 format!("restore/{service}")
             }
             Self::StartContainer { service, .. } => format!("start/{service}"),
+            Self::SafetyCopy(copy) => format!("safety/{}", copy.service),
             other => format!("{}/{}", other.verb(), other.writes().map_or("-", RepositoryName::as_str)),
         }
     }

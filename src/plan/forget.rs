@@ -151,6 +151,9 @@ impl<'a> Planner<'a> {
             forgets.entry(name).or_default().push(id);
         }
         let names: Vec<_> = self.places.present().map(|(name, facts)| (name.clone(), facts.marked)).collect();
+        for (name, _) in &names {
+            forgets.entry(name.clone()).or_default().extend(self.forget_old_safety(name));
+        }
         for (name, marked) in names {
             let ripe = marked.filter(|marked| PRUNE_GRACE.after(marked.since) <= self.now);
             self.prune(&name, forgets.get(&name).map_or(&[], Vec::as_slice), ripe.map(|marked| marked.bytes));
@@ -204,7 +207,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Forgets `runs` of `projected`: waits for whatever brings the others about, and needs its keepers verified.
-    fn forget_step(
+    pub(super) fn forget_step(
         &self,
         name: &RepositoryName,
         policy: &PolicyName,

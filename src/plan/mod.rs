@@ -24,6 +24,7 @@ pub mod request;
 mod restore;
 pub mod retention;
 mod runtime;
+mod safety;
 pub mod saved;
 mod sources;
 mod undeclared;
@@ -41,7 +42,7 @@ mod simulation;
 
 use jiff::Timestamp;
 
-pub use request::{ForgetSelection, PlanError, Recover, Request, Selection};
+pub use request::{ForgetSelection, PlanError, Recover, Request, Rollback, Selection};
 
 use crate::model::history::History;
 use crate::model::ids::{Digest, PlanId};
@@ -150,13 +151,14 @@ impl Planner<'_> {
                 self.seal_interrupted(&intents);
                 self.take_runs(&intents);
             }
-            Request::Restore { services, selection, from } => {
-                self.restores(services, selection, from.as_ref())?;
+            Request::Restore { services, selection, from, safety } => {
+                self.restores(services, selection, from.as_ref(), *safety)?;
             }
             Request::Recover(asked) => {
                 self.start_runtime();
                 self.recover(asked)?;
             }
+            Request::Rollback(asked) => self.roll_back(asked)?,
             Request::Forget(selection) => self.forget_selected(selection)?,
         }
         if !matches!(request, Request::Converge) {

@@ -3,6 +3,7 @@
 
 mod edges;
 mod graph;
+mod replace;
 #[cfg(test)]
 mod tests;
 
@@ -11,20 +12,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::graph::{Graph, Node};
 use super::Planner;
 use super::draft::NewStep;
-use super::request::{PlanError, Recover, Selection};
+use super::request::{PlanError, Recover};
 use super::restore::Found;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::plan::Note;
-use crate::model::step::{Action, Precondition, RestoreTarget, Started, StepId};
-use crate::model::units::Span;
+use crate::model::step::{Action, Effect, Precondition, RestoreTarget, Started, StepId};
 use crate::spec::file::Source;
 
 /// What is to become of a service.
 enum Fate<'a> {
     /// It comes back from this run, if what is given holds once its server runs.
     Restored { found: Box<Found<'a>>, given: Option<Precondition> },
+    /// It is overwritten from this run. Where its server can't be used as it is, its volumes are emptied first.
+    Replaced { found: Box<Found<'a>>, cleared: bool },
     /// It has its data.
     Left,
 }
@@ -47,7 +49,7 @@ impl<'a> Planner<'a> {
             _ => return Err(PlanError::Several { refused, asked: chosen.len() }),
         }
         for name in fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left)).map(|(name, _)| *name) {
-            let text = format!("has data and stays as it is; `devstack restore {name} --in-place` puts a run over it");
+            let text = format!("has data and stays as it is; `devstack recover --only {name} --replace` puts a run over it");
             self.report.unchanged.push(Note::new(format!("{name}/data"), text));
         }
         let model = self.compose_model(&fates);
@@ -56,13 +58,12 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         let restored: BTreeSet<&ServiceName> =
-            fates.iter().filter(|(_, fate)| matches!(fate, Fate::Restored { .. })).map(|(name, _)| *name).collect();
-        let runs = fates.values().filter_map(|fate| match fate {
-            Fate::Restored { found, .. } => Some((found.repository.clone(), found.run.run.clone())),
-            Fate::Left => None,
-        });
+            fates.iter().filter(|(_, fate)| fate.found().is_some()).map(|(name, _)| *name).collect();
+        let runs = fates.values().filter_map(|fate| fate.found());
+        let runs = runs.map(|found| (found.repository.clone(), found.run.run.clone()));
         let started = model.as_ref().map(|model| self.started(asked, model)).unwrap_or_default();
-        let graph = self.recovery_graph(&restored, runs, model.as_ref(), &started)?;
+        let mut graph = self.recovery_graph(&restored, runs, model.as_ref(), &started)?;
+        self.safety_edges(asked, &fates, model.as_ref(), &mut graph);
         let order = graph.order().map_err(|node| PlanError::RecoveryCycle { through: node.to_string() })?;
         self.draft_recovery(asked, fates, (model.as_ref(), &started), (&graph, &order));
         Ok(())
@@ -71,8 +72,14 @@ impl<'a> Planner<'a> {
     fn fate(&self, name: &ServiceName, asked: &Recover) -> Result<Fate<'a>, PlanError> {
         let source = &self.spec.services[name].source;
         let unseen = |reason: &str| PlanError::UnknownTarget { service: name.clone(), reason: reason.to_owned() };
+        let replaced = |cleared| {
+            let found = Box::new(self.selected(name, &asked.selection, asked.from.as_ref())?);
+            Ok(Fate::Replaced { found, cleared })
+        };
         let given = match self.observation.services.get(name) {
             None => return Err(unseen("it was not looked at")),
+            Some(Observed::Known(SourceState::HasData { .. })) if asked.replace => return replaced(false),
+            Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() => return replaced(serves(source)),
             Some(Observed::Known(SourceState::HasData { .. })) => return Ok(Fate::Left),
             // A volume that is made anew may get what its image brings along; that is nobody's data.
             Some(Observed::Known(SourceState::Gone)) if !serves(source) => None,
@@ -132,10 +139,7 @@ impl<'a> Planner<'a> {
         if let Some(Observed::Known(model)) = &self.observation.compose {
             return Some(model.clone());
         }
-        let runs = fates.values().filter_map(|fate| match fate {
-            Fate::Restored { found, .. } => found.run.seen,
-            Fate::Left => None,
-        });
+        let runs = fates.values().filter_map(|fate| fate.found()?.run.seen);
         let newest = runs.filter(|run| run.manifest.compose.is_some()).max_by_key(|run| run.manifest.started)?;
         newest.manifest.compose.clone()
     }
@@ -149,12 +153,13 @@ impl<'a> Planner<'a> {
     ) {
         // What was empty when it was taken is empty again.
         let holds = |fate: &Fate| match fate {
-            Fate::Restored { found, .. } => !found.taken.empty,
+            Fate::Restored { found, .. } | Fate::Replaced { found, .. } => !found.taken.empty,
             Fate::Left => true,
         };
         let full: Vec<ServiceName> =
             fates.iter().filter(|(_, fate)| holds(fate)).map(|(name, _)| (*name).clone()).collect();
         let mut steps: BTreeMap<&Node, StepId> = BTreeMap::new();
+        let mut copies: BTreeMap<&ServiceName, RunId> = BTreeMap::new();
         for node in order {
             let step = match node {
                 Node::Prove(repository, run) => self.proof_step(repository, run),
@@ -163,8 +168,23 @@ impl<'a> Planner<'a> {
                 Node::Start(service) => self.start_step(service, model),
                 Node::Restore(name) => match fates.remove(name) {
                     Some(Fate::Restored { found, given }) => self.recover_step(name, &found, given, asked),
+                    Some(Fate::Replaced { found, cleared }) => {
+                        self.replace_step(name, &found, cleared, copies.remove(name), asked)
+                    }
                     Some(Fate::Left) | None => continue,
                 },
+                Node::Safety(name) => match fates.get(name).and_then(|fate| fate.found()) {
+                    Some(found) => {
+                        let (step, run) = self.safety_copy(name, &found.repository);
+                        copies.insert(name, run);
+                        step
+                    }
+                    None => continue,
+                },
+                Node::Clear(name) => NewStep::new(Action::Clear { service: name.clone() })
+                    .because("its server can't be used as it is, and begins anew")
+                    .effect(Effect::DeletesData)
+                    .held(format!("restore:{name}"), "empties its volumes"),
                 Node::Verify => NewStep::new(Action::VerifyStack { services: full.clone() })
                     .because("a stack is back when all of it is"),
             };
@@ -207,20 +227,20 @@ impl<'a> Planner<'a> {
         given: Option<Precondition>,
         asked: &Recover,
     ) -> NewStep {
-        let age = Span::between(found.run.started, self.now);
-        let late = self.spec.rpo_of(name).filter(|rpo| age > *rpo && asked.selection == Selection::Newest);
         let what = match given {
             Some(Precondition::SourceIsLost { .. }) => "in place, where it holds nothing once it runs",
             _ => "in place; nothing is there",
         };
-        let step = self.restore_step(name, found, &RestoreTarget::Missing, &asked.selection, asked.from.as_ref());
-        let step = step.given(given);
-        match late {
-            None => step.held(format!("restore:{name}"), what),
-            Some(rpo) => step.held(
-                format!("age:{name}"),
-                format!("its newest good run is {age} old, and no more than {rpo} may be lost; --accept-age takes it"),
-            ),
+        let step = self.restore_step(name, found, &RestoreTarget::Missing, &asked.selection, asked.from.as_ref(), None);
+        self.held_for(name, found, asked, what, step.given(given))
+    }
+}
+
+impl<'a> Fate<'a> {
+    fn found(&self) -> Option<&Found<'a>> {
+        match self {
+            Self::Restored { found, .. } | Self::Replaced { found, .. } => Some(found),
+            Self::Left => None,
         }
     }
 }

@@ -22,9 +22,17 @@ pub enum Request {
         full: bool,
     },
     /// `restore`: services, each out of the run that is selected for it.
-    Restore { services: BTreeMap<ServiceName, RestoreTarget>, selection: Selection, from: Option<RepositoryName> },
+    Restore {
+        services: BTreeMap<ServiceName, RestoreTarget>,
+        selection: Selection,
+        from: Option<RepositoryName>,
+        /// What is overwritten is copied first.
+        safety: bool,
+    },
     /// `recover`: whatever of the stack is gone.
     Recover(Recover),
+    /// `recover --rollback`: what was overwritten last.
+    Rollback(Rollback),
     /// `forget`: runs that somebody names.
     Forget(ForgetSelection),
 }
@@ -47,6 +55,20 @@ pub struct Recover {
     pub only: Vec<ServiceName>,
     pub selection: Selection,
     pub from: Option<RepositoryName>,
+    /// Also what has data, or can't be looked into: it is overwritten.
+    pub replace: bool,
+    /// What is overwritten is copied first.
+    pub safety: bool,
+}
+
+/// What is put back of what was overwritten last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollback {
+    /// These services; all where none is named.
+    pub only: Vec<ServiceName>,
+    pub from: Option<RepositoryName>,
+    /// What is there now is copied first, so that the rollback can be undone too.
+    pub safety: bool,
 }
 
 impl Recover {
@@ -110,6 +132,8 @@ pub enum PlanError {
     Several { refused: Vec<PlanError>, asked: usize },
     #[error("the container {container} of service {service} is not there, and no Compose file makes it")]
     NoMaker { service: ServiceName, container: String },
+    #[error("there is no safety copy to go back to: nothing was overwritten in the last two weeks{}", Places(.unknown))]
+    NothingToRollBack { unknown: Vec<RepositoryName> },
     #[error("what must come back before what goes round in a circle through {through}")]
     RecoveryCycle { through: String },
     #[error("nothing is selected to be forgotten")]
@@ -157,12 +181,19 @@ impl PlanError {
                 return vec![
                     format!("put that right, or restore beside it: `devstack restore {service} --to DIR`"),
                     format!(
+                        "or begin it anew from its backup, with a copy of what is there now: `devstack recover --only {service} --replace`"
+                    ),
+                    format!(
                         "or leave it out for now: name the others, as in `devstack recover --only NAME`; of {service} nothing was touched"
                     ),
                 ];
             }
             Self::NoMaker { .. } => {
                 "make it as you made it before, or declare its Compose file in `runtime.docker.compose`; then try again"
+                    .to_owned()
+            }
+            Self::NothingToRollBack { .. } => {
+                "what was gone before a recovery has no such copy; to see which runs there are: `devstack backups`"
                     .to_owned()
             }
             Self::RecoveryCycle { .. } => {

@@ -29,11 +29,12 @@ impl<'a> Planner<'a> {
         services: &BTreeMap<ServiceName, RestoreTarget>,
         selection: &Selection,
         from: Option<&RepositoryName>,
+        safety: bool,
     ) -> Result<(), PlanError> {
         self.must_know_a_repository(from)?;
         let mut refused: Vec<PlanError> = services
             .iter()
-            .filter_map(|(service, target)| self.restore(service, selection, target, from).err())
+            .filter_map(|(service, target)| self.restore(service, selection, target, from, safety).err())
             .collect();
         match refused.len() {
             0 => Ok(()),
@@ -64,15 +65,27 @@ impl<'a> Planner<'a> {
         selection: &Selection,
         target: &RestoreTarget,
         from: Option<&RepositoryName>,
+        safety: bool,
     ) -> Result<(), PlanError> {
         let found = self.selected(service, selection, from)?;
-        let step = self.restore_step(service, &found, target, selection, from);
+        let overwrites = *target == RestoreTarget::InPlace && self.has_data(service);
+        let copied = (overwrites && safety).then(|| self.safety_copy(service, &found.repository));
+        let (before, safety) = match copied {
+            Some((step, run)) => (Some(step), Some(run)),
+            None => (None, None),
+        };
+        let step = self.restore_step(service, &found, target, selection, from, safety);
         let step = match target {
             RestoreTarget::Beside { folder } => step.because(format!("into {}", folder.display())),
             RestoreTarget::InPlace | RestoreTarget::Missing => self.over_live_data(service, step)?,
         };
-        self.draft.add(step);
+        let before = before.map(|copy| self.draft.add(copy));
+        self.draft.add(step.after(before));
         Ok(())
+    }
+
+    pub(super) fn has_data(&self, service: &ServiceName) -> bool {
+        matches!(self.observation.services.get(service), Some(Observed::Known(SourceState::HasData { .. })))
     }
 
     /// The run that a selection means for a service.
@@ -97,6 +110,7 @@ impl<'a> Planner<'a> {
         target: &RestoreTarget,
         selection: &Selection,
         from: Option<&RepositoryName>,
+        safety: Option<RunId>,
     ) -> NewStep {
         let bytes = found.taken.bytes();
         let action = Action::Restore(Restore {
@@ -105,6 +119,7 @@ impl<'a> Planner<'a> {
             run: found.run.run.clone(),
             snapshot: found.taken.snapshot.clone(),
             target: target.clone(),
+            safety,
         });
         let estimate = self.estimate_of(&action.sample_key(), Some(bytes));
         let mut step = NewStep::new(action)
@@ -171,7 +186,7 @@ impl<'a> Planner<'a> {
             Selection::At(at) => *at,
             Selection::Run(_) => return None,
         };
-        let newer = self.holding(service, from).filter(|other| {
+        let newer = self.of_policies(service, from).filter(|other| {
             other.run.age_key() > found.run.age_key() && other.run.run != found.run.run && other.run.started <= until
         });
         let newest = newer.max_by(|a, b| a.run.age_key().cmp(&b.run.age_key()))?;
@@ -192,7 +207,7 @@ impl<'a> Planner<'a> {
         from: Option<&RepositoryName>,
     ) -> Result<Found<'a>, PlanError> {
         let until = at.unwrap_or(self.now).min(self.now);
-        let good = self.holding(service, from).filter(|found| {
+        let good = self.of_policies(service, from).filter(|found| {
             found.run.standing == Standing::Verified && found.run.suspect.is_empty() && found.run.started <= until
         });
         good.max_by(|a, b| a.run.age_key().cmp(&b.run.age_key()).then_with(|| b.repository.cmp(&a.repository)))
@@ -224,6 +239,12 @@ impl<'a> Planner<'a> {
             .filter(|found| found.run.run == *run)
             .min_by(|a, b| (a.run.standing, &a.repository).cmp(&(b.run.standing, &b.repository)))
             .ok_or_else(|| PlanError::NotInRun { run: run.clone(), service: service.clone() })
+    }
+
+    /// Without safety copies, which are chosen by name alone.
+    fn of_policies(&self, service: &ServiceName, from: Option<&RepositoryName>) -> impl Iterator<Item = Found<'a>> {
+        let is_safety = |found: &Found| found.run.seen.is_some_and(|run| run.manifest.policy.is_safety());
+        self.holding(service, from).filter(move |found| !is_safety(found))
     }
 
     fn holding(&self, service: &ServiceName, from: Option<&RepositoryName>) -> impl Iterator<Item = Found<'a>> {

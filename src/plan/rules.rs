@@ -496,7 +496,7 @@ fn of_several_services_each_that_can_t_be_restored_is_named_and_none_is_begun() 
         world.observation.services.insert(service(name), Observed::Unknown { reason: format!("{name} is down") });
     }
     let all = ["shop", "web", "mail"].map(|name| (service(name), RestoreTarget::InPlace));
-    let asked = Request::Restore { services: all.into(), selection: Selection::Newest, from: None };
+    let asked = Request::Restore { services: all.into(), selection: Selection::Newest, from: None, safety: true };
     let refused = world.ask(&asked).unwrap_err();
     assert!(refused.is_of_the_world(), "{refused}");
     assert!(refused.to_string().contains("web is down") && refused.to_string().contains("mail is down"), "{refused}");
@@ -557,7 +557,7 @@ fn a_restore_chooses_only_what_is_verified_and_beyond_doubt() {
         .with_run("local", unproven(run("daily", hours_ago(10), &["shop"])))
         .with_run("local", bad.clone());
     let ask = |world: &World, selection: Selection, target: RestoreTarget| {
-        world.ask(&Request::Restore { services: [(service("shop"), target)].into(), selection, from: None })
+        world.ask(&Request::Restore { services: [(service("shop"), target)].into(), selection, from: None, safety: true })
     };
     let beside = || RestoreTarget::Beside { folder: "out".into() };
     let plan = ask(&world, Selection::Newest, beside()).unwrap();
@@ -586,7 +586,7 @@ fn what_a_run_holds_of_a_service_is_restored_by_name_though_another_is_missing()
     let ask = |name: &str, selection: Selection| {
         let target = RestoreTarget::Beside { folder: "out".into() };
         let plan =
-            world.ask(&Request::Restore { services: [(service(name), target)].into(), selection, from: None })?;
+            world.ask(&Request::Restore { services: [(service(name), target)].into(), selection, from: None, safety: true })?;
         Ok::<String, PlanError>(only(&plan, "restore").causes.join("; "))
     };
     let named = || Selection::Run(partly.manifest.run.clone());

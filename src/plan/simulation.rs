@@ -222,6 +222,8 @@ impl World {
                     forgot.then_some(Marked { since: now, bytes: ByteSize::mib(1) });
             }
             Action::Restore(_)
+            | Action::SafetyCopy(_)
+            | Action::Clear { .. }
             | Action::CreateContainers { .. }
             | Action::StartContainer { .. }
             | Action::VerifyStack { .. } => {}

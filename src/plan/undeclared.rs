@@ -24,6 +24,7 @@ impl Planner<'_> {
                 let resource = format!("{name}/{policy}");
                 match self.spec.backup.get(policy) {
                     _ if count == 0 => {}
+                    _ if policy.is_safety() => notes.extend(self.note_safety(name)),
                     None => {
                         let text = format!(
                             "{} of a policy that is not in the file: kept until: devstack forget --policy {policy} --repository {name}",

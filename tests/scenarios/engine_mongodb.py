@@ -114,7 +114,7 @@ def mongodb(world: World, *declared: str, retention: str = "") -> Iterator[Compo
 
 
 def restore(stack: ComposeStack, expect: int = 0) -> str:
-    arguments = ("restore", "mongodb", "--in-place", "--yes", "--approve", "restore:mongodb")
+    arguments = ("restore", "mongodb", "--in-place", "--without-safety", "--yes", "--approve", "restore:mongodb")
     return stack.devstack(*arguments, expect=expect).said
 
 

@@ -116,7 +116,7 @@ def must_be_same(before: dict[str, list[str]], after: dict[str, list[str]]) -> N
 
 
 def in_place(stack: ComposeStack, expect: int = 0) -> str:
-    approve = ("--in-place", "--yes", "--approve", "restore:rabbitmq")
+    approve = ("--in-place", "--without-safety", "--yes", "--approve", "restore:rabbitmq")
     return stack.devstack("restore", "rabbitmq", *approve, expect=expect).said
 
 

@@ -226,7 +226,7 @@ def redis(world: World, declared: str = SINGLE, *services: str, **more: str) -> 
 
 
 def restore(stack: ComposeStack, expect: int = 0) -> str:
-    return stack.devstack("restore", "redis", "--in-place", "--yes", "--approve", "restore:redis", expect=expect).said
+    return stack.devstack("restore", "redis", "--in-place", "--without-safety", "--yes", "--approve", "restore:redis", expect=expect).said
 
 
 @scenario()
@@ -260,7 +260,7 @@ def checked_by_the_servers_own_program(stack: ComposeStack) -> None:
 def a_killed_restore_leaves_one_or_the_other(stack: ComposeStack, before: list[str]) -> None:
     """Killed while the server is stopped: the next apply starts it, with the old data or with the backup's."""
     now = look(stack, "redis-single")
-    restoring = stack.start("restore", "redis", "--in-place", "--yes", "--approve", "restore:redis")
+    restoring = stack.start("restore", "redis", "--in-place", "--without-safety", "--yes", "--approve", "restore:redis")
     state = ["docker", "inspect", "--format", "{{.State.Running}}", stack.container("redis-single")]
     wait_until(lambda: stack.run(state).text == "false", "the server is stopped")
     restoring.kill()

@@ -123,7 +123,7 @@ def the_whole_stack_is_taken_side_by_side_destroyed_and_restored_and_no_secret_s
         bring_up(stack)
         with watching() as seen_again:
             approved = [word for service in RESTORED for word in ("--approve", f"restore:{service}")]
-            devstack("restore", *RESTORED, "--in-place", "--yes", *approved)
+            devstack("restore", *RESTORED, "--in-place", "--without-safety", "--yes", *approved)
         after = look(stack)
         for service, value in before.items():
             must(after[service] == value, f"{service} came back otherwise: {value[:200]!r} before, {after[service][:200]!r} after")

@@ -124,7 +124,7 @@ def content(archive: tarfile.TarFile, name: str) -> bytes:
 
 
 def in_place(stack: ComposeStack, service: str, expect: int = 0) -> str:
-    return stack.devstack("restore", service, "--in-place", "--yes", "--approve", f"restore:{service}", expect=expect).said
+    return stack.devstack("restore", service, "--in-place", "--without-safety", "--yes", "--approve", f"restore:{service}", expect=expect).said
 
 
 def capability(stack: ComposeStack) -> tuple[str, bytes] | None:
@@ -175,7 +175,7 @@ def a_volume_without_a_container_is_reached_by_its_services_image(world: World) 
         stack.devstack("apply", "--yes")
         volumes = stack.volumes("box")
         stack.compose("rm", "--force", "--stop", "box")
-        unseen = stack.devstack("restore", "box", "--in-place", "--yes", "--approve", "restore:box", expect=None)
+        unseen = stack.devstack("restore", "box", "--in-place", "--without-safety", "--yes", "--approve", "restore:box", expect=None)
         must(unseen.code != 0 and "docker compose create box" in unseen.said, "it is not said how to get a container")
         stack.devstack("backup")
         stack.run(["docker", "volume", "rm", *volumes])
@@ -197,7 +197,7 @@ def a_volume_with_data_where_none_was_expected_is_left_alone(world: World) -> No
         stack.reborn("box")
         # It is empty while the question is read, and no more when it is answered.
         asked = stack.at_a_terminal(
-            "restore", "box", "--in-place",
+            "restore", "box", "--in-place", "--without-safety",
             answers=[
                 ("Only 'yes' is taken as yes:", lambda: None, "yes"),
                 ("anything else leaves it held:", lambda: script(stack, "echo somebodys work >/data/file") and None, "restore:box"),
@@ -316,7 +316,7 @@ def containers_stopped_by_a_killed_devstack_are_started_by_the_next(world: World
         # Killed while it restores: what was there is there, nothing of it is taken for data, and the next one finishes.
         script(stack, "cd /data && echo before >file && rm big && head -c 1000 /dev/urandom >small")
         before = script(stack, LOOK)
-        process = stack.start("restore", "box", "--in-place", "--yes", "--approve", "restore:box")
+        process = stack.start("restore", "box", "--in-place", "--without-safety", "--yes", "--approve", "restore:box")
         wait_until(lambda: not running(stack, "box"), "the container to be stopped")
         visitor = next(line.removeprefix("remove ") for line in notes(stack) if line.startswith("remove "))
         begun = ["docker", "exec", visitor, "test", "-d", "/.devstack/volume/.devstack-restore/new"]

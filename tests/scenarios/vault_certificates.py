@@ -69,7 +69,7 @@ def certificates_of_vaults_pki_come_back_with_modes_and_owners_and_are_told_befo
 
         shutil.rmtree(folder)
         must("LOST" in stack.devstack("plan", expect=7).said, "that the folder is gone is not said")
-        said += stack.devstack("restore", "tls", "--in-place", "--yes", "--approve", "restore:tls").said
+        said += stack.devstack("restore", "tls", "--in-place", "--without-safety", "--yes", "--approve", "restore:tls").said
         must(as_it_is(folder) == before, f"another: {before} before, {as_it_is(folder)} after")
         must(openssl(folder, "verify", "-CAfile", "ca.pem", "web.pem").endswith("OK\n"), "it is not of its authority any more")
         fits = openssl(folder, "pkey", "-in", "web.key", "-pubout") == openssl(folder, "x509", "-in", "web.pem", "-noout", "-pubkey")

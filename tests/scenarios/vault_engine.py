@@ -36,7 +36,7 @@ vault:
   escrow: [ %s ]
 """
 
-RESTORE = ("restore", "vault", "--in-place", "--yes", "--approve", "restore:vault")
+RESTORE = ("restore", "vault", "--in-place", "--without-safety", "--yes", "--approve", "restore:vault")
 
 
 def policies_of_the_page() -> list[str]:
@@ -164,7 +164,7 @@ def from_repository_and_escrow_alone(world: World, storage: dict[str, Any]) -> N
             said["restore"] = stack.devstack(*RESTORE, "--escrow", str(key.file)).said.encode()
             must_be_the_same(before, state(vault))
             must(password_for_the_shop(stack, vault) == password, "the shop does not get its password")
-            said["postgres"] = stack.devstack("restore", "postgres", "--in-place", "--yes", "--approve", "restore:postgres").said.encode()
+            said["postgres"] = stack.devstack("restore", "postgres", "--in-place", "--without-safety", "--yes", "--approve", "restore:postgres").said.encode()
         must(sql(stack, "SELECT count(*) FROM t") == "1000", "the rows did not come back")
         must_issue(world, vault, before["ca"])
         left = made_by_devstack(vault, since)

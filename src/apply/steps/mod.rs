@@ -9,6 +9,7 @@ mod removal;
 mod restore;
 mod run;
 mod runtime;
+mod safety;
 mod stack;
 mod world;
 
@@ -48,6 +49,8 @@ impl StepRunner for World {
             Action::StartContainer { service, until } => stack::start(self, service, *until, context),
             Action::VerifyStack { services } => stack::verify(self, services, context),
             Action::RotateSecretId { mount, role } => login::rotate(self, mount, role),
+            Action::SafetyCopy(copy) => safety::copy(self, copy, context),
+            Action::Clear { service } => safety::clear(self, service),
             Action::Restore(restore) => restore::restore(self, restore, context),
         }
     }

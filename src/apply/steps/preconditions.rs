@@ -13,13 +13,19 @@ use crate::repository::Presence;
 
 /// A server that runs answers within this, or it never will.
 const ANSWERS: Duration = Duration::from_secs(60);
+/// Where a whole stack starts at once on a small machine, a look may take as long as that by itself. One that was cut off
+/// says nothing of the server.
+const LOOKS: u32 = 4;
+/// After the first look; each next one is twice as far away, up to [`FURTHEST`]: looks are programs that cost the starting
+/// servers time.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+const FURTHEST: Duration = Duration::from_secs(4);
 
 /// None: run it. Some(reason): it is done already. An error: the world is no longer what the plan was made for.
 pub(super) fn check(world: &World, step: &Step) -> Result<Option<String>, StepError> {
     let before = world.resumed.get(&step.id);
     // What starts something may have to start it again; data that was put back is there.
-    if before == Some(&Progress::Done) && matches!(step.action, Action::Restore(_) | Action::Prove { .. }) {
+    if before == Some(&Progress::Done) && is_done_once(&step.action) {
         return Ok(Some("it was done before the interruption".to_owned()));
     }
     for precondition in &step.preconditions {
@@ -36,14 +42,23 @@ pub(super) fn check(world: &World, step: &Step) -> Result<Option<String>, StepEr
     Ok(None)
 }
 
+/// A second safety copy would be one of what the restore has begun to write.
+fn is_done_once(action: &Action) -> bool {
+    matches!(action, Action::Restore(_) | Action::Prove { .. } | Action::SafetyCopy(_) | Action::Clear { .. })
+}
+
 /// A server that was started a moment ago needs one to answer; one without a health check counts as started before that.
 fn answered(world: &World, service: &ServiceName) -> Result<Observed<SourceState>, StepError> {
-    let since = Instant::now();
+    let (since, mut looks, mut pause) = (Instant::now(), 0, BETWEEN_LOOKS);
     loop {
-        match world.engine(service)?.observe() {
-            Observed::Unknown { .. } if since.elapsed() < ANSWERS => std::thread::sleep(BETWEEN_LOOKS),
-            seen => return Ok(seen),
+        let seen = world.engine(service)?.observe();
+        looks += 1;
+        let may_come = looks < LOOKS || since.elapsed() < ANSWERS;
+        if !(may_come && matches!(seen, Observed::Unknown { .. })) {
+            return Ok(seen);
         }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(FURTHEST);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::record::Record;
 use crate::model::run::RECORD_FORMAT;
 use crate::model::units::{ByteSize, Span};
 use crate::repository::Store;
-use crate::spec::file::Spec;
+use crate::spec::file::{Service, Spec};
 
 pub(super) fn prove(
     world: &World,
@@ -83,7 +83,9 @@ pub fn prove_run(
             content.push(format!("{service}: its snapshot is gone"));
             continue;
         }
-        let Some(declared) = of.spec.services.get(service).filter(|declared| declared.source.engine() == taken.engine)
+        let by_its_engine =
+            |it: &&Service| it.source.engine() == taken.engine || taken.engine == engines::SAFETY;
+        let Some(declared) = of.spec.services.get(service).filter(by_its_engine)
         else {
             // Its bytes are hashed all the same; only the engine that parses them is no longer declared.
             content.push(format!(
@@ -92,7 +94,10 @@ pub fn prove_run(
             ));
             continue;
         };
-        let engine = engines::for_source(&declared.source, of.ground);
+        let engine = match taken.engine == engines::SAFETY {
+            true => engines::safety_of(&declared.source, of.ground),
+            false => engines::for_source(&declared.source, of.ground),
+        };
         let started = Instant::now();
         let before = read;
         let told = |bytes: ByteSize| progress(before + bytes);

@@ -1,13 +1,20 @@
 //! Putting one service's data back from one run.
 
+use super::{safety, stack};
 use super::world::{World, engine_error, repository_error};
 use crate::apply::runner::{StepContext, StepError};
-use crate::engines::Work;
+use crate::engines::{self, Engine, Work};
 use crate::model::outcome::{Done, FailureKind};
-use crate::model::run::ServiceResult;
+use crate::model::run::{ServiceResult, Taken};
 use crate::model::step::Restore;
 
+/// Where a safety copy was made, a restore that fails leaves what was there before.
 pub(super) fn restore(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Done, StepError> {
+    let restored = put(world, restore, context);
+    restored.map_err(|failed| safety::put_back(world, restore, failed))
+}
+
+fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Done, StepError> {
     let held = world.run(&restore.repository, &restore.run)?;
     let Some(ServiceResult::Taken(taken)) = held.manifest.services.get(&restore.service) else {
         return Err(StepError::new(
@@ -21,12 +28,22 @@ pub(super) fn restore(world: &World, restore: &Restore, context: &StepContext<'_
     let reader = world.store(&restore.repository)?.reader().map_err(repository_error)?;
     let progress = |bytes| context.progress(bytes);
     let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
-    let restored =
-        world.engine(&restore.service)?.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
+    let restored = engine(world, restore, taken)?.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
+    if restore.safety.is_some() && !held.manifest.policy.is_safety() && !taken.empty {
+        stack::holds_data(world, &restore.service)?;
+    }
     Ok(Done {
         bytes: restored.bytes,
         summary: format!("{} to {}", restored.bytes, restored.to),
         advice: restored.notes,
         ..Done::default()
     })
+}
+
+/// What a safety copy holds is put back as it was taken, and not by its server's engine.
+fn engine<'a>(world: &'a World, restore: &Restore, taken: &Taken) -> Result<Box<dyn Engine + 'a>, StepError> {
+    match world.spec.services.get(&restore.service) {
+        Some(service) if taken.engine == engines::SAFETY => Ok(engines::safety_of(&service.source, &world.ground)),
+        _ => world.engine(&restore.service).map(|engine| engine as Box<dyn Engine>),
+    }
 }

@@ -139,7 +139,7 @@ fn write_manifest_with_compose(
     Ok(advice)
 }
 
-fn write_manifest(
+pub(super) fn write_manifest(
     world: &World,
     repository: &RepositoryName,
     manifest: Manifest,

@@ -72,12 +72,7 @@ pub(super) fn verify(world: &World, services: &[ServiceName], context: &StepCont
         }
     }
     for service in services {
-        match world.engine(service)?.observe() {
-            Observed::Known(SourceState::HasData { .. }) => {}
-            Observed::Known(SourceState::Empty) => findings.push(format!("{service} holds nothing")),
-            Observed::Known(SourceState::Gone) => findings.push(format!("{service} is not there")),
-            Observed::Unknown { reason } => findings.push(format!("{service}: {reason}")),
-        }
+        findings.extend(without_data(world, service)?);
     }
     if !findings.is_empty() {
         let text = format!("the stack is not back: {}", findings.join("; "));
@@ -85,6 +80,24 @@ pub(super) fn verify(world: &World, services: &[ServiceName], context: &StepCont
     }
     let summary = format!("{} containers are up, {} services hold data", containers.len(), services.len());
     Ok(Done { summary, ..Done::default() })
+}
+
+/// Why it does not hold what it should.
+fn without_data(world: &World, service: &ServiceName) -> Result<Option<String>, StepError> {
+    Ok(match world.engine(service)?.observe() {
+        Observed::Known(SourceState::HasData { .. }) => None,
+        Observed::Known(SourceState::Empty) => Some(format!("{service} holds nothing")),
+        Observed::Known(SourceState::Gone) => Some(format!("{service} is not there")),
+        Observed::Unknown { reason } => Some(format!("{service}: {reason}")),
+    })
+}
+
+/// One service alone, right after its restore.
+pub(super) fn holds_data(world: &World, service: &ServiceName) -> Result<(), StepError> {
+    match without_data(world, service)? {
+        None => Ok(()),
+        Some(finding) => Err(StepError::permanent(format!("the restore did not come to anything: {finding}"))),
+    }
 }
 
 /// One that only prepares something ends by itself.

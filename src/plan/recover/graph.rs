@@ -17,6 +17,10 @@ pub(super) enum Node {
     Create,
     /// A service of Compose.
     Start(String),
+    /// What a service has is copied before it is overwritten.
+    Safety(ServiceName),
+    /// Its volumes are emptied.
+    Clear(ServiceName),
     /// The data of a service of the file.
     Restore(ServiceName),
     Verify,
@@ -28,6 +32,8 @@ impl fmt::Display for Node {
             Self::Prove(_, run) => write!(f, "the proof of run {run}"),
             Self::Create => f.write_str("the creation of the containers"),
             Self::Start(service) => write!(f, "the start of {service}"),
+            Self::Safety(service) => write!(f, "the safety copy of {service}"),
+            Self::Clear(service) => write!(f, "the emptying of {service}"),
             Self::Restore(service) => write!(f, "the restore of {service}"),
             Self::Verify => f.write_str("the verification of the stack"),
         }

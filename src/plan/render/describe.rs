@@ -27,6 +27,8 @@ pub(super) fn what(action: &Action) -> String {
         Action::StartContainer { until: Started::Completed, .. } => "start, until completed".to_owned(),
         Action::VerifyStack { services } => format!("verify {}", count(services.len(), "service")),
         Action::RotateSecretId { role, .. } => format!("rotate secret-id of {role}"),
+        Action::SafetyCopy(_) => "copy, to go back".to_owned(),
+        Action::Clear { .. } => "empty".to_owned(),
         Action::Restore(restore) => match restore.target {
             RestoreTarget::Beside { .. } => "restore beside".to_owned(),
             RestoreTarget::InPlace => "restore in place".to_owned(),

@@ -6,7 +6,7 @@ use super::describe::{approval, bytes, time, what};
 use super::escape::printable;
 use super::text::{Row, TextOptions, aligned, head, line};
 use crate::model::plan::Plan;
-use crate::model::step::{Action, Approval, Step, StepId};
+use crate::model::step::{Action, Approval, Effect, Step, StepId};
 use crate::model::units::Span;
 use crate::plan::graph::PlanGraph;
 use crate::spec::file::Spec;
@@ -15,6 +15,7 @@ use crate::spec::file::Spec;
 fn phase(spec: &Spec, action: &Action) -> &'static str {
     match action {
         Action::Prove { .. } => "backup",
+        Action::SafetyCopy(_) | Action::Clear { .. } => "safety",
         Action::StartColima { .. } => "runtime",
         Action::Restore(restore) => match spec.services.get(&restore.service) {
             Some(service) if service.source.needs_docker() => "data",
@@ -37,6 +38,18 @@ pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
             "HELD",
             &format!("{} {}: {}", step.id, step.action.resource(), approval(step).unwrap_or_default()),
         ));
+    }
+    for step in &plan.steps {
+        let word = match step.effect {
+            Effect::OverwritesData => "OVERWRITES",
+            Effect::DeletesData => "EMPTIES",
+            Effect::Safe | Effect::Restarts => continue,
+        };
+        let why = match &step.approval {
+            Approval::Needed { reason, .. } => reason.as_str(),
+            Approval::NotNeeded | Approval::ByRule => "",
+        };
+        out.extend(line(word, &format!("{} {}: {why}", step.id, step.action.resource())));
     }
     let mut last = "";
     let rows = plan.steps.iter().map(|step| {

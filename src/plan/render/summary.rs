@@ -43,6 +43,8 @@ fn kind(action: &Action) -> Option<&'static str> {
         Action::AcceptShrink { .. } => "to accept",
         Action::Forget { .. } => "to forget",
         Action::Prune { .. } => "to prune",
+        Action::SafetyCopy(_) => "to copy",
+        Action::Clear { .. } => "to empty",
         Action::Restore(_) => "to restore",
         Action::StartColima { .. } => "to start",
         Action::RotateSecretId { .. } => "to rotate",

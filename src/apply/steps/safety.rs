@@ -1,0 +1,145 @@
+//! The way back: what is there is copied before it is overwritten, and put back where that fails.
+
+use std::time::{Duration, Instant};
+
+use super::proof;
+use super::run::write_manifest;
+use super::world::{World, engine_error, now, repository_error};
+use crate::apply::runner::{StepContext, StepError};
+use crate::engines::{self, TakeRequest, Work};
+use crate::model::cancel::Cancel;
+use crate::model::chain;
+use crate::model::ids::{PolicyName, ServiceName};
+use crate::model::observation::Observed;
+use crate::model::outcome::{Done, FailureKind};
+use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult};
+use crate::model::step::{Restore, RestoreTarget, SafetyCopy};
+use crate::model::units::ByteSize;
+use crate::repository::Tags;
+use crate::spec::file::Source;
+
+/// A server that was stopped for its copy answers again within this, as long as a recovery waits for one.
+const ANSWERS: Duration = Duration::from_secs(300);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+fn source<'a>(world: &'a World, service: &ServiceName) -> Result<&'a Source, StepError> {
+    let declared = world.spec.services.get(service).ok_or_else(|| {
+        StepError::new(FailureKind::Permanent, format!("service {service} is no longer in the file"))
+    })?;
+    Ok(&declared.source)
+}
+
+/// Copied, sealed and read back. It is a run of its own, and what is restored afterwards waits for it.
+pub(super) fn copy(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<Done, StepError> {
+    world.check_lease(&copy.repository)?;
+    let answered = matches!(world.engine(&copy.service)?.observe(), Observed::Known(_));
+    // A try before this one may have come as far as that.
+    let is_there = world.facts(&copy.repository)?.runs.iter().any(|held| held.manifest.run == copy.run);
+    let (bytes, added) = if is_there { Default::default() } else { taken(world, copy, context)? };
+    let proven = proof::prove(world, &copy.repository, &copy.run, context)?;
+    if !proven.damage.is_empty() {
+        let text = format!("the safety copy of {} can't be read back: {}", copy.service, proven.damage.join("; "));
+        return Err(StepError::damage(text));
+    }
+    if answered {
+        answers_again(world, &copy.service, &context.cancel)?;
+    }
+    Ok(Done { bytes, added, summary: format!("{bytes}, {added} new, as run {}", copy.run), ..Done::default() })
+}
+
+/// The plain bytes of it, and those that are new.
+fn taken(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<(ByteSize, ByteSize), StepError> {
+    let source = source(world, &copy.service)?;
+    let store = world.store(&copy.repository)?;
+    let policy = PolicyName::safety();
+    let tags = Tags {
+        stack: world.spec.stack.clone(),
+        run: copy.run.clone(),
+        service: copy.service.clone(),
+        policy: policy.clone(),
+    };
+    let progress = |bytes| context.progress(bytes);
+    let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
+    // Nothing at all is a state to come back to as well.
+    let request = TakeRequest { store: &store, tags, at: now(), parent: None, allow_empty: true };
+    let taken = engines::safety_of(source, &world.ground).take(request, &work).map_err(|error| {
+        let kind = error.kind();
+        let text = format!(
+            "no safety copy of {} could be made, so nothing was touched: {}; to do without one: --without-safety",
+            copy.service,
+            chain(&error)
+        );
+        StepError::new(kind, text)
+    })?;
+    let (bytes, added) = (taken.bytes(), taken.added);
+    let manifest = Manifest {
+        format: RECORD_FORMAT,
+        stack: world.spec.stack.clone(),
+        run: copy.run.clone(),
+        policy,
+        slot: None,
+        // The same for every copy of one plan: what belongs together is put back together.
+        started: world.plan.now,
+        finished: now(),
+        expected: vec![copy.service.clone()],
+        services: [(copy.service.clone(), ServiceResult::Taken(taken))].into(),
+        parent: None,
+        base: copy.run.clone(),
+        spec_digest: world.spec_digest(),
+        devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
+        sealed: Sealed::ByItsApply,
+        compose: None,
+    };
+    write_manifest(world, &copy.repository, manifest, &[])?;
+    Ok((bytes, added))
+}
+
+/// What is restored next may need the server that was stopped for the copy. One that was unwell before is not waited for.
+fn answers_again(world: &World, service: &ServiceName, cancel: &Cancel) -> Result<(), StepError> {
+    let since = Instant::now();
+    while let Observed::Unknown { reason } = world.engine(service)?.observe() {
+        if cancel.is_cancelled() {
+            return Err(StepError::transient("interrupted"));
+        }
+        if since.elapsed() > ANSWERS {
+            let text = format!("{service} does not answer after its safety copy, for which it was stopped: {reason}");
+            return Err(StepError::new(FailureKind::Permanent, text));
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    Ok(())
+}
+
+pub(super) fn clear(world: &World, service: &ServiceName) -> Result<Done, StepError> {
+    engines::clear(source(world, service)?, &world.ground).map_err(engine_error)?;
+    Ok(Done { summary: "its volumes are empty, and it is stopped".to_owned(), ..Done::default() })
+}
+
+/// Puts back what a failed restore has overwritten. What is said afterwards tells both.
+pub(super) fn put_back(world: &World, restore: &Restore, failed: StepError) -> StepError {
+    let Some(run) = &restore.safety else { return failed };
+    let (kind, failed) = (failed.kind, chain(&*failed.source));
+    let text = match try_to_put_back(world, restore) {
+        Ok(()) => format!("{failed}; {} has what it had before again, from its safety copy {run}", restore.service),
+        Err(error) => format!(
+            "{failed}; and what {} had before could not be put back: {}; it is in run {run}: \
+             `devstack recover --rollback`",
+            restore.service,
+            chain(&*error.source)
+        ),
+    };
+    StepError::new(kind, text)
+}
+
+fn try_to_put_back(world: &World, restore: &Restore) -> Result<(), StepError> {
+    let Some(run) = &restore.safety else { return Ok(()) };
+    let held = world.run(&restore.repository, run)?;
+    let Some(taken) = held.manifest.taken_of(&restore.service) else {
+        return Err(StepError::new(FailureKind::Permanent, format!("run {run} does not hold it")));
+    };
+    let reader = world.store(&restore.repository)?.reader().map_err(repository_error)?;
+    // Whoever has interrupted the restore wants it to be undone all the more.
+    let work = Work { cancel: &Cancel::new(), progress: &|_| {}, rooms: &world.rooms };
+    let engine = engines::safety_of(source(world, &restore.service)?, &world.ground);
+    engine.restore(&reader, taken, &RestoreTarget::InPlace, &work).map_err(engine_error).map(drop)
+}

@@ -1,0 +1,109 @@
+//! What a recovery overwrites: copied first, emptied where its server no longer starts, and held like every restore in place.
+
+use std::collections::BTreeMap;
+
+use super::graph::{Graph, Node};
+use super::{Fate, serves};
+use crate::model::compose::ComposeModel;
+use crate::model::ids::{RunId, ServiceName};
+use crate::model::step::{Effect, Precondition, RestoreTarget};
+use crate::model::units::Span;
+use crate::plan::Planner;
+use crate::plan::draft::NewStep;
+use crate::plan::request::{Recover, Selection};
+use crate::plan::restore::Found;
+
+impl<'a> Planner<'a> {
+    /// Copies come after the proofs and before whatever overwrites.
+    pub(super) fn safety_edges(
+        &self,
+        asked: &Recover,
+        fates: &BTreeMap<&'a ServiceName, Fate<'a>>,
+        model: Option<&ComposeModel>,
+        graph: &mut Graph,
+    ) {
+        let proofs: Vec<Node> = graph.nodes().filter(|node| matches!(node, Node::Prove(..))).cloned().collect();
+        for (name, fate) in fates {
+            let Fate::Replaced { cleared, .. } = fate else { continue };
+            let (safety, clear, restore) =
+                (Node::Safety((*name).clone()), Node::Clear((*name).clone()), Node::Restore((*name).clone()));
+            let source = &self.spec.services[*name].source;
+            if asked.safety {
+                for proof in &proofs {
+                    graph.edge(proof.clone(), safety.clone());
+                }
+                if source.needs_docker() && model.is_some() {
+                    // Made, not started: its container says which volumes are its own.
+                    graph.edge(Node::Create, safety.clone());
+                }
+                graph.edge(safety.clone(), restore.clone());
+            }
+            if *cleared {
+                for proof in &proofs {
+                    graph.edge(proof.clone(), clear.clone());
+                }
+                if model.is_some() {
+                    graph.edge(Node::Create, clear.clone());
+                }
+                if asked.safety {
+                    graph.edge(safety.clone(), clear.clone());
+                }
+                graph.edge(clear.clone(), restore);
+            }
+            // Nothing starts a server meanwhile that is stopped for the copy, or that is to begin empty.
+            let last = if *cleared { clear } else { safety };
+            if serves(source) && (asked.safety || *cleared) {
+                let lives = source.containers().into_iter().filter_map(|it| model.and_then(|model| model.service(it)));
+                for service in lives {
+                    graph.edge(last.clone(), Node::Start(service.to_owned()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn replace_step(
+        &self,
+        name: &ServiceName,
+        found: &Found<'a>,
+        cleared: bool,
+        safety: Option<RunId>,
+        asked: &Recover,
+    ) -> NewStep {
+        let way_back = if safety.is_some() { "copied first" } else { "NOT copied first" };
+        // Of one that was emptied there is nothing any more that could be overwritten.
+        let (target, given, what) = match cleared {
+            true => (
+                RestoreTarget::Missing,
+                Some(Precondition::SourceIsLost { service: name.clone() }),
+                format!("begins anew; what is there is {way_back}"),
+            ),
+            false => (
+                RestoreTarget::InPlace,
+                self.same_containers(name),
+                format!("overwrites live data, {way_back}"),
+            ),
+        };
+        let step = self.restore_step(name, found, &target, &asked.selection, asked.from.as_ref(), safety);
+        self.held_for(name, found, asked, &what, step.effect(Effect::OverwritesData).given(given))
+    }
+
+    /// Held, and by a word of its own where the run is older than may be lost.
+    pub(super) fn held_for(
+        &self,
+        name: &ServiceName,
+        found: &Found<'a>,
+        asked: &Recover,
+        what: &str,
+        step: NewStep,
+    ) -> NewStep {
+        let age = Span::between(found.run.started, self.now);
+        let late = self.spec.rpo_of(name).filter(|rpo| age > *rpo && asked.selection == Selection::Newest);
+        match late {
+            None => step.held(format!("restore:{name}"), what),
+            Some(rpo) => step.held(
+                format!("age:{name}"),
+                format!("its newest good run is {age} old, and no more than {rpo} may be lost; --accept-age takes it"),
+            ),
+        }
+    }
+}
