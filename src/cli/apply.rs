@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::running::Running;
 use super::session::{Session, write_private};
-use super::{Consent, TextOrJson, consent, known_service, outcome, status};
+use super::{Consent, TextOrJson, consent, known_service, outcome, recover, status};
 use crate::apply::executor::{ExecuteOptions, execute};
 use crate::apply::exit::exit_code;
 use crate::apply::journal::{Contents, Journal};
@@ -73,11 +73,27 @@ pub(super) struct ForgetArguments {
 
 pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
-    let origin = match &arguments.plan {
-        Some(path) => Origin::Saved(Box::new(read_saved(path)?), arguments.max_age),
-        None => Origin::Request,
-    };
-    carry_out(&session, &Request::Converge, origin, &arguments.consent, arguments.strict)
+    if let Some(path) = &arguments.plan {
+        let origin = Origin::Saved(Box::new(read_saved(path)?), arguments.max_age);
+        return carry_out(&session, &Request::Converge, origin, &arguments.consent, arguments.strict);
+    }
+    // What is lost comes back first, if somebody says so: else what is taken next would be without it.
+    let mut consent = arguments.consent.clone();
+    let is_recovery = |word: &String| word == recover::WORD;
+    let approved = consent.approve.iter().any(is_recovery);
+    consent.approve.retain(|word| !is_recovery(word));
+    let held = if approved { None } else { recover::held(&session)? };
+    if approved {
+        let exit = recover::whole(&session, &consent)?;
+        if exit != Exit::Done {
+            return Ok(exit);
+        }
+    }
+    if let (Some(text), TextOrJson::Text) = (&held, consent.format) {
+        println!("{text}");
+    }
+    let exit = carry_out(&session, &Request::Converge, Origin::Request, &consent, arguments.strict)?;
+    Ok(if held.is_some() { exit.or_worse(Exit::NotApproved) } else { exit })
 }
 
 pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, Failure> {
@@ -241,7 +257,7 @@ fn refuse_amid_recovery(session: &Session) -> Result<(), Failure> {
     }
 }
 
-fn read_journal(session: &Session) -> Result<Contents, Failure> {
+pub(super) fn read_journal(session: &Session) -> Result<Contents, Failure> {
     Journal::read(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))
 }
 

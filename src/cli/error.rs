@@ -107,6 +107,12 @@ impl Failure {
         Self { exit, text: String::new(), hints: Vec::new(), rendered: Some(rendered) }
     }
 
+    /// The same, for another reason to the shell.
+    pub(crate) fn as_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self

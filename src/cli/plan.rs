@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
+use super::recover;
 use super::session::{Session, write_private};
 use crate::model::plan::Plan;
 use crate::plan::{Request, render, saved};
@@ -60,6 +61,9 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
         PlanFormat::Mermaid => render::mermaid(&plan),
         PlanFormat::Dot => render::dot(&plan),
     };
+    if let (PlanFormat::Text, Some(text)) = (arguments.format, recover::held_by(&session, &plan)?) {
+        println!("{text}");
+    }
     print!("{printed}");
     if let Some(path) = &arguments.out {
         refuse_to_overwrite(path)?;

@@ -12,6 +12,7 @@ use super::{Consent, TextOrJson, apply, known_service};
 use crate::apply::resume::{self, ResumeError};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::plan::Plan;
+use crate::model::step::{Action, Step};
 use crate::plan::{Recover, Request, Rollback, Selection, render};
 
 #[derive(Debug, Args)]
@@ -46,6 +47,9 @@ pub(super) struct RecoverArguments {
     /// Take runs that are older than the file's RPO allows.
     #[arg(long)]
     accept_age: bool,
+    /// Recover although fewer bytes are free than come back.
+    #[arg(long)]
+    accept_room: bool,
     /// Go on with a recovery that was interrupted or failed: what it did is not done again.
     #[arg(long, conflicts_with_all = ["at", "backup", "from", "only", "dry_run"])]
     resume: bool,
@@ -85,7 +89,11 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         from: arguments.from.clone(),
         replace: arguments.replace,
         safety: !arguments.without_safety,
+        accept_room: arguments.accept_room,
     });
+    if arguments.backup.is_some() {
+        session.stores.read_around_damage();
+    }
     let unset = unset_passwords(&session, &arguments.only);
     if arguments.dry_run {
         if let Some(text) = unset {
@@ -117,15 +125,81 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     let mut implied = vec!["restore:"];
     implied.extend(arguments.accept_age.then_some("age:"));
     let consent = Consent { implied, whole: true, ..arguments.consent.clone() };
-    let chosen = matches!(&request, Request::Recover(asked) if matches!(asked.selection, Selection::Run(_)));
-    let mut exit = apply::carry_out(&session, &request, origin, &consent, false)?;
-    // A run that is damaged is on record as such now, and the next plan passes it over. There are as many tries as runs.
-    while exit == Exit::Verification && !chosen && !arguments.resume {
+    until_whole(&session, &request, origin, &consent)
+}
+
+/// A run that is damaged is on record as such once it was read, and the next plan passes it over. There are as many tries as
+/// runs.
+fn until_whole(
+    session: &Session,
+    request: &Request,
+    origin: apply::Origin,
+    consent: &Consent,
+) -> Result<Exit, Failure> {
+    let mut exit = apply::carry_out(session, request, origin, consent, false)?;
+    while exit == Exit::Verification && nothing_was_touched(session)? {
         eprintln!("note: a run was found damaged before anything was touched; looking for an older one");
         resume::forget(&session.state).map_err(unreadable)?;
-        exit = apply::carry_out(&session, &request, apply::Origin::Request, &consent, false)?;
+        exit = apply::carry_out(session, request, apply::Origin::Request, consent, false).map_err(no_other_run)?;
     }
     Ok(exit)
+}
+
+/// The recovery ended when it had read runs back, and nothing else of it was begun.
+fn nothing_was_touched(session: &Session) -> Result<bool, Failure> {
+    let Some(plan) = resume::interrupted(&session.state).map_err(unreadable)? else { return Ok(false) };
+    let begun = resume::progress(&plan, &apply::read_journal(session)?);
+    let touches_nothing = |step: &Step| matches!(step.action, Action::Prove { .. } | Action::StartColima { .. });
+    Ok(begun.keys().filter_map(|id| plan.step(*id)).all(touches_nothing))
+}
+
+/// After damage the reason is the damage, whatever the planner says of what is left.
+fn no_other_run(failure: Failure) -> Failure {
+    failure.as_exit(Exit::Verification).hint(
+        "to bring back what is whole of a damaged run: `devstack recover --backup RUN`; `devstack backups` lists them",
+    )
+}
+
+/// The word that has `apply` bring back what is lost.
+pub(super) const WORD: &str = "recover";
+
+fn everything() -> Request {
+    let (only, selection, from) = (Vec::new(), Selection::Newest, None);
+    Request::Recover(Recover { only, selection, from, replace: false, safety: true, accept_room: false })
+}
+
+/// What `apply` would bring back by that word; None where nothing is lost, or nothing could bring it back.
+pub(super) fn held(session: &Session) -> Result<Option<String>, Failure> {
+    let now = Timestamp::now();
+    held_by(session, &session.plan(&session.observe(now), &Request::Converge, now)?)
+}
+
+/// As [`held`], where the plan is made already.
+pub(super) fn held_by(session: &Session, plan: &Plan) -> Result<Option<String>, Failure> {
+    if plan.report.lost.is_empty() || session.interrupted_recovery().is_some() {
+        return Ok(None);
+    }
+    let (now, request) = (Timestamp::now(), everything());
+    // Why it can't be planned is told by `recover`; here it would hide what else there is to say.
+    let Ok(recovery) = session.plan(&session.observe_beside(now, None, &request), &request, now) else {
+        return Ok(None);
+    };
+    if recovery.is_empty() {
+        return Ok(None);
+    }
+    let text = session.recovery_text(&recovery);
+    Ok(Some(format!(
+        "HELD: what is lost can come back. `devstack recover`, or `devstack apply --yes --approve {WORD}`, carries this out:\n\n{text}"
+    )))
+}
+
+/// All that is gone, as `recover` without options brings it back.
+pub(super) fn whole(session: &Session, consent: &Consent) -> Result<Exit, Failure> {
+    if let Some(text) = session.interrupted_recovery() {
+        return Err(Failure::new(Exit::NotApproved, text).hint("to go on with it: `devstack recover --resume`"));
+    }
+    let consent = Consent { implied: vec!["restore:"], whole: true, ..consent.clone() };
+    until_whole(session, &everything(), apply::Origin::Request, &consent)
 }
 
 /// Whatever became of the recovery before: one that was interrupted is over once what it overwrote is back.

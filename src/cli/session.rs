@@ -109,6 +109,10 @@ impl Session {
                 Ok(resolved) => Observed::Known(ComposeModel::of(&resolved)),
                 Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
             });
+            let services = spec.services.iter().filter(|(name, _)| concerns(name));
+            observation.room = services
+                .filter_map(|(name, service)| Some((name.clone(), observe::room(&service.source, &self.ground)?)))
+                .collect();
             observation.up = Some(match self.ground.containers.up() {
                 Ok(up) => Observed::Known(up),
                 Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },

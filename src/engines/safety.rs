@@ -121,8 +121,10 @@ impl Engine for Safety<'_> {
         let version = format!("Docker {}", docker.version()?);
         let image = self.containers()?.first().map(|container| container.image_digest.clone());
         // Opened before anybody is stopped, so that who is stopped stays so for the copy alone.
-        let sites: Vec<_> =
-            places.iter().map(|(name, place)| Ok((name.clone(), place.open(false)?))).collect::<Result<_, EngineError>>()?;
+        let sites: Vec<_> = places
+            .iter()
+            .map(|(name, place)| Ok((name.clone(), place.open(false)?)))
+            .collect::<Result<_, EngineError>>()?;
         let store = request.store;
         let stopped = self.ground.stopped.stop(&docker, &self.writers(&places)?)?;
         let streams: Vec<DumpStream> =
@@ -168,7 +170,9 @@ impl Engine for Safety<'_> {
         });
         let (bytes, mut notes) = volume::started_again(stopped, put, |_| Ok(()))?;
         if matches!(self.source, Source::Vault(_)) {
-            notes.push("the Vault was started again and may be sealed: unseal it with the keys that it had then".to_owned());
+            notes.push(
+                "the Vault was started again and may be sealed: unseal it with the keys that it had then".to_owned(),
+            );
         }
         let names: Vec<&str> = places.iter().map(|(_, place)| place.name.as_str()).collect();
         Ok(Restored { to: names.join(", "), bytes, notes })

@@ -1,6 +1,7 @@
 //! What was seen of the world, and what could not be seen, with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,9 @@ pub struct Observation {
     /// The services of Compose that have a container which runs, or has ended with 0; looked at for a recovery only.
     #[serde(default)]
     pub up: Option<Observed<BTreeSet<String>>>,
+    /// What is free where each service's data lies; looked at for a recovery only.
+    #[serde(default)]
+    pub room: BTreeMap<ServiceName, Room>,
     /// The containers of each service that has some, by the names that the file gives them.
     pub containers: BTreeMap<ServiceName, Observed<BTreeMap<String, ContainerState>>>,
     /// Those of each service whose source is certificates.
@@ -135,6 +139,16 @@ impl Observation {
             Observed::Known(_) | Observed::Unknown { .. } => None,
         })
     }
+}
+
+/// A place that data comes back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// The nearest folder that is there.
+    pub path: PathBuf,
+    pub free: ByteSize,
+    /// The number of its file system: what shares one shares what is free.
+    pub device: u64,
 }
 
 /// The state of a service's data. Each engine defines what the three mean for it.

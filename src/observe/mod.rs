@@ -1,6 +1,7 @@
 //! The world as it is: sources and repositories, each looked at side by side. What can't be seen is Unknown with its
 //! reason and hides nothing else. Looking changes nothing and takes no lock.
 
+mod room;
 mod stores;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+pub use room::room;
 pub use stores::{StoreError, Stores};
 
 use crate::engines::{self, Ground};
@@ -73,6 +75,7 @@ pub fn observe(
         login,
         compose: None,
         up: None,
+        room: BTreeMap::new(),
         containers,
         certificates,
         repositories,

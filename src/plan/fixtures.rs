@@ -97,6 +97,7 @@ impl World {
                 login: None,
                 compose: None,
                 up: None,
+                room: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 certificates: BTreeMap::new(),
                 repositories: spec.repositories.keys().map(|name| (name.clone(), Observed::Known(absent()))).collect(),

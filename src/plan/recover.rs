@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::graph::{Graph, Node};
 use super::Planner;
 use super::draft::NewStep;
-use super::request::{PlanError, Recover};
+use super::request::{PlanError, Recover, Selection};
 use super::restore::Found;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observed, SourceState};
+use crate::model::observation::{Observed, Room, SourceState};
 use crate::model::plan::Note;
 use crate::model::step::{Action, Effect, Precondition, RestoreTarget, Started, StepId};
+use crate::model::units::ByteSize;
 use crate::spec::file::Source;
 
 /// What is to become of a service.
@@ -49,8 +50,12 @@ impl<'a> Planner<'a> {
             _ => return Err(PlanError::Several { refused, asked: chosen.len() }),
         }
         for name in fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left)).map(|(name, _)| *name) {
-            let text = format!("has data and stays as it is; `devstack recover --only {name} --replace` puts a run over it");
+            let text =
+                format!("has data and stays as it is; `devstack recover --only {name} --replace` puts a run over it");
             self.report.unchanged.push(Note::new(format!("{name}/data"), text));
+        }
+        if !asked.accept_room {
+            self.must_have_room(&fates)?;
         }
         let model = self.compose_model(&fates);
         let up = model.as_ref().is_none_or(|model| self.is_up(&self.started(asked, model)));
@@ -59,7 +64,10 @@ impl<'a> Planner<'a> {
         }
         let restored: BTreeSet<&ServiceName> =
             fates.iter().filter(|(_, fate)| fate.found().is_some()).map(|(name, _)| *name).collect();
-        let runs = fates.values().filter_map(|fate| fate.found());
+        // Who names a run knows it, and perhaps that it is damaged or incomplete: then what is whole of it comes back, each
+        // service checked before it is touched.
+        let is_named = matches!(asked.selection, Selection::Run(_));
+        let runs = fates.values().filter(|_| !is_named).filter_map(|fate| fate.found());
         let runs = runs.map(|found| (found.repository.clone(), found.run.run.clone()));
         let started = model.as_ref().map(|model| self.started(asked, model)).unwrap_or_default();
         let mut graph = self.recovery_graph(&restored, runs, model.as_ref(), &started)?;
@@ -79,7 +87,9 @@ impl<'a> Planner<'a> {
         let given = match self.observation.services.get(name) {
             None => return Err(unseen("it was not looked at")),
             Some(Observed::Known(SourceState::HasData { .. })) if asked.replace => return replaced(false),
-            Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() => return replaced(serves(source)),
+            Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() => {
+                return replaced(serves(source));
+            }
             Some(Observed::Known(SourceState::HasData { .. })) => return Ok(Fate::Left),
             // A volume that is made anew may get what its image brings along; that is nobody's data.
             Some(Observed::Known(SourceState::Gone)) if !serves(source) => None,
@@ -102,6 +112,24 @@ impl<'a> Planner<'a> {
         };
         let found = self.selected(name, &asked.selection, asked.from.as_ref())?;
         Ok(Fate::Restored { found: Box::new(found), given })
+    }
+
+    /// Each file system can hold the bytes that come back to it. A server may need more for its indexes and logs; less than
+    /// that is never enough, and is found before anything is touched.
+    fn must_have_room(&self, fates: &BTreeMap<&'a ServiceName, Fate<'a>>) -> Result<(), PlanError> {
+        let mut needed: BTreeMap<u64, (ByteSize, Vec<ServiceName>, &Room)> = BTreeMap::new();
+        for (name, fate) in fates {
+            let (Some(found), Some(room)) = (fate.found(), self.observation.room.get(*name)) else { continue };
+            let entry = needed.entry(room.device).or_insert((ByteSize(0), Vec::new(), room));
+            entry.0 = entry.0 + found.taken.bytes();
+            entry.1.push((*name).clone());
+        }
+        match needed.into_values().find(|(needed, _, room)| *needed > room.free) {
+            None => Ok(()),
+            Some((needed, services, room)) => {
+                Err(PlanError::NoRoom { services, needed, free: room.free, path: room.path.clone() })
+            }
+        }
     }
 
     fn vault_comes_back(&self, asked: &Recover) -> bool {

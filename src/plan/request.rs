@@ -1,11 +1,13 @@
 //! What a verb asks of the planner, and why it may have to say no.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::step::RestoreTarget;
+use crate::model::units::ByteSize;
 use crate::spec::schedule::ScheduleError;
 
 /// What the verb asks for.
@@ -59,6 +61,8 @@ pub struct Recover {
     pub replace: bool,
     /// What is overwritten is copied first.
     pub safety: bool,
+    /// Also where less is free than the data has bytes.
+    pub accept_room: bool,
 }
 
 /// What is put back of what was overwritten last.
@@ -132,6 +136,8 @@ pub enum PlanError {
     Several { refused: Vec<PlanError>, asked: usize },
     #[error("the container {container} of service {service} is not there, and no Compose file makes it")]
     NoMaker { service: ServiceName, container: String },
+    #[error("there is no room for {}: {needed} come back, and {free} are free in {}", listed_services(.services), .path.display())]
+    NoRoom { services: Vec<ServiceName>, needed: ByteSize, free: ByteSize, path: PathBuf },
     #[error("there is no safety copy to go back to: nothing was overwritten in the last two weeks{}", Places(.unknown))]
     NothingToRollBack { unknown: Vec<RepositoryName> },
     #[error("what must come back before what goes round in a circle through {through}")]
@@ -192,6 +198,14 @@ impl PlanError {
                 "make it as you made it before, or declare its Compose file in `runtime.docker.compose`; then try again"
                     .to_owned()
             }
+            Self::NoRoom { .. } => {
+                return vec![
+                    "make room, or recover some of them: `devstack recover --only NAME`; nothing was touched"
+                        .to_owned(),
+                    "where the file system compresses, or stores doubles once: `devstack recover --accept-room`"
+                        .to_owned(),
+                ];
+            }
             Self::NothingToRollBack { .. } => {
                 "what was gone before a recovery has no such copy; to see which runs there are: `devstack backups`"
                     .to_owned()
@@ -218,7 +232,10 @@ impl PlanError {
     /// Whether it is the world that stands in the way, and not what was asked.
     pub fn is_of_the_world(&self) -> bool {
         match self {
-            Self::UnknownRepository { .. } | Self::NothingKnown { .. } | Self::UnknownTarget { .. } => true,
+            Self::UnknownRepository { .. }
+            | Self::NothingKnown { .. }
+            | Self::UnknownTarget { .. }
+            | Self::NoRoom { .. } => true,
             Self::Several { refused, .. } => refused.iter().any(Self::is_of_the_world),
             _ => false,
         }
@@ -227,6 +244,10 @@ impl PlanError {
 
 fn listed(names: &[RepositoryName]) -> String {
     names.iter().map(RepositoryName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn listed_services(names: &[ServiceName]) -> String {
+    names.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn reasons(unknown: &BTreeMap<RepositoryName, String>) -> String {

@@ -557,7 +557,12 @@ fn a_restore_chooses_only_what_is_verified_and_beyond_doubt() {
         .with_run("local", unproven(run("daily", hours_ago(10), &["shop"])))
         .with_run("local", bad.clone());
     let ask = |world: &World, selection: Selection, target: RestoreTarget| {
-        world.ask(&Request::Restore { services: [(service("shop"), target)].into(), selection, from: None, safety: true })
+        world.ask(&Request::Restore {
+            services: [(service("shop"), target)].into(),
+            selection,
+            from: None,
+            safety: true,
+        })
     };
     let beside = || RestoreTarget::Beside { folder: "out".into() };
     let plan = ask(&world, Selection::Newest, beside()).unwrap();
@@ -585,8 +590,12 @@ fn what_a_run_holds_of_a_service_is_restored_by_name_though_another_is_missing()
     world = world.with_run("local", run("daily", hours_ago(30), &["shop", "web"])).with_run("local", partly.clone());
     let ask = |name: &str, selection: Selection| {
         let target = RestoreTarget::Beside { folder: "out".into() };
-        let plan =
-            world.ask(&Request::Restore { services: [(service(name), target)].into(), selection, from: None, safety: true })?;
+        let plan = world.ask(&Request::Restore {
+            services: [(service(name), target)].into(),
+            selection,
+            from: None,
+            safety: true,
+        })?;
         Ok::<String, PlanError>(only(&plan, "restore").causes.join("; "))
     };
     let named = || Selection::Run(partly.manifest.run.clone());

@@ -116,6 +116,9 @@ impl<'a> Planner<'a> {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 fn safety_runs<'p, 'a>(place: &'p Place<'a>) -> impl Iterator<Item = &'p Projected<'a>> {
     place.runs_of(&PolicyName::safety()).iter()
 }

@@ -124,7 +124,8 @@ fn a_disk_that_is_not_mounted_and_one_that_does_not_answer() {
 fn a_restore_over_live_data() {
     let world = a_missed_night();
     let services = [(service("shop"), RestoreTarget::InPlace)].into();
-    let plan = world.ask(&Request::Restore { services, selection: Selection::Newest, from: None, safety: true }).unwrap();
+    let plan =
+        world.ask(&Request::Restore { services, selection: Selection::Newest, from: None, safety: true }).unwrap();
     assert_snapshot!("restore_text", brief(&plan));
     assert_snapshot!("restore_markdown", markdown(&plan, &berlin()));
 }

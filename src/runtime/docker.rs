@@ -93,6 +93,12 @@ impl Docker {
         Ok(answer.version.unwrap_or_default())
     }
 
+    /// The folder of its machine in which it keeps volumes and containers.
+    pub fn folder(&self) -> Result<Option<std::path::PathBuf>, RuntimeError> {
+        let answer = self.wait(self.client.info()).map_err(RuntimeError::docker("asking Docker for its folder"))?;
+        Ok(answer.docker_root_dir.map(Into::into))
+    }
+
     /// Whether an image is on the machine.
     pub fn has_image(&self, image: &str) -> Result<bool, RuntimeError> {
         match self.wait(self.client.inspect_image(image)) {

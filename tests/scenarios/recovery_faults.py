@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compose_stack import ComposeStack, compose_stack
+from content import make_site
 from engine_stack import SERVICES
+from engine_streams import small_disk
 from scenario import World, must, scenario
-from stack import wait_until
+from stack import FILES_SITE, wait_until, write_stack
 
 POSTGRES = SERVICES[0]
 FILES = "  configuration: { source: { files: { paths: [.env, docker-compose.yml, configs/] } } }"
@@ -106,3 +109,59 @@ def a_server_that_never_gets_well_stops_what_needs_it_and_is_named(world: World)
         said = stack.devstack("recover", "--yes", "--only", "postgres", expect=7).said
         must("container/postgres" in said and "exited" in said, f"the server is not named: {said}")
         must("skipped" in said, "what needs it was not skipped")
+
+
+@scenario()
+def of_a_run_that_is_damaged_in_part_the_rest_comes_back_when_it_is_named(world: World) -> None:
+    with small(world) as stack:
+        [run] = stack.runs()
+        # The pack with the files' data is small; the database's is the largest.
+        largest = max(packs(stack), key=lambda path: path.stat().st_size)
+        whole = bytearray(largest.read_bytes())
+        whole[len(whole) // 2] ^= 0xFF
+        largest.chmod(0o600)
+        largest.write_bytes(whole)
+        lose(stack)
+        none = stack.devstack("recover", "--yes", *ONLY, expect=8).said
+        must("--backup RUN" in none and not (stack.folder / ".env").exists(), f"the way out is not told, or something was touched: {none}")
+        part = stack.devstack("recover", "--yes", "--backup", run, *ONLY, expect=None)
+        must(part.code in (7, 8) and "postgres" in part.said, f"it ended with {part.code}: {part.said}")
+        must((stack.folder / ".env").exists(), f"what is whole did not come back: {part.said}")
+
+
+@scenario()
+def where_there_is_no_room_nothing_is_touched(world: World) -> None:
+    tight = world.folder / "tight"
+    with small_disk(tight, "4m"):
+        large = f"  large: {{ source: {{ files: {{ paths: [{tight / 'large'}] }} }} }}"
+        stack = write_stack(world, world.folder / "stack", services=[large, FILES_SITE])
+        make_site(stack.folder / "data/site", random.Random(1), files=3)
+        (tight / "large").mkdir()
+        (tight / "large/one").write_bytes(random.Random(2).randbytes(2_500_000))
+        stack.devstack("apply", "--yes")
+        shutil.rmtree(tight / "large")
+        shutil.rmtree(stack.folder / "data/site")
+        (tight / "other").write_bytes(bytes(2_500_000))
+        for arguments in (["--dry-run"], ["--yes"]):
+            said = stack.devstack("recover", *arguments, expect=7).said
+            must("no room for large" in said and "nothing was touched" in said, f"the room is not told: {said}")
+        must(not (stack.folder / "data/site").exists(), "something was touched although there is no room")
+        stack.devstack("recover", "--yes", "--only", "site")
+        must((stack.folder / "data/site").exists(), "what has room did not come back")
+        (tight / "other").unlink()
+        stack.devstack("recover", "--yes")
+        must((tight / "large/one").stat().st_size == 2_500_000, "it did not come back although there is room")
+
+
+@scenario()
+def of_two_recoveries_one_works_and_the_other_is_told(world: World) -> None:
+    with small(world) as stack:
+        before = sql(stack, "SELECT count(*), md5(string_agg(md5, '' ORDER BY n)) FROM t")
+        lose(stack)
+        first = stack.start("recover", "--yes", *ONLY)
+        second = stack.start("recover", "--yes", *ONLY)
+        outputs = [process.communicate(timeout=300) for process in (first, second)]
+        codes = sorted((first.returncode, second.returncode))
+        # The one that is told may have waited for the other, and found nothing to do.
+        must(codes in ([0, 6], [0, 0]), f"they ended with {codes}: {outputs}")
+        must(sql(stack, "SELECT count(*), md5(string_agg(md5, '' ORDER BY n)) FROM t") == before, "it came back otherwise")

@@ -207,8 +207,8 @@ def runs_in(document: Any) -> dict[str, Run]:
     return found
 
 
-def wait_until(happened: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Waits for a condition in a tight loop, and fails loudly when it never comes."""
+def wait_until(happened: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
+    """Waits for a condition in a tight loop, and fails loudly when it never comes. So long that a busy machine is no reason."""
     end = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > end:

@@ -83,10 +83,8 @@ pub fn prove_run(
             content.push(format!("{service}: its snapshot is gone"));
             continue;
         }
-        let by_its_engine =
-            |it: &&Service| it.source.engine() == taken.engine || taken.engine == engines::SAFETY;
-        let Some(declared) = of.spec.services.get(service).filter(by_its_engine)
-        else {
+        let by_its_engine = |it: &&Service| it.source.engine() == taken.engine || taken.engine == engines::SAFETY;
+        let Some(declared) = of.spec.services.get(service).filter(by_its_engine) else {
             // Its bytes are hashed all the same; only the engine that parses them is no longer declared.
             content.push(format!(
                 "{service}: no {} service of that name is in the file, so its content was not parsed",

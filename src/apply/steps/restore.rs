@@ -1,7 +1,7 @@
 //! Putting one service's data back from one run.
 
-use super::{safety, stack};
 use super::world::{World, engine_error, repository_error};
+use super::{safety, stack};
 use crate::apply::runner::{StepContext, StepError};
 use crate::engines::{self, Engine, Work};
 use crate::model::outcome::{Done, FailureKind};
@@ -28,7 +28,8 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
     let reader = world.store(&restore.repository)?.reader().map_err(repository_error)?;
     let progress = |bytes| context.progress(bytes);
     let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
-    let restored = engine(world, restore, taken)?.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
+    let restored =
+        engine(world, restore, taken)?.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
     if restore.safety.is_some() && !held.manifest.policy.is_safety() && !taken.empty {
         stack::holds_data(world, &restore.service)?;
     }

@@ -23,9 +23,10 @@ const ANSWERS: Duration = Duration::from_secs(300);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 fn source<'a>(world: &'a World, service: &ServiceName) -> Result<&'a Source, StepError> {
-    let declared = world.spec.services.get(service).ok_or_else(|| {
-        StepError::new(FailureKind::Permanent, format!("service {service} is no longer in the file"))
-    })?;
+    let declared =
+        world.spec.services.get(service).ok_or_else(|| {
+            StepError::new(FailureKind::Permanent, format!("service {service} is no longer in the file"))
+        })?;
     Ok(&declared.source)
 }
 

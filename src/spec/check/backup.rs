@@ -17,6 +17,14 @@ const SHORTEST_DATA_ROUND: Span = Span::from_days(1);
 pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
     for (name, policy) in &spec.backup {
         let place = Place::of(["backup", name.as_str()]);
+        if name.is_safety() {
+            findings.error(
+                &place,
+                format!("a policy can't be called `{name}`"),
+                "a name of devstack's own",
+                "give it another name: under this one stands what was there before a restore",
+            );
+        }
         services(spec, name, policy, &place.key("services"), findings);
         to(spec, name, policy, &place.key("to"), findings);
         if let Some(schedule) = &policy.schedule {
