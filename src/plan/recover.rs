@@ -205,7 +205,7 @@ impl<'a> Planner<'a> {
                     Some(found) => {
                         let (step, run) = self.safety_copy(name, &found.repository);
                         copies.insert(name, run);
-                        step
+                        step.held(format!("restore:{name}"), "before it is overwritten")
                     }
                     None => continue,
                 },

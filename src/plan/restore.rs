@@ -79,7 +79,9 @@ impl<'a> Planner<'a> {
             RestoreTarget::Beside { folder } => step.because(format!("into {}", folder.display())),
             RestoreTarget::InPlace | RestoreTarget::Missing => self.over_live_data(service, step)?,
         };
-        let before = before.map(|copy| self.draft.add(copy));
+        // By the same word: a server is not stopped for a copy that nothing comes after.
+        let copied_by_word = |copy: NewStep| copy.held(format!("restore:{service}"), "before it is overwritten");
+        let before = before.map(|copy| self.draft.add(copied_by_word(copy)));
         self.draft.add(step.after(before));
         Ok(())
     }

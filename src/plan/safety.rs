@@ -62,7 +62,10 @@ impl<'a> Planner<'a> {
                 }
                 let copied = asked.safety.then(|| self.safety_copy(service, repository));
                 let (before, safety) = match copied {
-                    Some((step, run)) => (Some(self.draft.add(step)), Some(run)),
+                    Some((step, run)) => {
+                        let step = step.held(format!("rollback:{service}"), "before it is overwritten");
+                        (Some(self.draft.add(step)), Some(run))
+                    }
                     None => (None, None),
                 };
                 let action = Action::Restore(Restore {

@@ -1,14 +1,13 @@
-"""The worst day: everything of a stack is gone but its repository, and one command brings it back."""
+"""A stack to lose, and which of its runs comes back; the worst day of a whole one is in recovery_suite."""
 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from compose_stack import ComposeStack, compose_stack
-from engine_stack import SERVERS, SERVICES, look, seed
+from engine_stack import SERVERS, SERVICES, seed
 from scenario import World, must, scenario
 from stack import wait_until
 
@@ -51,61 +50,6 @@ def lose_everything(stack: ComposeStack) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     # Only a cache.
     shutil.rmtree(stack.folder / ".devstack")
-
-
-@scenario(alone="eleven servers that start at once fill the machine, and its time is told")
-def the_whole_stack_comes_back_from_an_empty_machine_by_one_command_and_one_service_alone(world: World) -> None:
-    with shop(world) as stack:
-        all_of_it_comes_back(world, stack)
-        one_service_comes_back_and_what_has_its_data_is_left_alone(stack)
-
-
-def all_of_it_comes_back(world: World, stack: ComposeStack) -> None:
-    before = look(stack)
-    lose_everything(stack)
-    shown = stack.devstack("recover", "--dry-run").out
-    for word in ("backup", "files", "containers", "services", "data", "verify", "not predictable yet"):
-        must(word in shown, f"the dry run does not show {word!r}: {shown}")
-    must(not any(there(stack).values()) and not (stack.folder / ".env").exists(), "the dry run has changed something")
-    graph = stack.devstack("recover", "--dry-run", "--graph", "mermaid").out
-    must(graph.startswith("flowchart") or graph.startswith("graph"), f"no graph: {graph[:100]}")
-    refused = stack.devstack("recover", expect=4).said
-    must("nobody is here to be asked" in refused and not any(there(stack).values()), f"it went on unasked: {refused}")
-    began = time.monotonic()
-    said = stack.devstack("recover", "--yes").said
-    took = time.monotonic() - began
-    after = look(stack)
-    for service, value in before.items():
-        must(after[service] == value, f"{service} came back otherwise: {value[:200]!r} before, {after[service][:200]!r} after: {said}")
-    stack.converged()
-    again = stack.devstack("recover", "--yes").said
-    must("there is nothing to recover" in again, f"a stack that is there is recovered again: {again}")
-    shown = stack.devstack("recover", "--dry-run").out
-    must("there is nothing to recover" in shown, shown)
-    world.note(f"recovered in {took:.1f} s; the report had {PROMISED} minutes")
-
-
-def one_service_comes_back_and_what_has_its_data_is_left_alone(stack: ComposeStack) -> None:
-    before = look(stack)
-    stack.destroy("postgres")
-    ids = {name: stack.run(["docker", "inspect", "--format", "{{.Id}}", stack.container(name)]).text for name in SERVERS if name != "postgres"}
-    # A recovery of something else does not touch it.
-    must("there is nothing to recover" in stack.devstack("recover", "--yes", "--only", "redis").said, "redis has its data")
-    said = stack.devstack("recover", "--yes", "--only", "postgres").said
-    must(look(stack) == before, f"it came back otherwise: {said}")
-    after = {name: stack.run(["docker", "inspect", "--format", "{{.Id}}", stack.container(name)]).text for name in ids}
-    must(after == ids, "containers of other services were made anew")
-    # Its container is gone and its volume is not: there is nothing to restore, and nothing is put over it.
-    stack.inside("postgres", "psql", "-q", "-U", "shop", "-d", "shop", stdin="INSERT INTO t VALUES (0, 'later')")
-    stack.compose("rm", "--force", "--stop", "postgres")
-    said = stack.devstack("recover", "--yes").said
-    must("has data, now that it runs" in said, f"it is not said that the data was there: {said}")
-    count = stack.inside("postgres", "psql", "-AtU", "shop", "-d", "shop", stdin="SELECT count(*) FROM t WHERE n = 0").text
-    must(count == "1", "a recovery has put a backup over data that was there")
-    # One that holds nothing which the file knows of is missed as well.
-    stack.compose("rm", "--force", "--stop", "forgejo")
-    stack.devstack("recover", "--yes")
-    must("healthy" in stack.run(["docker", "ps", "--filter", f"name={stack.container('forgejo')}"]).text, "a container was not brought back")
 
 
 @scenario()

@@ -1,14 +1,13 @@
-"""A stack that hangs on its Vault: it comes back first, is opened with the keys out of the escrow, and the rest follows."""
+"""A stack that hangs on its Vault: what stops and what does not where it can't be opened. How it comes back is in recovery_suite."""
 
 from __future__ import annotations
 
 import shutil
-import time
 
 from compose_stack import ComposeStack
 from oracle import AgeKey
 from scenario import World, must, scenario
-from vault_engine import DECLARED, RAFT, VAULT, fill, keep_keys, must_be_the_same, must_issue, password_for_the_shop, state
+from vault_engine import DECLARED, RAFT, VAULT, fill, keep_keys
 from vault_secrets import sql
 from vault_server import service, vault_stack
 
@@ -21,38 +20,6 @@ def lose_everything(stack: ComposeStack) -> None:
         # What a person has elsewhere: the file itself and the key of the repository.
         if path.name not in {"devstack.yaml", "backups", "key"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@scenario()
-def a_stack_whose_passwords_lie_in_its_vault_comes_back_from_the_repository_and_the_escrow_alone(world: World) -> None:
-    key = AgeKey.make(world.folder / "age")
-    postgres = service().rstrip().removesuffix("}") + ", after: [vault] }"
-    declared = DECLARED % f"{{ age: {key.recipient} }}"
-    with vault_stack(world, [VAULT, postgres, FILES], ["postgres"], storage=RAFT, declared=declared) as (stack, vault):
-        stack.file.write_text(stack.file.read_text().replace("profiles: [standard, extra]", "profiles: [standard]"))
-        vault.initialise()
-        fill(vault)
-        keep_keys(vault)
-        vault.hand_out()
-        password = stack.variables["POSTGRES_PASSWORD"]
-        del stack.environment["POSTGRES_PASSWORD"]
-        vault.write("secret/data/postgres", password=password)
-        stack.inside("postgres", "sh", "-c", 'sed -i "s/trust$/scram-sha-256/" "$PGDATA/pg_hba.conf"', user="postgres")
-        sql(stack, "SELECT pg_reload_conf(); CREATE TABLE t AS SELECT generate_series(1, 1000) AS x")
-        stack.devstack("apply", "--yes")
-        before = state(vault)
-        lose_everything(stack)
-        shown = stack.devstack("recover", "--dry-run").out
-        must("vault/data" in shown and "postgres/data" in shown, f"the dry run does not show it: {shown}")
-        began = time.monotonic()
-        said = stack.devstack("recover", "--yes", "--only", "vault", "--only", "postgres", "--only", "configuration", "--escrow", str(key.file)).said
-        took = time.monotonic() - began
-        must_be_the_same(before, state(vault))
-        must_issue(world, vault, before["ca"])
-        must(password_for_the_shop(stack, vault) == password, "the shop does not get its password")
-        must(sql(stack, "SELECT count(*) FROM t") == "1000", f"the rows did not come back: {said}")
-        must(password not in said and vault.root not in said and not any(share in said for share in vault.keys), "a secret shows")
-        world.note(f"recovered in {took:.1f} s")
 
 
 @scenario()

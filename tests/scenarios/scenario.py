@@ -42,10 +42,21 @@ class World:
     binary: Path
     folder: Path
     notes: list[str] = field(default_factory=list)
+    # What has passed of a scenario that is several tests on one stack, which takes minutes to make.
+    parts: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         """A measured number that the scenario's line shows, whether it passes or not."""
         self.notes.append(text)
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """A test of its own within a scenario. The first that fails ends the scenario and is named."""
+        try:
+            yield
+        except Broken as broken:
+            raise Broken(f"{name}: {broken}") from broken
+        self.parts.append(name)
 
 
 @dataclass(frozen=True)
@@ -101,11 +112,14 @@ def run_one(one: Scenario, options: argparse.Namespace) -> dict[str, object]:
     seconds = time.monotonic() - started
     tail = f"  [{'; '.join(world.notes)}]" if world.notes else ""
     print(f"{outcome:<7} {seconds:6.1f} s  {one}{tail}")
+    for name in world.parts:
+        print(f"passed             {one.file}: {name}")
     if outcome == "failed":
         print(re.sub(r"(?m)^", "    | ", heard.getvalue().rstrip()))
         if options.keep:
             print(f"    the folder is kept: {folder}")
-    return {"scenario": str(one), "outcome": outcome, "reason": reason, "seconds": round(seconds, 1)}
+    parts = [f"{one.file}: {name}" for name in world.parts]
+    return {"scenario": str(one), "outcome": outcome, "reason": reason, "seconds": round(seconds, 1), "parts": parts}
 
 
 def in_a_process(one: Scenario, options: argparse.Namespace, output: IO[str], result: Connection) -> None:
@@ -180,6 +194,7 @@ def run_all(options: argparse.Namespace, files: Collection[str]) -> int:
 
     def done(result: dict[str, object]) -> None:
         results.append(result)
+        results.extend({"scenario": part, "outcome": "passed"} for part in result.get("parts", []))
         if options.report:
             # Written after each one, so that a runner that is killed has still said what it saw.
             options.report.write_text(json.dumps(results))
