@@ -241,7 +241,7 @@ fn refuse_amid_recovery(session: &Session) -> Result<(), Failure> {
     }
 }
 
-fn read_journal(session: &Session) -> Result<Contents, Failure> {
+pub(super) fn read_journal(session: &Session) -> Result<Contents, Failure> {
     Journal::read(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))
 }
 
