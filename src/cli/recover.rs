@@ -7,12 +7,14 @@ use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
 use super::restore::vault;
-use super::session::Session;
+use super::session::{Session, write_private};
 use super::{Consent, TextOrJson, apply, known_service};
 use crate::apply::resume::{self, ResumeError};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::plan::Plan;
-use crate::plan::{Recover, Request, Selection, render};
+use crate::model::step::Action;
+use crate::observe;
+use crate::plan::{Recover, Request, Selection, as_if_lost, render};
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArguments {
@@ -34,6 +36,13 @@ pub(super) struct RecoverArguments {
     /// With --dry-run: the graph alone.
     #[arg(long, value_enum, requires = "dry_run", value_name = "FORMAT")]
     graph: Option<GraphFormat>,
+    /// Print the recovery of everything for a person without devstack, as markdown: restic, Docker and the servers' clients in
+    /// order, with the ids and paths of the newest good runs. Looks at the repositories and at nothing else.
+    #[arg(long, conflicts_with_all = ["dry_run", "resume", "afresh", "only", "accept_age", "escrow"])]
+    runbook: bool,
+    /// With --runbook: into this file, which only you can read.
+    #[arg(long, requires = "runbook", value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Take runs that are older than the file's RPO allows.
     #[arg(long)]
     accept_age: bool,
@@ -68,6 +77,9 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         (None, None) => Selection::Newest,
     };
     let request = Request::Recover(Recover { only: arguments.only.clone(), selection, from: arguments.from.clone() });
+    if arguments.runbook {
+        return runbook(&session, &request, arguments.output.as_deref());
+    }
     let unset = unset_passwords(&session, &arguments.only);
     if arguments.dry_run {
         if let Some(text) = unset {
@@ -102,12 +114,20 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     let chosen = matches!(&request, Request::Recover(asked) if matches!(asked.selection, Selection::Run(_)));
     let mut exit = apply::carry_out(&session, &request, origin, &consent, false)?;
     // A run that is damaged is on record as such now, and the next plan passes it over. There are as many tries as runs.
-    while exit == Exit::Verification && !chosen && !arguments.resume {
+    while exit == Exit::Verification && !chosen && !arguments.resume && touched_nothing(&session)? {
         eprintln!("note: a run was found damaged before anything was touched; looking for an older one");
         resume::forget(&session.state).map_err(unreadable)?;
         exit = apply::carry_out(&session, &request, apply::Origin::Request, &consent, false)?;
     }
     Ok(exit)
+}
+
+/// The recovery that has just ended did nothing but prove runs.
+fn touched_nothing(session: &Session) -> Result<bool, Failure> {
+    let Some(plan) = resume::interrupted(&session.state).map_err(unreadable)? else { return Ok(false) };
+    let begun = resume::progress(&plan, &apply::read_journal(session)?);
+    let mut actions = begun.keys().filter_map(|id| plan.step(*id)).map(|step| &step.action);
+    Ok(actions.all(|action| matches!(action, Action::Prove { .. })))
 }
 
 /// The first variable that a service to be looked into needs, and that is not set.
@@ -148,5 +168,24 @@ fn show(session: &Session, request: &Request, arguments: &RecoverArguments) -> R
         (None, TextOrJson::Text) => session.recovery_text(&plan),
     };
     print!("{printed}");
+    Ok(session.unseen())
+}
+
+/// No service is looked at: on the worst day there is none.
+fn runbook(session: &Session, request: &Request, output: Option<&Path>) -> Result<Exit, Failure> {
+    let now = Timestamp::now();
+    let (spec, ground) = (&session.loaded.spec, &session.ground);
+    let seen = observe::observe(spec, ground, &session.stores, &session.history, now, &|_| false);
+    let lost = as_if_lost(spec, &seen);
+    let plan = session.plan(&lost, request, now)?;
+    let text = render::runbook(&render::Book { plan: &plan, spec, observation: &lost, base: &ground.base });
+    match output {
+        None => print!("{text}"),
+        Some(path) => {
+            let failed = |error| Failure::caused(Exit::Unexpected, &format!("writing {}", path.display()), &error);
+            write_private(path, text.as_bytes()).map_err(failed)?;
+            println!("Written to {}: print it, and keep it off this machine.", path.display());
+        }
+    }
     Ok(session.unseen())
 }

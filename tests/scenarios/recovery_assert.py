@@ -59,7 +59,7 @@ FAIL = {
     'http: { container: postgres, url: "http://app:3000/", within: 0s }': "has neither curl nor wget",
     "command: { container: app, run: [test, -s, /data/nothing], within: 0s }": "expected exit code 0, and it answered with exit code 1",
     "command: { container: app, run: [no-such-program], within: 0s }": "no-such-program",
-    "command: { container: nobody, run: ["true"], within: 0s }": "there is no container nobody",
+    'command: { container: nobody, run: ["true"], within: 0s }': "there is no container nobody",
 }
 
 
