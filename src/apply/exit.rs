@@ -4,7 +4,7 @@ use crate::model::outcome::{ApplyOutcome, FailureKind, StepOutcome};
 
 /// By section "Exit codes" of the documentation. Where several hold, the cause that a person must act on first wins:
 /// a wrong key (3), somebody else's lease (6), a stale plan (5), a missing approval (4), a failed or interrupted part
-/// (7), damage (8). An unwritten journal is a failed part, also where every step is done.
+/// (7), damage or an assertion that does not hold (8). An unwritten journal is a failed part, also where every step is done.
 pub fn exit_code(outcome: &ApplyOutcome) -> u8 {
     const PRECEDENCE: [u8; 6] = [3, 6, 5, 4, 7, 8];
     let cut_short = (outcome.interrupted || outcome.unjournalled.is_some()).then_some(7);
@@ -22,7 +22,7 @@ fn step_code(outcome: &StepOutcome) -> Option<u8> {
             FailureKind::Locked => 6,
             FailureKind::NeedsReplan => 5,
             FailureKind::Permanent | FailureKind::Transient => 7,
-            FailureKind::Damage => 8,
+            FailureKind::Damage | FailureKind::Unmet => 8,
         }),
         StepOutcome::Held { .. } => Some(4),
         // Its root cause is a step of its own in the same outcome, and has its code.
@@ -68,6 +68,7 @@ mod tests {
             (failed(FailureKind::Permanent), 7),
             (failed(FailureKind::Transient), 7),
             (failed(FailureKind::Damage), 8),
+            (failed(FailureKind::Unmet), 8),
             (StepOutcome::Held { token: "forget:local".into() }, 4),
             (StepOutcome::Interrupted, 7),
         ] {

@@ -70,7 +70,7 @@ impl Exit {
         match kind {
             FailureKind::Permanent | FailureKind::Transient => Self::Partly,
             FailureKind::NeedsReplan => Self::Stale,
-            FailureKind::Damage => Self::Verification,
+            FailureKind::Damage | FailureKind::Unmet => Self::Verification,
             FailureKind::Key => Self::Input,
             FailureKind::Locked => Self::Locked,
         }

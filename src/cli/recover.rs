@@ -7,13 +7,14 @@ use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
 use super::restore::vault;
-use super::session::Session;
+use super::session::{Session, write_private};
 use super::{Consent, TextOrJson, apply, known_service};
 use crate::apply::resume::{self, ResumeError};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::plan::Plan;
 use crate::model::step::{Action, Step};
-use crate::plan::{Recover, Request, Rollback, Selection, render};
+use crate::observe;
+use crate::plan::{Recover, Request, Rollback, Selection, as_if_lost, render};
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArguments {
@@ -44,6 +45,13 @@ pub(super) struct RecoverArguments {
     /// Overwrite with no copy made first: there is no way back.
     #[arg(long)]
     without_safety: bool,
+    /// Print the recovery of everything for a person without devstack, as markdown: restic, Docker and the servers' clients in
+    /// order, with the ids and paths of the newest good runs. Looks at the repositories and at nothing else.
+    #[arg(long, conflicts_with_all = ["dry_run", "resume", "afresh", "only", "accept_age", "escrow"])]
+    runbook: bool,
+    /// With --runbook: into this file, which only you can read.
+    #[arg(long, requires = "runbook", value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Take runs that are older than the file's RPO allows.
     #[arg(long)]
     accept_age: bool,
@@ -91,6 +99,9 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         safety: !arguments.without_safety,
         accept_room: arguments.accept_room,
     });
+    if arguments.runbook {
+        return runbook(&session, &request, arguments.output.as_deref());
+    }
     if arguments.backup.is_some() {
         session.stores.read_around_damage();
     }
@@ -258,5 +269,24 @@ fn show(session: &Session, request: &Request, arguments: &RecoverArguments) -> R
         (None, TextOrJson::Text) => session.recovery_text(&plan),
     };
     print!("{printed}");
+    Ok(session.unseen())
+}
+
+/// No service is looked at: on the worst day there is none.
+fn runbook(session: &Session, request: &Request, output: Option<&Path>) -> Result<Exit, Failure> {
+    let now = Timestamp::now();
+    let (spec, ground) = (&session.loaded.spec, &session.ground);
+    let seen = observe::observe(spec, ground, &session.stores, &session.history, now, &|_| false);
+    let lost = as_if_lost(spec, &seen);
+    let plan = session.plan(&lost, request, now)?;
+    let text = render::runbook(&render::Book { plan: &plan, spec, observation: &lost, base: &ground.base });
+    match output {
+        None => print!("{text}"),
+        Some(path) => {
+            let failed = |error| Failure::caused(Exit::Unexpected, &format!("writing {}", path.display()), &error);
+            write_private(path, text.as_bytes()).map_err(failed)?;
+            println!("Written to {}: print it, and keep it off this machine.", path.display());
+        }
+    }
     Ok(session.unseen())
 }

@@ -32,6 +32,7 @@ pub use ground::{Ground, VaultRestore};
 pub use safety::{ENGINE as SAFETY, clear, safety_of};
 pub use workroom::{Workroom, Workrooms};
 
+use crate::model::assertion::{Assertion, is_true, short};
 use crate::model::cancel::Cancel;
 use crate::model::certificate::Certificate;
 use crate::model::ids::SnapshotId;
@@ -83,6 +84,25 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
+/// What came of an assertion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub holds: bool,
+    /// For the person who has to look: what came, behind `it answered`.
+    pub came: String,
+}
+
+impl Answer {
+    /// Of a client that prints one value.
+    fn of_value(value: &str) -> Self {
+        let came = if value.trim().is_empty() { "nothing".to_owned() } else { format!("`{}`", short(value)) };
+        Self { holds: is_true(value), came }
+    }
+}
+
+/// A query that counts reads a large table from its beginning to its end.
+const LONGEST_ANSWER: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// A kind of data.
 pub trait Engine: Send + Sync {
     /// The state of the source. *Gone* and *empty* are defined by each engine and said only on positive evidence.
@@ -108,6 +128,20 @@ pub trait Engine: Send + Sync {
         target: &RestoreTarget,
         work: &Work<'_>,
     ) -> Result<Restored, EngineError>;
+
+    /// Asks the server, as the user that takes its backups, what the file asserts of it.
+    ///
+    /// # Errors
+    /// When it could not be asked, or refused to answer.
+    fn answer(&self, assertion: &Assertion) -> Result<Answer, EngineError> {
+        Err(misplaced(assertion))
+    }
+}
+
+/// The file's check lets nobody ask an engine what it does not understand.
+fn misplaced(assertion: &Assertion) -> EngineError {
+    let what = format!("nobody there answers what is asserted as `{}`; name a service of that kind", assertion.kind());
+    EngineError::Refused { what }
 }
 
 /// The engine for a source of the file.

@@ -15,7 +15,8 @@ use self::shell::Database;
 use super::inspect::Inspect;
 use super::server::{self, Server};
 use super::streams::{self, DumpStream, Taker};
-use super::{Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work};
+use super::{Answer, Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, misplaced};
+use crate::model::assertion::Assertion;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
@@ -182,5 +183,12 @@ impl Engine for Mongodb {
             RestoreTarget::Beside { folder } => streams::restore_beside(reader, taken, folder, work),
             RestoreTarget::InPlace | RestoreTarget::Missing => self.restore_in_place(reader, taken, work),
         }
+    }
+
+    fn answer(&self, assertion: &Assertion) -> Result<Answer, EngineError> {
+        let Assertion::Mongodb(asked) = assertion else { return Err(misplaced(assertion)) };
+        let server = Server::find(&self.ground, &self.source.container)?;
+        let value: String = self.evaluated(&server, &self.session()?, &asked.database, &asked.eval)?;
+        Ok(Answer::of_value(&value))
     }
 }

@@ -15,7 +15,8 @@ use self::rights::Rights;
 use super::inspect::Inspect;
 use super::server::{self, Server};
 use super::streams::{self, DumpStream, Taker};
-use super::{Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work};
+use super::{Answer, Engine, EngineError, Ground, LONGEST_ANSWER, Proven, Restored, TakeRequest, Work, misplaced};
+use crate::model::assertion::Assertion;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
@@ -46,6 +47,9 @@ const SYSTEM: [&str; 4] = ["information_schema", "mysql", "performance_schema", 
 
 /// The largest that both programs and both servers take.
 const LARGEST_PACKET: &str = "--max-allowed-packet=1G";
+
+/// Every transaction of the session is one that the server lets write nothing.
+const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY;\n";
 
 type Session = server::Session<String>;
 
@@ -332,5 +336,18 @@ impl Engine for Mysql {
             RestoreTarget::Beside { folder } => streams::restore_beside(reader, taken, folder, work),
             RestoreTarget::InPlace | RestoreTarget::Missing => self.restore_in_place(reader, taken, work),
         }
+    }
+
+    fn answer(&self, assertion: &Assertion) -> Result<Answer, EngineError> {
+        let asked = match (assertion, self.flavour) {
+            (Assertion::Mysql(asked), Flavour::Mysql) | (Assertion::Mariadb(asked), Flavour::Mariadb) => asked,
+            _ => return Err(misplaced(assertion)),
+        };
+        let server = Server::find(&self.ground, &self.source.container)?;
+        let command = self.client(&self.session()?).arg(format!("--database={}", asked.database));
+        // The client sends the last statement whether or not it ends with a semicolon.
+        let sql = format!("{READ_ONLY}{}\n", asked.query);
+        let answer = server.docker.run(&server.container, &command, sql.as_bytes(), LONGEST_ANSWER)?;
+        Ok(Answer::of_value(&answer.text()))
     }
 }

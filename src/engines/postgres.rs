@@ -13,7 +13,8 @@ use serde::Deserialize;
 use super::inspect::Inspect;
 use super::server::{self, Server};
 use super::streams::{self, DumpStream, Taker};
-use super::{Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work};
+use super::{Answer, Engine, EngineError, Ground, LONGEST_ANSWER, Proven, Restored, TakeRequest, Work, misplaced};
+use crate::model::assertion::Assertion;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
@@ -37,6 +38,9 @@ const MAINTENANCE: &str = "template1";
 
 /// A table that somebody has locked for good must end a dump, not hold it up for a day.
 const LOCK_WAIT: &str = "--lock-wait-timeout=300s";
+
+/// Every transaction of the session is one that the server lets write nothing.
+const READ_ONLY: &str = "-c default_transaction_read_only=on";
 
 type Session = server::Session<String>;
 
@@ -214,6 +218,14 @@ impl Engine for Postgres {
             RestoreTarget::Beside { folder } => streams::restore_beside(reader, taken, folder, work),
             RestoreTarget::InPlace | RestoreTarget::Missing => self.restore_in_place(reader, taken, work),
         }
+    }
+
+    fn answer(&self, assertion: &Assertion) -> Result<Answer, EngineError> {
+        let Assertion::Postgres(asked) = assertion else { return Err(misplaced(assertion)) };
+        let server = Server::find(&self.ground, &self.source.container)?;
+        let command = self.psql(&self.session()?, &asked.database).env("PGOPTIONS", READ_ONLY);
+        let answer = server.docker.run(&server.container, &command, asked.query.as_bytes(), LONGEST_ANSWER)?;
+        Ok(Answer::of_value(&answer.text()))
     }
 }
 

@@ -18,7 +18,8 @@ use std::io::Read;
 use super::inspect::Inspect;
 use super::server::{self, Server};
 use super::streams::{self, DumpStream, Open, Taker};
-use super::{Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work};
+use super::{Answer, Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, misplaced};
+use crate::model::assertion::{Assertion, short};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
@@ -313,6 +314,18 @@ impl Engine for Redis {
             RestoreTarget::Beside { folder } => streams::restore_beside(reader, taken, folder, work),
             RestoreTarget::InPlace | RestoreTarget::Missing => self.restore_in_place(reader, taken, work),
         }
+    }
+
+    /// Of a cluster, the first node is asked, and the client follows it to where the key is.
+    fn answer(&self, assertion: &Assertion) -> Result<Answer, EngineError> {
+        let Assertion::Redis(asked) = assertion else { return Err(misplaced(assertion)) };
+        let server = Server::find(&self.ground, self.source.containers.first().map_or("", String::as_str))?;
+        let client = self.client(&self.session()?);
+        let client = if self.source.cluster { client.arg("-c") } else { client };
+        let finished = server.ask(&client.args(asked.command.iter().cloned()), "")?;
+        let text = finished.text();
+        let came = if text.is_empty() { "nothing".to_owned() } else { format!("`{}`", short(&text)) };
+        Ok(Answer { holds: text == asked.expect, came })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing in here does input or output, reads a clock, or draws a random number.
 
+pub mod assertion;
 pub mod cancel;
 pub mod certificate;
 pub mod compose;

@@ -64,6 +64,8 @@ pub enum FailureKind {
     Key,
     /// Somebody else holds the lease.
     Locked,
+    /// Everything was done, and what the file asserts of it does not hold.
+    Unmet,
 }
 
 #[must_use = "an outcome may be a failure"]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::assertion::Assertion;
 use super::ids::{ContainerId, KeyId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId};
 use super::retention::Rule;
 use super::run::Shrink;
@@ -252,9 +253,11 @@ pub enum Action {
         service: String,
         until: Started,
     },
-    /// Looks at every one of these services, and at every container of the project.
+    /// Looks at every one of these services, and at every container of the project, and then asks what the file asserts.
     VerifyStack {
         services: Vec<ServiceName>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        assertions: Vec<Assertion>,
     },
     /// Puts a new secret-id of the role into the file that holds the old one, and destroys that.
     RotateSecretId {

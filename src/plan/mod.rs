@@ -14,6 +14,7 @@ mod forget;
 pub mod graph;
 mod keys;
 mod login;
+mod lost;
 pub mod prediction;
 mod projection;
 mod recover;
@@ -42,6 +43,7 @@ mod simulation;
 
 use jiff::Timestamp;
 
+pub use lost::as_if_lost;
 pub use request::{ForgetSelection, PlanError, Recover, Request, Rollback, Selection};
 
 use crate::model::history::History;

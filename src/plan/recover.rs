@@ -1,6 +1,7 @@
 //! The recovery of the stack: which run each service comes back from, and in which order, as a graph. A service that has
 //! its data is left as it is; what nobody could look at is not overwritten.
 
+mod assertions;
 mod edges;
 mod graph;
 mod replace;
@@ -213,8 +214,11 @@ impl<'a> Planner<'a> {
                     .because("its server can't be used as it is, and begins anew")
                     .effect(Effect::DeletesData)
                     .held(format!("restore:{name}"), "empties its volumes"),
-                Node::Verify => NewStep::new(Action::VerifyStack { services: full.clone() })
-                    .because("a stack is back when all of it is"),
+                Node::Verify => {
+                    let assertions = self.assertions(asked, model, started);
+                    NewStep::new(Action::VerifyStack { services: full.clone(), assertions })
+                        .because("a stack is back when all of it is")
+                }
             };
             let waits: Vec<StepId> = graph.before(node).filter_map(|before| steps.get(before).copied()).collect();
             let estimate = self.estimate_of(&step.sample_key(), step.bytes());

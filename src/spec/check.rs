@@ -1,6 +1,7 @@
 //! What the types cannot say: names that must exist, loops, schedules that cannot keep their objective, repositories that
 //! would back up themselves. Every finding at once.
 
+mod assertions;
 mod backup;
 mod circle;
 mod names;
@@ -57,6 +58,7 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) 
     circle::check(spec, &mut findings);
     backup::check(spec, &mut findings);
     objectives::check(spec, &mut findings);
+    assertions::check(spec, &mut findings);
     stores::check(spec, base, home, &mut findings);
     let mut checked = findings.checked;
     checked.diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity));

@@ -18,6 +18,7 @@ pub use super::source::{
     RedisSource, SecretIdFile, Source, SqliteSource, Tls, VaultRole, VaultSource, VolumeSource,
 };
 pub use super::vault::{Approle, Recipient, SecretId, Unseal, UnsealKeys, Vault, VaultLogin};
+pub use crate::model::assertion::Assertion;
 
 /// The desired state of one stack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -176,6 +177,9 @@ pub struct Recovery {
     /// Objectives of single services, where they differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<ServiceName, Objective>,
+    /// What must hold once everything is back: asked as the last step of a recovery.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assert: Vec<Assertion>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -150,6 +150,11 @@ impl<'s> Walk<'s> {
             .collect();
         let list = listing(kinds.keys().copied());
         let of_key = name == "Key";
+        let what = match name {
+            "Key" => "key",
+            "Assertion" => "assertion",
+            _ => "source",
+        };
         let Kind::Map(entries) = &node.kind else {
             if of_key {
                 // Whatever stands in place of a key may be one.
@@ -168,9 +173,10 @@ impl<'s> Walk<'s> {
             );
         };
         if entries.len() > 1 {
-            let help = match of_key {
-                true => "begin each key with a dash of its own: they are items of a list",
-                false => "keep one; a second kind of data is a second service",
+            let help = match what {
+                "key" => "begin each key with a dash of its own: they are items of a list",
+                "assertion" => "begin each assertion with a dash of its own: they are items of a list",
+                _ => "keep one; a second kind of data is a second service",
             };
             let given = listing(entries.iter().map(|(key, _)| key.name.as_str()));
             self.push(
@@ -204,7 +210,7 @@ impl<'s> Walk<'s> {
                     self.push(
                         place,
                         key.span.clone(),
-                        format!("`{}` is no kind of {}", key.name, if of_key { "key" } else { "source" }),
+                        format!("`{}` is no kind of {what}", key.name),
                         "not known here",
                         did_you_mean(meant, &format!("devstack knows {list}")),
                     );

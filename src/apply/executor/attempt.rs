@@ -150,7 +150,8 @@ impl Job {
                 | FailureKind::NeedsReplan
                 | FailureKind::Damage
                 | FailureKind::Key
-                | FailureKind::Locked => None,
+                | FailureKind::Locked
+                | FailureKind::Unmet => None,
             };
             let Some(wait) = wait.filter(|wait| tokio::time::Instant::now() + *wait < deadline) else {
                 let tries = if attempt > 1 { format!(" (tried {attempt} times)") } else { String::new() };

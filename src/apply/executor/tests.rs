@@ -232,6 +232,7 @@ async fn only_what_may_pass_is_tried_again_and_not_for_ever() {
         (FailureKind::Damage, 1),
         (FailureKind::Key, 1),
         (FailureKind::Locked, 1),
+        (FailureKind::Unmet, 1),
     ] {
         let runner = Scripted::new(move |_, _| Err(StepError::new(kind, "no")));
         let trial = apply(vec![step(1, prove("a"), &[])], runner.clone()).await;

@@ -1,5 +1,6 @@
 //! The acts themselves: one file per kind of step. Each does what its step says and decides nothing.
 
+mod assertions;
 mod keys;
 mod login;
 mod preconditions;
@@ -47,7 +48,7 @@ impl StepRunner for World {
             Action::StartColima { .. } => runtime::start_colima(self),
             Action::CreateContainers { services } => stack::create(self, services),
             Action::StartContainer { service, until } => stack::start(self, service, *until, context),
-            Action::VerifyStack { services } => stack::verify(self, services, context),
+            Action::VerifyStack { services, assertions } => stack::verify(self, services, assertions, context),
             Action::RotateSecretId { mount, role } => login::rotate(self, mount, role),
             Action::SafetyCopy(copy) => safety::copy(self, copy, context),
             Action::Clear { service } => safety::clear(self, service),

@@ -1,9 +1,11 @@
 //! Putting one service's data back from one run.
 
 use super::world::{World, engine_error, repository_error};
-use super::{safety, stack};
+use super::{assertions, safety, stack};
 use crate::apply::runner::{StepContext, StepError};
 use crate::engines::{self, Engine, Work};
+use crate::model::assertion::{About, Assertion};
+use crate::model::ids::ServiceName;
 use crate::model::outcome::{Done, FailureKind};
 use crate::model::run::{ServiceResult, Taken};
 use crate::model::step::Restore;
@@ -32,6 +34,7 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
         engine(world, restore, taken)?.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
     if restore.safety.is_some() && !held.manifest.policy.is_safety() && !taken.empty {
         stack::holds_data(world, &restore.service)?;
+        assertions::hold(world, &asserted(world, &restore.service), &context.cancel)?;
     }
     Ok(Done {
         bytes: restored.bytes,
@@ -39,6 +42,12 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
         advice: restored.notes,
         ..Done::default()
     })
+}
+
+/// What the file asserts of a service alone. What it asserts of containers may need others, and is asked at the end.
+fn asserted(world: &World, service: &ServiceName) -> Vec<Assertion> {
+    let declared = world.spec.recovery.iter().flat_map(|recovery| &recovery.assert);
+    declared.filter(|it| matches!(it.about(), About::Service(of) if of == service)).cloned().collect()
 }
 
 /// What a safety copy holds is put back as it was taken, and not by its server's engine.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::assertions;
 use super::world::World;
 use crate::apply::runner::{StepContext, StepError};
+use crate::model::assertion::Assertion;
 use crate::model::cancel::Cancel;
 use crate::model::chain;
 use crate::model::ids::ServiceName;
@@ -58,8 +60,15 @@ pub(super) fn start(
     Ok(Done { summary, ..Done::default() })
 }
 
-/// Every container runs and is healthy, and every one of these services holds data. All that is wrong is named.
-pub(super) fn verify(world: &World, services: &[ServiceName], context: &StepContext<'_>) -> Result<Done, StepError> {
+/// Every container runs and is healthy, every one of these services holds data, and then every assertion holds. All that is
+/// wrong is named. Rows and keys are not counted again here: each restore has counted them against its run before anything
+/// that depends on the data was started, and applications that run change them.
+pub(super) fn verify(
+    world: &World,
+    services: &[ServiceName],
+    assertions: &[Assertion],
+    context: &StepContext<'_>,
+) -> Result<Done, StepError> {
     let mut findings = Vec::new();
     let containers = world.ground.containers.of_project().map_err(failed)?;
     let docker = (!containers.is_empty()).then(|| world.ground.containers.docker()).transpose().map_err(failed)?;
@@ -78,7 +87,13 @@ pub(super) fn verify(world: &World, services: &[ServiceName], context: &StepCont
         let text = format!("the stack is not back: {}", findings.join("; "));
         return Err(StepError::new(FailureKind::Permanent, text));
     }
-    let summary = format!("{} containers are up, {} services hold data", containers.len(), services.len());
+    assertions::hold(world, assertions, &context.cancel)?;
+    let mut summary = format!("{} containers are up, {} services hold data", containers.len(), services.len());
+    match assertions.len() {
+        0 => {}
+        1 => summary.push_str(", 1 assertion holds"),
+        count => summary.push_str(&format!(", {count} assertions hold")),
+    }
     Ok(Done { summary, ..Done::default() })
 }
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Mongodb, Session};
-use crate::engines::EngineError;
 use crate::engines::server::{ANSWER, Server};
+use crate::engines::{EngineError, LONGEST_ANSWER};
 use crate::runtime::Command;
 
 /// The line that an answer stands on: the shell has words of its own, about its updates for one.
@@ -32,6 +32,13 @@ const LOOK: &str = r#"
 const found = admin.runCommand({listDatabases: 1, authorizedDatabases: false}).databases;
 answer(found.filter(({name}) => name !== "config" && name !== "local").map(({name, sizeOnDisk}) =>
   ({name, bytes: Number(sizeOnDisk), collections: names(name).filter((it) => !own(it))})));
+"#;
+
+/// A value as text: numbers of every width as digits, documents as JSON.
+const SHOW: &str = r#"
+const plain = value === null || value === undefined || typeof value !== "object" || typeof value.toBigInt === "function"
+  || value._bsontype === "Int32" || value._bsontype === "Double" || value._bsontype === "Decimal128";
+answer(plain ? String(value) : EJSON.stringify(value));
 "#;
 
 /// A database of the server, with its collections and views, the server's own left out.
@@ -74,6 +81,20 @@ impl Mongodb {
 
     pub(super) fn look(&self, server: &Server, session: &Session) -> Result<Vec<Database>, EngineError> {
         self.asked(server, session, LOOK, &[], ANSWER)
+    }
+
+    /// The value of an expression in a database, as text.
+    pub(super) fn evaluated(
+        &self,
+        server: &Server,
+        session: &Session,
+        name: &str,
+        expression: &str,
+    ) -> Result<String, EngineError> {
+        // Part of the script and not evaluated by it: only so the shell waits for the server's answers in it.
+        let script =
+            format!("db = server.getDB(process.env.DEVSTACK_DATABASE);\nconst value = (\n{expression}\n);\n{SHOW}");
+        self.asked(server, session, &script, &[("DEVSTACK_DATABASE", name)], LONGEST_ANSWER)
     }
 
     /// The options of a connection string. The server is asked directly, whatever replica set it is a member of.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::model::assertion::Assertion;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::evidence::Verdict;
 use crate::model::observation::{Observed, SourceState};
@@ -116,6 +117,29 @@ fn everything_comes_back_in_the_order_that_it_needs() {
     assert!(!waits(&plan, "start container container/db", "start container container/vault"));
     assert!(!waits(&plan, "start container container/db", "restore vault/data"));
     assert_eq!(plan.steps.iter().filter(|step| matches!(step.action, Action::VerifyStack { .. })).count(), 1);
+}
+
+#[test]
+fn what_is_asserted_goes_along_as_far_as_it_is_about_what_comes_back() {
+    let mut world = lost();
+    world.spec.recovery = serde_json::from_value(json!({ "assert": [
+        { "postgres": { "service": "database", "database": "shop", "query": "select count(*) > 0 from orders" } },
+        { "http": { "container": "web", "url": "http://127.0.0.1/", "name": "the page" } },
+        { "command": { "container": "other", "run": ["true"] } },
+    ] }))
+    .unwrap();
+    let asserted = |only: &[&str]| -> Vec<String> {
+        let plan = world.ask(&asked(only)).unwrap();
+        let last = plan.steps.last().unwrap();
+        let Action::VerifyStack { assertions, .. } = &last.action else { panic!("{last:?} is last") };
+        assertions.iter().map(Assertion::name).collect()
+    };
+    let (orders, page, other) = ("database: select count(*) > 0 from orders", "the page", "other: true");
+    assert_eq!(asserted(&[]), [orders, page, other]);
+    // Its container is started with those of the files.
+    assert_eq!(asserted(&["files"]), [page]);
+    assert_eq!(asserted(&["database"]), [orders]);
+    assert!(asserted(&["config"]).is_empty());
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod json;
 mod markdown;
 mod mermaid;
 mod recovery;
+mod runbook;
 mod summary;
 mod text;
 
@@ -17,5 +18,6 @@ pub use json::json;
 pub use markdown::{LONGEST_COMMENT, markdown, marker};
 pub use mermaid::mermaid;
 pub use recovery::recovery;
+pub use runbook::{Book, runbook};
 pub use summary::summary;
 pub use text::{TextOptions, standing, text};

@@ -82,7 +82,12 @@ pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
 fn told(step: &Step) -> String {
     let waits: Vec<String> = step.waits.iter().map(|wait| wait.step.to_string()).collect();
     let after = (!waits.is_empty()).then(|| format!("after {}", waits.join(" ")));
-    after.into_iter().chain(step.causes.iter().cloned()).collect::<Vec<_>>().join("; ")
+    let asserted = match &step.action {
+        Action::VerifyStack { assertions, .. } => assertions.as_slice(),
+        _ => &[],
+    };
+    let asserted = asserted.iter().map(|assertion| format!("asserts `{}`", assertion.name()));
+    after.into_iter().chain(step.causes.iter().cloned()).chain(asserted).collect::<Vec<_>>().join("; ")
 }
 
 fn duration(plan: &Plan, spec: &Spec) -> Vec<String> {
