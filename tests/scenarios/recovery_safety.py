@@ -90,3 +90,17 @@ def a_server_that_no_longer_starts_begins_anew_with_a_copy_of_what_it_had(world:
         beside = stack.folder / "mend"
         stack.devstack("restore", "postgres", "--backup", copy, "--to", str(beside))
         must([path.suffix for path in beside.rglob("*") if path.is_file()] == [".tar"], "the copy can't be had as files")
+
+
+@scenario()
+def a_restore_whose_assertion_does_not_hold_leaves_what_was_there(world: World) -> None:
+    with small(world) as stack:
+        asserted = 'assert: [ { postgres: { service: postgres, database: shop, query: "select count(*) > 30000 from t", name: all orders, within: 0s } } ]'
+        stack.file.write_text(stack.file.read_text().replace("recovery:\n", f"recovery:\n  {asserted}\n", 1))
+        sql(stack, "INSERT INTO t SELECT n, md5(n::text) FROM generate_series(20001, 40000) n; CREATE INDEX later ON t (md5)")
+        every = "SELECT count(*), md5(string_agg(md5, '' ORDER BY n)) FROM t; SELECT indexname FROM pg_indexes WHERE tablename = 't'"
+        before = sql(stack, every)
+        failed = stack.devstack("restore", "postgres", "--in-place", "--yes", "--approve", "restore:postgres", expect=8).said
+        must("all orders" in failed and "has what it had before again" in failed, f"neither the cause nor the way back is told: {failed}")
+        wait_until(lambda: "healthy" in stack.run(["docker", "ps", "--filter", f"name={stack.container('postgres')}"]).text, "the server")
+        must(sql(stack, every) == before, f"what was there is not there: {failed}")

@@ -97,9 +97,9 @@ def the_whole_stack_comes_back_from_an_empty_machine_by_one_command(world: World
             states = stack.run(["docker", "ps", "--all", "--format", "{{.Names}} {{.Status}}", "--filter", f"label=com.docker.compose.project={stack.project}"]).text
             sick = [line for line in states.splitlines() if "(healthy)" not in line and "Exited (0)" not in line and "vault" not in line]
             must(not sick and len(states.splitlines()) >= 9, f"not all are healthy: {states}")
-            stack.compose("stop", "redis-2")
-            must("container/redis-2" in stack.devstack("recover", "--dry-run", *escrow).out, "a server that is down is not missed")
-            stack.compose("start", "redis-2")
+            stack.compose("stop", "mongodb")
+            must("container/mongodb" in stack.devstack("recover", "--dry-run", *escrow).out, "a server that is down is not missed")
+            stack.up("mongodb")
 
         with world.part("vault access"):
             must(password_for_the_shop(stack, vault) == stack.variables["POSTGRES_PASSWORD"], "the shop does not get its password")
