@@ -91,6 +91,10 @@ pub struct RecoveryForecast {
     pub critical_path: Vec<ServiceName>,
     /// The length of the critical path; none when a service on no path has ever been measured.
     pub predicted: Option<Span>,
+    /// Where every step of a recovery was measured, by recoveries or drills: the chain of steps that decides the time, proofs,
+    /// starts and verification among them. `predicted` is then the length of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<(String, Span)>,
     pub rto: Option<Span>,
 }
 

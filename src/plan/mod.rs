@@ -83,7 +83,13 @@ pub fn plan(
         started: None,
         rotated: None,
     };
-    let (steps, report) = planner.run(request)?;
+    let (steps, mut report) = planner.run(request)?;
+    if matches!(request, Request::Converge)
+        && let Some((steps, total)) = recovery::of_everything(spec, digest, observation, history, now)
+    {
+        report.recovery.predicted = Some(total);
+        report.recovery.steps = steps;
+    }
     let mut plan = Plan {
         format: PLAN_FORMAT,
         id: PlanId::new(""),

@@ -2,16 +2,44 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::Planner;
+use super::graph::PlanGraph;
+use super::lost::as_if_lost;
 use super::prediction;
-use super::request::PlanError;
-use crate::model::ids::ServiceName;
+use super::request::{PlanError, Recover, Request, Selection};
+use crate::model::history::History;
+use crate::model::ids::{Digest, ServiceName};
+use crate::model::observation::Observation;
 use crate::model::plan::{Basis, RecoveryForecast, ServiceForecast};
 use crate::model::run::Taken;
 use crate::model::units::Span;
+use crate::spec::file::Spec;
+
+/// The chain of steps that decides how long a recovery of everything takes. None while one of its steps was never measured.
+pub(super) fn of_everything(
+    spec: &Spec,
+    digest: &Digest,
+    observation: &Observation,
+    history: &History,
+    now: Timestamp,
+) -> Option<(Vec<(String, Span)>, Span)> {
+    let lost = as_if_lost(spec, observation);
+    let (only, selection, from) = (Vec::new(), Selection::Newest, None);
+    let asked = Recover { only, selection, from, replace: false, safety: true, accept_room: true };
+    let plan = super::plan(spec, digest, &lost, history, now, &Request::Recover(asked)).ok()?;
+    if plan.steps.is_empty() || plan.steps.iter().any(|step| step.estimate.time.is_none()) {
+        return None;
+    }
+    let (path, total) = PlanGraph::of(&plan).ok()?.critical_path(&plan);
+    let named = path.iter().filter_map(|id| plan.step(*id)).map(|step| {
+        (format!("{} {}", step.action.verb(), step.action.resource()), step.estimate.time.unwrap_or_default())
+    });
+    Some((named.collect(), total))
+}
 
 impl Planner<'_> {
     /// Fails where `after` goes round in a circle.
@@ -65,6 +93,7 @@ impl Planner<'_> {
             services,
             critical_path,
             predicted: longest.filter(|_| measured),
+            steps: Vec::new(),
             rto: self.spec.recovery.as_ref().and_then(|recovery| recovery.rto),
         })
     }

@@ -291,14 +291,13 @@ fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
         }
     }];
     let times: BTreeMap<_, _> = forecast.services.iter().map(|service| (&service.service, service.predicted)).collect();
-    let path: Vec<String> = forecast
-        .critical_path
-        .iter()
-        .map(|name| match times.get(name).copied().flatten() {
-            Some(time) => format!("{name} {time}"),
-            None => name.to_string(),
-        })
-        .collect();
+    let of_services = forecast.critical_path.iter().map(|name| match times.get(name).copied().flatten() {
+        Some(time) => format!("{name} {time}"),
+        None => name.to_string(),
+    });
+    let of_steps =
+        forecast.steps.iter().filter(|(_, time)| !time.is_zero()).map(|(step, time)| format!("{step} {time}"));
+    let path: Vec<String> = if forecast.steps.is_empty() { of_services.collect() } else { of_steps.collect() };
     if !path.is_empty() {
         parts.push(format!("critical path {}", path.join(" → ")));
     }
