@@ -273,6 +273,14 @@ fn error_in(text: &str) -> Option<&str> {
     (word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_uppercase())).then_some(line)
 }
 
+/// An answer without what the client says of the nodes of a cluster that it was sent on to.
+fn without_redirects(mut text: &str) -> &str {
+    while text.starts_with("-> Redirected to slot [") {
+        text = text.split_once('\n').map_or("", |(_, rest)| rest);
+    }
+    text
+}
+
 /// What an artifact is, by its name.
 fn inspector(name: &str) -> Option<Inspect> {
     match name {
@@ -323,7 +331,7 @@ impl Engine for Redis {
         let client = self.client(&self.session()?);
         let client = if self.source.cluster { client.arg("-c") } else { client };
         let finished = server.ask(&client.args(asked.command.iter().cloned()), "")?;
-        let text = finished.text();
+        let text = without_redirects(&finished.text()).to_owned();
         let came = if text.is_empty() { "nothing".to_owned() } else { format!("`{}`", short(&text)) };
         Ok(Answer { holds: text == asked.expect, came })
     }
@@ -342,6 +350,14 @@ mod tests {
         {
             assert_eq!(error_in(answer), None, "{answer}");
         }
+    }
+
+    #[test]
+    fn where_the_client_was_sent_on_to_is_no_part_of_an_answer() {
+        let sent_on = "-> Redirected to slot [5798] located at 172.20.0.3:6379\nyes\n-> Redirected to slot [1] too";
+        assert_eq!(without_redirects(sent_on), "yes\n-> Redirected to slot [1] too");
+        assert_eq!(without_redirects("1"), "1");
+        assert_eq!(without_redirects("-> Redirected to slot [5798] located at 172.20.0.3:6379"), "");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::model::run::ArtifactKind;
 use crate::model::step::{Action, Restore, Started};
 use crate::model::units::Span;
 use crate::spec::file::{DockerRuntime, Source, Spec};
+use crate::spec::paths;
 
 /// What a runbook is made of: the plan of a recovery of all that is declared, as if everything were gone.
 pub struct Book<'a> {
@@ -156,7 +157,7 @@ impl Book<'_> {
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = vec!["restic (0.14 or newer), tar, and bash".to_owned()];
+        let mut needs = vec!["restic (0.14 or newer), GNU tar, and bash".to_owned()];
         if self.spec.services.values().any(|service| service.source.needs_docker()) {
             needs.push("Docker with `docker compose`, running".to_owned());
         }
@@ -166,7 +167,7 @@ impl Book<'_> {
             let ways: Vec<String> = keys::ways(name, repository, facts).into_iter().map(|way| way.needs).collect();
             needs.push(format!(
                 "the repository `{name}`, which lay in `{}`, and one of: {}",
-                repository.path.display(),
+                self.place_of(&repository.path),
                 ways.join("; ")
             ));
         }
@@ -204,6 +205,12 @@ impl Book<'_> {
         needs
     }
 
+    /// Where a path of the file was on the machine that is gone.
+    fn place_of(&self, given: &Path) -> String {
+        let place = if given.starts_with("~") { given.to_owned() } else { paths::resolve(self.base, None, given) };
+        place.display().to_string()
+    }
+
     /// The repositories that something comes back from.
     fn used(&self) -> BTreeSet<&RepositoryName> {
         self.restores().map(|restore| &restore.repository).collect()
@@ -230,7 +237,8 @@ impl Book<'_> {
     }
 
     fn repositories(&self) -> Chapter {
-        let mut chapter = Chapter { title: "Open the repositories".to_owned(), ..Chapter::default() };
+        let words = vec!["Where one lies elsewhere now, change what follows `--repo`.".to_owned()];
+        let mut chapter = Chapter { title: "Open the repositories".to_owned(), words, ..Chapter::default() };
         for name in self.used() {
             let Some(repository) = self.spec.repositories.get(name) else { continue };
             let facts = self.observation.present().find(|(known, _)| *known == name).map(|(_, facts)| facts);
@@ -259,7 +267,7 @@ impl Book<'_> {
         let mut commands = Vec::new();
         if let Some((repository, run)) = self.compose_run() {
             let dump = |name: &str, to: &str| {
-                let dump = format!("{} dump {} {}", keys::function(repository), run.record, quoted(name));
+                let dump = format!("{} dump {} {}", keys::function(repository), run.record.short(), quoted(name));
                 format!("[ -e {to} ] || {{ mkdir -p \"$(dirname {to})\" && {dump} >{to}; }}")
             };
             commands.push(dump("/devstack.yaml", "\"$STACK\"/devstack.yaml"));
@@ -327,7 +335,8 @@ impl Book<'_> {
         commands.extend(streams.map(|(snapshot, artifact)| {
             let name = quoted(&artifact.name);
             format!(
-                "{function} dump {snapshot} {name} |\n  sha256sum --check <(echo '{}  -')   # {name}, {}",
+                "{function} dump {} {name} |\n  sha256sum --check <(echo '{}  -')   # {name}, {}",
+                snapshot.short(),
                 artifact.sha256.as_str(),
                 artifact.bytes
             )
@@ -378,7 +387,9 @@ impl Book<'_> {
 
     fn verification(&self, services: &[ServiceName], assertions: &[Assertion]) -> Chapter {
         let names: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
-        let mut words = vec![format!("All of it is back when every container is up and {} answer.", names.join(", "))];
+        let up = if self.docker().is_some() { "every container is up and " } else { "" };
+        let mut words =
+            vec![format!("All of it is back when {up}each of these holds what it held: {}.", names.join(", "))];
         if !assertions.is_empty() {
             let listed: Vec<String> =
                 assertions.iter().map(|it| format!("- {} gives {}", code_span(&it.name()), it.expected())).collect();

@@ -14,6 +14,10 @@ use crate::spec::file::{
 /// How many counts are asked for and shown of a service.
 const SHOWN: usize = 8;
 
+/// The one folder of an archive that was unpacked, whatever it is called: with its own owner and mode, which the folder that it
+/// was unpacked into must not give to its place.
+const UNPACKED: &str = "\"$STACK\"/.recovered/*/.";
+
 /// One service's way back.
 #[derive(Default)]
 pub(super) struct Way {
@@ -190,7 +194,8 @@ impl Book<'_> {
                 "printf 'file appendonly.aof.1.%s type %s\\n' 'base.rdb seq 1' b 'incr.aof seq 1' i \
                  >\"$STACK\"/.recovered/appendonlydir/appendonly.aof.manifest"
                     .to_owned(),
-                format!("docker cp \"$STACK\"/.recovered/. {}:/data", quoted(container)),
+                format!("docker cp \"$STACK\"/.recovered/dump.rdb {}:/data/", quoted(container)),
+                format!("docker cp \"$STACK\"/.recovered/appendonlydir {}:/data/", quoted(container)),
                 "rm -r \"$STACK\"/.recovered".to_owned(),
             ]);
         }
@@ -218,7 +223,7 @@ impl Book<'_> {
             way.commands.extend([
                 format!("docker stop {}", quoted(&container)),
                 unpacked(streams, artifact),
-                format!("docker cp -a \"$STACK\"/.recovered/. {}:/var/lib/rabbitmq", quoted(&container)),
+                format!("docker cp -a {UNPACKED} {}:/var/lib/rabbitmq/mnesia", quoted(&container)),
                 "rm -r \"$STACK\"/.recovered".to_owned(),
                 format!("docker start {}", quoted(&container)),
             ]);
@@ -268,14 +273,9 @@ impl Book<'_> {
                 ));
             }
             (None, Some(container), Some(folder)) => {
-                let name = Path::new(folder).file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
                 way.commands.extend([
                     unpacked(streams, artifact),
-                    format!(
-                        "docker cp -a \"$STACK\"/.recovered/{}/. {}",
-                        quoted(&name),
-                        quoted(&format!("{}:{folder}", self.container(container)))
-                    ),
+                    format!("docker cp -a {UNPACKED} {}", quoted(&format!("{}:{folder}", self.container(container)))),
                     "rm -r \"$STACK\"/.recovered".to_owned(),
                 ]);
             }
@@ -326,12 +326,10 @@ impl Book<'_> {
         }
         if let Some(artifact) = streams.named("/storage.tar") {
             let folder = source.path.as_deref().unwrap_or("/vault/file");
-            let parent = Path::new(folder).parent().map(|parent| parent.to_string_lossy()).unwrap_or_default();
             way.commands.extend([
                 format!("docker stop {}", quoted(&container)),
                 unpacked(streams, artifact),
-                format!("ls \"$STACK\"/.recovered   # the folder of the storage, which belongs at {}", quoted(folder)),
-                format!("docker cp -a \"$STACK\"/.recovered/. {}", quoted(&format!("{container}:{parent}"))),
+                format!("docker cp -a {UNPACKED} {}", quoted(&format!("{container}:{folder}"))),
                 "rm -r \"$STACK\"/.recovered".to_owned(),
                 format!("docker start {}", quoted(&container)),
             ]);
@@ -358,7 +356,7 @@ struct Streams<'a> {
 
 impl<'a> Streams<'a> {
     fn dump(&self, artifact: &Artifact) -> String {
-        format!("{} dump {} {}", self.restic, self.taken.snapshot, quoted(&artifact.name))
+        format!("{} dump {} {}", self.restic, self.taken.snapshot.short(), quoted(&artifact.name))
     }
 
     fn named(&self, name: &str) -> Option<&'a Artifact> {
@@ -368,14 +366,21 @@ impl<'a> Streams<'a> {
 
 fn files(streams: &Streams<'_>) -> Way {
     let restic = streams.restic;
+    // Not `cp -a`: folders that are there, the root among them, keep their owners and modes.
+    let put = |from: &str, to: &str| {
+        let from = format!("\"$STACK\"/.recovered/{from}");
+        format!(
+            "[ ! -d {from} ] || tar -c --xattrs -C {from} . | tar -x -p --xattrs --numeric-owner --no-overwrite-dir -C {to}"
+        )
+    };
     let commands = vec![
-        format!("{restic} restore {} --target \"$STACK\"/.recovered", streams.taken.snapshot),
-        "[ ! -d \"$STACK\"/.recovered/stack ] || cp -a \"$STACK\"/.recovered/stack/. \"$STACK\"".to_owned(),
-        "[ ! -d \"$STACK\"/.recovered/host ] || cp -a \"$STACK\"/.recovered/host/. /".to_owned(),
+        format!("{restic} restore {} --target \"$STACK\"/.recovered", streams.taken.snapshot.short()),
+        put("stack", "\"$STACK\""),
+        put("host", "/"),
         "rm -r \"$STACK\"/.recovered".to_owned(),
     ];
     let words = vec!["What lay in the stack's folder goes there, everything else to where it was. Files that are there are overwritten.".to_owned()];
-    Way { words, commands, check: vec![format!("{restic} ls {} | tail -n 5", streams.taken.snapshot)] }
+    Way { words, commands, check: vec![format!("{restic} ls {} | tail -n 5", streams.taken.snapshot.short())] }
 }
 
 fn database_file(file: &Path, streams: &Streams<'_>) -> Way {
