@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::running::Running;
 use super::session::{Session, write_private};
-use super::{Consent, TextOrJson, consent, known_service, outcome, status};
+use super::{Consent, TextOrJson, consent, drill, known_service, outcome, status};
 use crate::apply::executor::{ExecuteOptions, execute};
 use crate::apply::exit::exit_code;
 use crate::apply::journal::{Contents, Journal};
@@ -77,7 +77,10 @@ pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failu
         Some(path) => Origin::Saved(Box::new(read_saved(path)?), arguments.max_age),
         None => Origin::Request,
     };
-    carry_out(&session, &Request::Converge, origin, &arguments.consent, arguments.strict)
+    let is_new = matches!(origin, Origin::Request);
+    let exit = carry_out(&session, &Request::Converge, origin, &arguments.consent, arguments.strict)?;
+    // A saved plan is what somebody has read, and a drill is not in it.
+    if is_new { drill::after_apply(&session, &arguments.consent, exit) } else { Ok(exit) }
 }
 
 pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, Failure> {

@@ -111,7 +111,7 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
 }
 
 /// The first variable that a service to be looked into needs, and that is not set.
-fn unset_passwords(session: &Session, only: &[ServiceName]) -> Option<String> {
+pub(super) fn unset_passwords(session: &Session, only: &[ServiceName]) -> Option<String> {
     let services = session.loaded.spec.services.iter().filter(|(name, _)| only.is_empty() || only.contains(name));
     let names = services.flat_map(|(name, service)| {
         service.source.secrets().into_iter().filter_map(move |secret| Some((name, secret.env.as_deref()?)))

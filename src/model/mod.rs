@@ -5,6 +5,7 @@
 pub mod cancel;
 pub mod certificate;
 pub mod compose;
+pub mod drill;
 pub mod evidence;
 pub mod history;
 pub mod ids;
