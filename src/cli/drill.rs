@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::running::Running;
 use super::session::Session;
-use super::{Consent, TextOrJson, apply, known_service, recover, tables};
+use super::{Consent, TextOrJson, apply, known_service, recover, status, tables};
 use crate::apply::lease::Lease;
 use crate::apply::progress::ProgressKind;
 use crate::drill::{self, DrillError, Means, Outcome, Point};
@@ -100,7 +100,8 @@ fn carry_out(session: &Session, asked: &Recover, parallel: u8, format: TextOrJso
     let (now, since) = (Timestamp::now(), Instant::now());
     let seen = repositories(session, now);
     let (spec, digest) = (&session.loaded.spec, &session.loaded.digest);
-    let point = Point::choose(spec, digest, &seen, &session.history, now, asked).map_err(|error| chosen(session, &error))?;
+    let point =
+        Point::choose(spec, digest, &seen, &session.history, now, asked).map_err(|error| chosen(session, &error))?;
     let means = Means {
         spec,
         spec_text: &session.loaded.text,
@@ -118,6 +119,7 @@ fn carry_out(session: &Session, asked: &Recover, parallel: u8, format: TextOrJso
     };
     let outcome = means.carry_out(&point, since);
     let stored = if outcome.interrupted { Ok(()) } else { store(session, &outcome, &running.cancel) };
+    status::forget(session);
     match format {
         TextOrJson::Text => print!("{}", text(session, &outcome)),
         TextOrJson::Json => println!(
@@ -190,9 +192,7 @@ fn patiently(session: &Session, cancel: &Cancel) -> Result<Lease, Failure> {
     let since = Instant::now();
     loop {
         match session.lease(cancel) {
-            Err(failure)
-                if failure.exit() == Exit::Locked && since.elapsed() < PATIENCE && !cancel.is_cancelled() =>
-            {
+            Err(failure) if failure.exit() == Exit::Locked && since.elapsed() < PATIENCE && !cancel.is_cancelled() => {
                 std::thread::sleep(BETWEEN_TRIES);
             }
             taken => return taken,
@@ -205,7 +205,8 @@ fn text(session: &Session, outcome: &Outcome) -> String {
     let drill = &outcome.drill;
     let mut out = format!("\ndevstack drill   stack {}   {}\n\n", session.loaded.spec.stack, drill.id);
     for finding in drill.findings() {
-        let (word, rest) = finding.split_once(": ").filter(|(word, _)| *word == "MISSED").unwrap_or(("FAILED", finding));
+        let (word, rest) =
+            finding.split_once(": ").filter(|(word, _)| *word == "MISSED").unwrap_or(("FAILED", finding));
         let _ = writeln!(out, "  {word:<8} {}", render::printable(rest));
     }
     if !drill.findings().is_empty() {
@@ -228,7 +229,8 @@ fn text(session: &Session, outcome: &Outcome) -> String {
         .services
         .iter()
         .map(|it| {
-            let or_dash = |span: Option<crate::model::units::Span>| span.map_or("-".to_owned(), |span| span.to_string());
+            let or_dash =
+                |span: Option<crate::model::units::Span>| span.map_or("-".to_owned(), |span| span.to_string());
             let back = it.back_after.map_or("NOT BACK".to_owned(), |span| span.to_string());
             vec![it.service.to_string(), back, it.run.to_string(), it.age.to_string(), or_dash(it.rpo)]
         })

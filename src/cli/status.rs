@@ -117,6 +117,12 @@ pub(super) fn remember(
     save(session, &summarise(session, observation, plan, now))
 }
 
+/// What was seen is no longer so.
+pub(super) fn forget(session: &Session) {
+    // Where it can't be removed the next apply writes it anew.
+    let _ = std::fs::remove_file(cache(session));
+}
+
 fn cache(session: &Session) -> PathBuf {
     session.state.join("status.json")
 }

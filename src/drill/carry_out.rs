@@ -81,15 +81,15 @@ impl Means<'_> {
     pub fn carry_out(&self, point: &Point, since: Instant) -> Outcome {
         let at = point.now;
         let (told, id, left_behind) = match Scratch::make(self.state) {
-            Ok(mut scratch) => {
+            Ok(scratch) => {
                 let (told, engine) = match self.docker(point) {
                     Ok(docker) => (self.inside(point, &scratch, docker.as_ref(), since), docker),
                     Err(error) => (Err(error.into()), None),
                 };
                 let told = told.unwrap_or_else(|error| Told { findings: vec![chain(&error)], ..Told::default() });
                 let took = Span::from(since.elapsed());
-                let left_behind = scratch.remove(engine.as_deref()).err();
-                ((told, took), scratch.id.to_string(), left_behind)
+                let id = scratch.id.to_string();
+                ((told, took), id, scratch.remove(engine.as_deref()).err())
             }
             Err(error) => {
                 let told = Told { findings: vec![chain(&error)], ..Told::default() };
@@ -316,7 +316,9 @@ fn missed(drill: &Drill, spec: &Spec, is_newest: bool) -> Vec<String> {
         }
         if let Some(rpo) = service.rpo.filter(|rpo| is_newest && service.age > *rpo) {
             let age = service.age;
-            missed.push(format!("MISSED: the newest good run of {name} is {age} old, and no more than {rpo} may be lost"));
+            missed.push(format!(
+                "MISSED: the newest good run of {name} is {age} old, and no more than {rpo} may be lost"
+            ));
         }
     }
     missed

@@ -126,7 +126,8 @@ mod tests {
     use crate::drill::id::{DrillId, LABEL};
 
     fn made() -> Made {
-        let labels = json!({ LABEL: "drill-1", "com.docker.compose.project": "drill-1", "com.docker.compose.service": "db" });
+        let labels =
+            json!({ LABEL: "drill-1", "com.docker.compose.project": "drill-1", "com.docker.compose.service": "db" });
         Made {
             containers: vec![json!({
                 "Id": "c1", "Name": "/drill-1-db-1", "State": { "Status": "created" }, "Config": { "Labels": labels },
@@ -137,7 +138,9 @@ mod tests {
                     "Privileged": false, "PublishAllPorts": false, "PortBindings": {}, "RestartPolicy": { "Name": "no" },
                     "LogConfig": { "Type": "json-file" }, "Devices": [], "Tmpfs": { "/run": "" } },
             })],
-            volumes: vec![json!({ "Name": "drill-1-v1", "Driver": "local", "Options": null, "Labels": { LABEL: "drill-1" } })],
+            volumes: vec![
+                json!({ "Name": "drill-1-v1", "Driver": "local", "Options": null, "Labels": { LABEL: "drill-1" } }),
+            ],
             networks: vec![
                 json!({ "Name": "drill-1-n1", "Driver": "bridge", "Internal": true, "Labels": { LABEL: "drill-1" } }),
             ],

@@ -40,7 +40,9 @@ pub enum DrillError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("a drill does not bring back a Vault ({service}); leave it out of --only, and try it by `devstack recover` elsewhere")]
+    #[error(
+        "a drill does not bring back a Vault ({service}); leave it out of --only, and try it by `devstack recover` elsewhere"
+    )]
     Vault { service: ServiceName },
     #[error("there is nothing to drill: every service of the file is a Vault, which a drill does not bring back")]
     Nothing,

@@ -59,8 +59,7 @@ impl Point {
         let readers = drillable.services.keys().filter(reads).map(|name| {
             Note::new(name.as_str(), "its passwords were read from the live Vault, not from one that was brought back")
         });
-        let left_out =
-            vaults.keys().map(|name| Note::new(name.as_str(), text)).chain(readers).collect::<Vec<_>>();
+        let left_out = vaults.keys().map(|name| Note::new(name.as_str(), text)).chain(readers).collect::<Vec<_>>();
         let mut point = Self {
             observation: as_if_gone(seen, &drillable),
             partial: !asked.only.is_empty() || !vaults.is_empty(),
@@ -174,5 +173,89 @@ pub fn as_if_gone(seen: &Observation, spec: &Spec) -> Observation {
         compose: None,
         up: Some(Observed::Known(BTreeSet::new())),
         ..seen.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::fixtures::{NOW, World, at, run, service, small};
+
+    const SERVICES: [&str; 3] = ["config", "database", "vault"];
+
+    /// A Vault, a database whose password lies in it, files; all of it there and well.
+    fn well() -> World {
+        let mut spec = small();
+        spec["runtime"] = json!({ "docker": { "compose": ["docker-compose.yml"], "project": "p" } });
+        spec["vault"] = json!({ "address": "http://127.0.0.1:8200", "login": { "token": { "file": "token" } } });
+        spec["services"] = json!({
+            "config": { "source": { "files": { "paths": ["docker-compose.yml"] } } },
+            "vault": { "source": { "vault": { "container": "safe" } }, "after": ["config"] },
+            "database": { "source": { "postgres": { "container": "db", "password": { "vault": "secret/db#password" } } },
+                "after": ["vault"] },
+        });
+        spec["recovery"] = json!({ "rpo": "1h" });
+        let mut newest = run("daily", Span::from_hours(3).before(at(NOW)), &SERVICES);
+        newest.manifest.compose = Some(model());
+        World::settled(spec).with_run("local", newest)
+    }
+
+    fn model() -> ComposeModel {
+        ComposeModel::of(&json!({
+            "name": "p",
+            "services": {
+                "keeper": { "container_name": "safe" },
+                "db": { "depends_on": { "keeper": { "condition": "service_healthy" } } },
+            },
+        }))
+    }
+
+    fn choose(world: &World, only: &[&str]) -> Result<Point, DrillError> {
+        let only = only.iter().map(|name| service(name)).collect();
+        let asked = Recover { only, selection: Selection::Newest, from: None };
+        Point::choose(&world.spec, &world.spec.digest(), &world.observation, &world.history, world.now, &asked)
+    }
+
+    #[test]
+    fn everything_but_a_vault_is_planned_as_if_it_were_gone_and_nothing_waits_for_the_vault() {
+        let world = well();
+        let point = choose(&world, &[]).unwrap();
+        let names: Vec<&str> = point.services.iter().map(|drilled| drilled.service.as_str()).collect();
+        assert_eq!(names.len(), 2);
+        assert!(names.contains(&"config") && names.contains(&"database"));
+        assert!(point.partial);
+        let plan = point.plan(Some(model()), &world.history).unwrap();
+        let created = plan.steps.iter().find_map(|step| match &step.action {
+            Action::CreateContainers { services } => Some(services.clone()),
+            _ => None,
+        });
+        assert_eq!(created, Some(vec!["db".to_owned()]));
+        let told: Vec<String> = point.left_out.iter().map(|note| format!("{}: {}", note.resource, note.text)).collect();
+        assert!(told.iter().any(|text| text.starts_with("vault: ") && text.contains("escrow")), "{told:?}");
+        assert!(told.iter().any(|text| text.starts_with("database: ") && text.contains("live Vault")), "{told:?}");
+        // Each action is one that a drill carries out.
+        let known = |action: &Action| {
+            matches!(
+                action,
+                Action::Prove { .. }
+                    | Action::CreateContainers { .. }
+                    | Action::StartContainer { .. }
+                    | Action::Restore(_)
+                    | Action::VerifyStack { .. }
+            )
+        };
+        assert!(plan.steps.iter().all(|step| known(&step.action)), "{:?}", plan.steps);
+    }
+
+    #[test]
+    fn a_vault_alone_is_refused_and_what_is_asked_for_is_all_that_is_chosen() {
+        assert!(matches!(choose(&well(), &["vault"]), Err(DrillError::Vault { .. })));
+        let point = choose(&well(), &["config"]).unwrap();
+        assert_eq!(point.services.len(), 1);
+        assert_eq!(point.services[0].age, Span::from_hours(3));
+        assert_eq!(point.services[0].rpo, Some(Span::from_hours(1)));
+        assert!(point.is_newest());
     }
 }

@@ -25,13 +25,13 @@ const ENGINE: &str = "has-containers";
 /// What every drill's name begins with.
 const NAME: &str = "drill-";
 
-/// A drill's own folder, mode 0700, and its lock.
+/// A drill's own folder, mode 0700, and its lock. Dropped without [`Scratch::remove`], as by a panic, it is left for the next
+/// drill, which finds all of it by the lock.
 pub(super) struct Scratch {
     pub id: DrillId,
     /// Absolute, and with no symbolic link in it.
     pub folder: PathBuf,
     pub lock: File,
-    removed: bool,
 }
 
 impl Scratch {
@@ -49,7 +49,7 @@ impl Scratch {
         flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| DrillError::io("taking the lock", &lock)(error.into()))?;
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(DrillError::io("making the folder", &folder))?;
-        Ok(Self { id, folder, lock: file, removed: false })
+        Ok(Self { id, folder, lock: file })
     }
 
     /// The drill's image of this machine: every path of the file lies below it.
@@ -74,18 +74,8 @@ impl Scratch {
     }
 
     /// Removes all that the drill has made: what an engine holds first, since a container could still write.
-    pub fn remove(&mut self, docker: Option<&Docker>) -> Result<(), DrillError> {
-        self.removed = true;
+    pub fn remove(self, docker: Option<&Docker>) -> Result<(), DrillError> {
         remove(&self.id, &self.folder, docker)
-    }
-}
-
-/// A drill that ended otherwise, by a panic: the folder goes, and the next drill removes the rest by its lock.
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if !self.removed {
-            let _ = fs::remove_dir_all(&self.folder);
-        }
     }
 }
 
@@ -117,10 +107,7 @@ fn remove(id: &DrillId, folder: &Path, docker: Option<&Docker>) -> Result<(), Dr
 
 /// Removes what drills of this stack have left that were killed. Gives their names. One that runs is left alone, as are
 /// those of other stacks on the same engine: their locks lie elsewhere.
-pub fn sweep(
-    state: &Path,
-    docker: impl Fn() -> Result<Arc<Docker>, RuntimeError>,
-) -> Result<Vec<DrillId>, DrillError> {
+pub fn sweep(state: &Path, docker: impl Fn() -> Result<Arc<Docker>, RuntimeError>) -> Result<Vec<DrillId>, DrillError> {
     let drills = state.join(DRILLS);
     let entries = match fs::read_dir(&drills) {
         Ok(entries) => entries,
@@ -165,7 +152,7 @@ mod tests {
     #[test]
     fn the_folder_is_private_and_goes_with_its_lock() {
         let state = tempfile::tempdir().unwrap();
-        let mut scratch = Scratch::make(state.path()).unwrap();
+        let scratch = Scratch::make(state.path()).unwrap();
         assert_eq!(fs::metadata(&scratch.folder).unwrap().permissions().mode() & 0o777, 0o700);
         fs::create_dir_all(scratch.root()).unwrap();
         // One that runs is left alone, without an engine being asked.

@@ -69,11 +69,9 @@ impl Record {
             Self::Proof(proof) => Some(&proof.run),
             Self::ShrinkAccepted(mark) => Some(&mark.run),
             // A drill may have used several runs, and says what it says after they are gone.
-            Self::Drill(_)
-            | Self::DataRead(_)
-            | Self::RuleApproved(_)
-            | Self::PlanUsed(_)
-            | Self::Generation(_) => None,
+            Self::Drill(_) | Self::DataRead(_) | Self::RuleApproved(_) | Self::PlanUsed(_) | Self::Generation(_) => {
+                None
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ mod sources;
 mod undeclared;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bollard::query_parameters::{
 use serde_json::{Value, json};
 
 use super::containers::PROJECT;
-use super::visit::is_visitor;
+use super::visit::{self, is_visitor};
 use super::{Docker, RuntimeError};
 
 /// What was made, in the engine's own words (`docker inspect`), without any environment.
@@ -34,8 +34,7 @@ impl Docker {
         let mut networks: BTreeSet<String> = self.networks_with(label, name)?.into_iter().collect();
         for id in ids {
             let looked = self.wait(self.client.inspect_container(&id, None));
-            let mut container =
-                json(looked.map_err(RuntimeError::docker(format!("looking at the container {id}")))?)?;
+            let mut container = json(looked.map_err(RuntimeError::docker(format!("looking at the container {id}")))?)?;
             if let Some(config) = container.get_mut("Config").and_then(Value::as_object_mut) {
                 config.remove("Env");
             }
@@ -113,7 +112,7 @@ impl Docker {
     }
 
     fn visitors_to(&self, volumes: &[String], folder: &Path) -> Result<Vec<String>, RuntimeError> {
-        let all = self.labelled(&[])?.into_iter().filter(|container| is_visitor(&container.name));
+        let all = self.labelled(&[visit::LABEL])?.into_iter().filter(|container| is_visitor(&container.name));
         let visits = |mount: &crate::model::observation::Mount| match &mount.volume {
             Some(volume) => volumes.contains(volume),
             None => Path::new(&mount.source).starts_with(folder),

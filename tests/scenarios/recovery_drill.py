@@ -120,7 +120,9 @@ def the_whole_stack_is_drilled_beside_itself_and_nothing_is_left_or_touched(worl
         must(live(stack) == before, f"the live stack is not as it was: {before} before, {live(stack)} after")
         must(look(stack) == values, "the live data is not as it was")
         must_have_left_nothing(stack)
-        must("drilled" in stack.devstack("status").out and "never drilled" not in stack.devstack("plan").out, "the drill is not told")
+        for verb in ("status", "plan"):
+            told = stack.devstack(verb).out
+            must(" ago: " in told and "never drilled" not in told, f"{verb} does not tell of the drill: {told}")
         # With nothing running that writes, not a byte of it may change.
         stack.compose("stop", "--timeout", "20")
         before, hashes = live(stack), contents(stack)
@@ -193,8 +195,7 @@ def a_damaged_run_makes_the_drill_fail_and_stands_in_the_evidence(world: World) 
 @scenario()
 def a_run_that_no_server_can_load_makes_the_drill_fail(world: World) -> None:
     with small(world) as stack:
-        # A role that owns a table and is in no dump of the cluster's roles can't be given it: what stands for it here is an
-        # image in the run that the data can't be loaded into.
+        # The Compose files of this run make a server that does not know the user whom devstack restores as.
         compose = stack.folder / "docker-compose.yml"
         text = compose.read_text()
         compose.write_text(text.replace("      POSTGRES_USER: ${POSTGRES_USER:-shop}\n", "      POSTGRES_USER: somebody_else\n", 1))

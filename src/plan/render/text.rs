@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
 
-use super::drill::{drilled, failed_drill};
 use super::describe::{approval, bytes, time, what};
+use super::drill::{drilled, failed_drill};
 use super::escape::printable;
 use super::summary::summary;
 use crate::model::ids::{RepositoryName, RunId};
