@@ -113,6 +113,7 @@ impl Means<'_> {
             rto,
             left_out: [point.left_out.clone(), told.left_out].concat(),
             partial: point.partial,
+            as_scheduled: point.is_newest() && point.asked.only.is_empty() && point.asked.from.is_none(),
             escrow: false,
             devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
         };

@@ -30,6 +30,8 @@ pub struct Drill {
     pub left_out: Vec<Note>,
     /// Not every service of the file: some were not asked for, or can't be drilled.
     pub partial: bool,
+    /// All that can be drilled, from the newest runs: what a schedule asks for. One of chosen services or runs serves no slot.
+    pub as_scheduled: bool,
     /// Whether the keys of a Vault were opened with the escrow key, as on an empty machine.
     pub escrow: bool,
     pub devstack_version: String,

@@ -17,7 +17,8 @@ pub fn report(spec: &Spec, observation: &Observation, now: Timestamp) -> Option<
     let slot = slots.as_ref().and_then(|slots| slots.last_at_or_before(now));
     let unseen = observation.repositories.values().any(|state| matches!(state, Observed::Unknown { .. }));
     let can_be_drilled = observation.present().any(|(_, facts)| facts.runs.iter().any(|run| run.is_verified()));
-    let is_open = match last {
+    let served = drills().filter(|drill| drill.as_scheduled && drill.at <= now).max_by_key(|drill| drill.at);
+    let is_open = match served {
         Some(last) => slot.is_some_and(|slot| last.at < slot),
         // The record of one may lie where nobody could look.
         None => slots.is_some() && !unseen,
@@ -65,6 +66,7 @@ mod tests {
             rto: None,
             left_out: vec![],
             partial: false,
+            as_scheduled: true,
             escrow: false,
             devstack_version: String::new(),
         }
@@ -94,6 +96,8 @@ mod tests {
         let slot = slot.last_at_or_before(at(NOW)).unwrap();
         let before = drill(Span::from_secs(1).before(slot), Verdict::Passed);
         assert!(asked(&world, std::slice::from_ref(&before)).due);
+        let chosen = Drill { as_scheduled: false, ..drill(slot, Verdict::Passed) };
+        assert!(asked(&world, &[before.clone(), chosen]).due, "one of chosen services serves no slot");
         let failed = drill(slot, Verdict::Failed(vec!["x".to_owned()]));
         let after = asked(&world, &[before, failed]);
         assert!(!after.due && after.next.is_some_and(|next| next > at(NOW)));
