@@ -130,6 +130,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         used_plans: Vec::new(),
         generation: None,
         data_reads: Vec::new(),
+        drills: Vec::new(),
         oldest: Some(started),
         size: ByteSize::mib(100),
         marked: None,

@@ -95,6 +95,8 @@ pub struct ExecuteOptions {
     pub parallel: usize,
     pub backoff: Backoff,
     pub limits: TimeLimits,
+    /// Said in the journal, where its times count and it is no apply.
+    pub drill: bool,
 }
 
 impl Default for ExecuteOptions {
@@ -102,7 +104,7 @@ impl Default for ExecuteOptions {
     /// services on two processors, of four at once the one that waits longest began last. More would hold more memory,
     /// some 20 MB each, for nothing.
     fn default() -> Self {
-        Self { parallel: 8, backoff: Backoff::default(), limits: TimeLimits::default() }
+        Self { parallel: 8, backoff: Backoff::default(), limits: TimeLimits::default(), drill: false }
     }
 }
 
@@ -136,6 +138,7 @@ pub async fn execute(
             pid: std::process::id(),
             devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
             steps: plan.steps.len(),
+            drill: options.drill,
         },
     );
     let unjournalled = opened.await.err();

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::running::Running;
 use super::session::{Session, write_private};
-use super::{Consent, TextOrJson, consent, known_service, outcome, recover, status};
+use super::{Consent, TextOrJson, consent, drill, known_service, outcome, recover, status};
 use crate::apply::executor::{ExecuteOptions, execute};
 use crate::apply::exit::exit_code;
 use crate::apply::journal::{Contents, Journal};
@@ -74,6 +74,7 @@ pub(super) struct ForgetArguments {
 pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
     if let Some(path) = &arguments.plan {
+        // A saved plan is what somebody has read, and neither a recovery nor a drill is in it.
         let origin = Origin::Saved(Box::new(read_saved(path)?), arguments.max_age);
         return carry_out(&session, &Request::Converge, origin, &arguments.consent, arguments.strict);
     }
@@ -93,7 +94,10 @@ pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failu
         println!("{text}");
     }
     let exit = carry_out(&session, &Request::Converge, Origin::Request, &consent, arguments.strict)?;
-    Ok(if held.is_some() { exit.or_worse(Exit::NotApproved) } else { exit })
+    if held.is_some() {
+        return Ok(exit.or_worse(Exit::NotApproved));
+    }
+    drill::after_apply(&session, &consent, exit)
 }
 
 pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, Failure> {

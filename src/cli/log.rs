@@ -29,8 +29,9 @@ pub(super) fn run(file: &Path, count: usize, format: TextOrJson) -> Result<Exit,
 
 fn sentence(entry: &Entry) -> String {
     match entry {
-        Entry::ApplyStarted { plan, steps, pid, .. } => {
-            format!("apply of plan {}: {steps} steps, pid {pid}", plan.short())
+        Entry::ApplyStarted { plan, steps, pid, drill, .. } => {
+            let what = if *drill { "drill by" } else { "apply of" };
+            format!("{what} plan {}: {steps} steps, pid {pid}", plan.short())
         }
         Entry::StepStarted { step, verb, resource, .. } => format!("  {step} {verb} {resource} started"),
         Entry::StepEnded { step, verb, resource, ended, took, detail, .. } => {

@@ -4,6 +4,7 @@ mod apply;
 mod backups;
 mod check;
 mod consent;
+mod drill;
 mod error;
 pub mod init;
 mod lines;
@@ -90,6 +91,8 @@ enum Verb {
     Restore(restore::RestoreArguments),
     /// Bring back whatever of the stack is gone: files, containers, data, in order, each verified.
     Recover(recover::RecoverArguments),
+    /// Recover in isolation, measure it, and remove it again: proof that the backups bring the stack back.
+    Drill(drill::DrillArguments),
     /// Forget runs for good.
     Forget(apply::ForgetArguments),
     /// Per service: the last good run against the RPO, what is proven, the predicted recovery against the RTO.
@@ -121,6 +124,7 @@ impl Verb {
             Self::Backup(arguments) => arguments.consent.format,
             Self::Restore(arguments) => arguments.consent.format,
             Self::Recover(arguments) => arguments.consent.format,
+            Self::Drill(arguments) => arguments.format,
             Self::Forget(arguments) => arguments.consent.format,
             Self::Verify(arguments) => arguments.format,
             Self::Status(arguments) => arguments.format,
@@ -253,6 +257,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Verb::Verify(arguments) => verify::run(&file, &arguments),
         Verb::Restore(arguments) => restore::run(&file, &arguments),
         Verb::Recover(arguments) => recover::run(&file, &arguments),
+        Verb::Drill(arguments) => drill::run(&file, &arguments),
         Verb::Forget(arguments) => apply::forget(&file, &arguments),
         Verb::Status(arguments) => status::run(&file, &arguments),
         Verb::Log { lines, format } => log::run(&file, lines, format),

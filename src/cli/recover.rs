@@ -176,7 +176,7 @@ pub(super) const WORD: &str = "recover";
 
 fn everything() -> Request {
     let (only, selection, from) = (Vec::new(), Selection::Newest, None);
-    Request::Recover(Recover { only, selection, from, replace: false, safety: true, accept_room: false })
+    Request::Recover(Recover::lost(only, selection, from))
 }
 
 /// What `apply` would bring back by that word; None where nothing is lost, or nothing could bring it back.
@@ -232,7 +232,7 @@ fn roll_back(session: &Session, arguments: &RecoverArguments) -> Result<Exit, Fa
 }
 
 /// The first variable that a service to be looked into needs, and that is not set.
-fn unset_passwords(session: &Session, only: &[ServiceName]) -> Option<String> {
+pub(super) fn unset_passwords(session: &Session, only: &[ServiceName]) -> Option<String> {
     let services = session.loaded.spec.services.iter().filter(|(name, _)| only.is_empty() || only.contains(name));
     let names = services.flat_map(|(name, service)| {
         service.source.secrets().into_iter().filter_map(move |secret| Some((name, secret.env.as_deref()?)))

@@ -117,6 +117,12 @@ pub(super) fn remember(
     save(session, &summarise(session, observation, plan, now))
 }
 
+/// What was seen is no longer so.
+pub(super) fn forget(session: &Session) {
+    // Where it can't be removed the next apply writes it anew.
+    let _ = std::fs::remove_file(cache(session));
+}
+
 fn cache(session: &Session) -> PathBuf {
     session.state.join("status.json")
 }
@@ -274,6 +280,9 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
             ));
         }
     }
+    if let Some(note) = render::failed_drill(seen.report.drill.as_ref(), now) {
+        out.push_str(&format!("  FAILED   {}\n", render::printable(&note.text)));
+    }
     for note in &seen.report.lost {
         out.push_str(&format!("  LOST     {}: {}\n", note.resource, render::printable(&note.text)));
     }
@@ -340,6 +349,9 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
     let predicted = recovery.predicted.map_or("not measured yet".to_owned(), |time| format!("predicted {time}{basis}"));
     let target = recovery.rto.map_or(String::new(), |rto| format!(", objective {rto}"));
     out.push_str(&format!("\n  recovery of the stack: {predicted}{target}\n"));
+    if let Some(drill) = &seen.report.drill {
+        out.push_str(&format!("  {}\n", render::drilled(drill, now)));
+    }
     if seen.steps_pending > 0 {
         let steps =
             if seen.steps_pending == 1 { "1 step is".to_owned() } else { format!("{} steps are", seen.steps_pending) };

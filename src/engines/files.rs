@@ -20,20 +20,21 @@ use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::{ArchiveRequest, Entry, EntryKind, Listing, Reader, RestoreOptions};
-use crate::spec::paths;
 
 pub(super) struct Files {
     base: PathBuf,
+    root: PathBuf,
     selection: Selection,
     first: PathBuf,
 }
 
 impl Files {
     pub(super) fn new(given: &[String], exclude: &[String], ground: &Ground) -> Self {
-        let (base, home) = (&ground.base, ground.home.as_deref());
-        let patterns: Vec<PathBuf> = given.iter().map(|path| paths::resolve(base, home, Path::new(path))).collect();
+        let base = &ground.base;
+        let patterns: Vec<PathBuf> = given.iter().map(|path| ground.path(Path::new(path))).collect();
         let first = patterns.first().cloned().unwrap_or_else(|| base.to_owned());
-        Self { base: base.to_owned(), selection: Selection::new(base, patterns, exclude.to_owned()), first }
+        let selection = Selection::new(base, patterns, exclude.to_owned());
+        Self { base: base.to_owned(), root: ground.root.clone(), selection, first }
     }
 
     /// All that is named, as it is now.
@@ -217,7 +218,7 @@ impl Engine for Files {
             }
             RestoreTarget::InPlace | RestoreTarget::Missing => {
                 let tops = tops(reader, taken)?;
-                let places = [(BELOW_BASE, self.base.clone()), (ELSEWHERE, PathBuf::from("/"))];
+                let places = [(BELOW_BASE, self.base.clone()), (ELSEWHERE, self.root.clone())];
                 let there = places.into_iter().filter(|(top, _)| tops.iter().any(|known| known == Path::new(top)));
                 (self.base.clone(), there.map(|(top, folder)| (Some(top), folder)).collect())
             }

@@ -13,6 +13,8 @@ pub struct Ground {
     /// The folder of devstack.yaml: relative paths start from it.
     pub base: PathBuf,
     pub home: Option<PathBuf>,
+    /// What stands for `/`: every path of the file lies below it. A drill has a folder of its own here.
+    pub root: PathBuf,
     pub containers: Arc<Containers>,
     pub secrets: Arc<Secrets>,
     /// Which containers are stopped for a take.
@@ -34,6 +36,7 @@ impl Ground {
         Self {
             base: base.to_owned(),
             home: home.map(Path::to_owned),
+            root: PathBuf::from("/"),
             containers: Arc::new(Containers::new(runtime, base, home)),
             secrets: Arc::new(Secrets::new(vault, base, home)),
             stopped: StoppedBook::new(base.join(".devstack/stopped")),
@@ -41,8 +44,56 @@ impl Ground {
         }
     }
 
+    /// The same stack with its files below `root` and with other containers. Its secrets are found where they are.
+    pub fn apart(&self, root: &Path, containers: Containers, stopped: StoppedBook) -> Self {
+        Self {
+            base: below(root, &self.base),
+            home: self.home.as_deref().map(|home| below(root, home)),
+            root: root.to_owned(),
+            containers: Arc::new(containers),
+            secrets: Arc::clone(&self.secrets),
+            stopped,
+            vault: VaultRestore::default(),
+        }
+    }
+
     /// A path of the file as it is on this machine.
     pub fn path(&self, path: &Path) -> PathBuf {
-        paths::resolve(&self.base, self.home.as_deref(), path)
+        if self.root == Path::new("/") {
+            return paths::resolve(&self.base, self.home.as_deref(), path);
+        }
+        // Worked out where the stack is, so that `..` leads to the same place.
+        let live = |place: &Path| Path::new("/").join(place.strip_prefix(&self.root).unwrap_or(place));
+        let home = self.home.as_deref().map(live);
+        below(&self.root, &paths::resolve(&live(&self.base), home.as_deref(), path))
+    }
+}
+
+/// The place of a path of this machine below another root.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Containers;
+
+    #[test]
+    fn apart_no_path_of_the_file_leads_out_of_the_root() {
+        let live = Ground::new(None, None, Path::new("/srv/shop"), Some(Path::new("/home/shop")));
+        assert_eq!(live.path(Path::new("data")), Path::new("/srv/shop/data"));
+        let none = Containers::new(None, Path::new("/"), None);
+        let apart = live.apart(Path::new("/scratch/r"), none, StoppedBook::new("/scratch/s".into()));
+        for (given, there) in [
+            ("data", "/scratch/r/srv/shop/data"),
+            ("../other", "/scratch/r/srv/other"),
+            ("/etc/shop.conf", "/scratch/r/etc/shop.conf"),
+            ("~/x", "/scratch/r/home/shop/x"),
+            ("../../../../../../etc/shadow", "/scratch/r/etc/shadow"),
+            ("../../../s", "/scratch/r/s"),
+        ] {
+            assert_eq!(apart.path(Path::new(given)), Path::new(there), "{given}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
 use super::compose::ComposeModel;
+use super::drill::Drill;
 use super::evidence::{DataRead, Level, Proof, Verdict};
 use super::ids::{
     ContainerId, KeyId, LeaseId, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId,
@@ -193,6 +194,9 @@ pub struct RepositoryFacts {
     pub used_plans: Vec<PlanId>,
     pub generation: Option<Generation>,
     pub data_reads: Vec<DataRead>,
+    /// Oldest first.
+    #[serde(default)]
+    pub drills: Vec<Drill>,
     /// When the repository's oldest snapshot was written: packs are due to be read from then on.
     pub oldest: Option<Timestamp>,
     /// Bytes of all files.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Verdict;
 use super::ids::{Digest, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, StackName};
 use super::step::{Approval, Step};
 use super::units::{ByteSize, Span};
@@ -58,6 +59,30 @@ pub struct Report {
     pub unchanged: Vec<Note>,
     pub recovery: RecoveryForecast,
     pub exposure: Vec<Exposure>,
+    /// None where nothing could be drilled and nobody asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillReport>,
+}
+
+/// The last drill and the next one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrillReport {
+    /// None: never drilled.
+    pub last: Option<LastDrill>,
+    /// A slot of its schedule is not served: the next apply drills after its backups.
+    pub due: bool,
+    pub next: Option<Timestamp>,
+}
+
+/// What is told of a drill beside everything else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastDrill {
+    pub id: String,
+    pub at: Timestamp,
+    pub took: Span,
+    pub rto: Option<Span>,
+    pub partial: bool,
+    pub verdict: Verdict,
 }
 
 /// A resource and a sentence about it.

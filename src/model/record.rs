@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::drill::Drill;
 use super::evidence::{DataRead, Proof};
 use super::ids::{Digest, PlanId, PolicyName, RunId, ServiceName};
 use super::retention::Rule;
@@ -15,6 +16,7 @@ pub enum Record {
     Manifest(Box<Manifest>),
     Proof(Proof),
     DataRead(DataRead),
+    Drill(Box<Drill>),
     ShrinkAccepted(ShrinkAccepted),
     RuleApproved(RuleApproved),
     PlanUsed(PlanUsed),
@@ -27,6 +29,7 @@ impl Record {
             Self::Manifest(_) => "manifest",
             Self::Proof(_) => "proof",
             Self::DataRead(_) => "data-read",
+            Self::Drill(_) => "drill",
             Self::ShrinkAccepted(_) => "shrink-accepted",
             Self::RuleApproved(_) => "rule-approved",
             Self::PlanUsed(_) => "plan-used",
@@ -38,7 +41,8 @@ impl Record {
     pub fn can_supersede(&self) -> bool {
         match self {
             Self::Proof(_) | Self::DataRead(_) | Self::RuleApproved(_) | Self::Generation(_) => true,
-            Self::Manifest(_) | Self::ShrinkAccepted(_) | Self::PlanUsed(_) => false,
+            // What a drill took is compared with the next one, and there are few.
+            Self::Manifest(_) | Self::ShrinkAccepted(_) | Self::PlanUsed(_) | Self::Drill(_) => false,
         }
     }
 
@@ -64,7 +68,10 @@ impl Record {
             Self::Manifest(manifest) => Some(&manifest.run),
             Self::Proof(proof) => Some(&proof.run),
             Self::ShrinkAccepted(mark) => Some(&mark.run),
-            Self::DataRead(_) | Self::RuleApproved(_) | Self::PlanUsed(_) | Self::Generation(_) => None,
+            // A drill may have used several runs, and says what it says after they are gone.
+            Self::Drill(_) | Self::DataRead(_) | Self::RuleApproved(_) | Self::PlanUsed(_) | Self::Generation(_) => {
+                None
+            }
         }
     }
 }

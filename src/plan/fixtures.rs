@@ -194,6 +194,7 @@ pub fn empty_facts(name: &RepositoryName) -> RepositoryFacts {
         used_plans: vec![],
         generation: None,
         data_reads: vec![],
+        drills: vec![],
         oldest: None,
         size: ByteSize::mib(512),
         marked: None,

@@ -8,6 +8,7 @@ mod certificates;
 mod copies;
 mod data;
 mod draft;
+pub mod drills;
 mod due;
 mod exposure;
 mod forget;
@@ -31,7 +32,7 @@ mod sources;
 mod undeclared;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -175,6 +176,7 @@ impl Planner<'_> {
         self.undeclared();
         self.report.recovery = self.forecast()?;
         self.report.exposure = self.exposure();
+        self.report.drill = drills::report(self.spec, self.observation, self.now);
         Ok((self.draft.into_steps(), self.report))
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn of_everything(
 ) -> Option<(Vec<(String, Span)>, Span)> {
     let lost = as_if_lost(spec, observation);
     let (only, selection, from) = (Vec::new(), Selection::Newest, None);
-    let asked = Recover { only, selection, from, replace: false, safety: true, accept_room: true };
+    let asked = Recover::lost(only, selection, from);
     let plan = super::plan(spec, digest, &lost, history, now, &Request::Recover(asked)).ok()?;
     if plan.steps.is_empty() || plan.steps.iter().any(|step| step.estimate.time.is_none()) {
         return None;

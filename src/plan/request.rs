@@ -76,6 +76,11 @@ pub struct Rollback {
 }
 
 impl Recover {
+    /// What is gone, and nothing that is there.
+    pub fn lost(only: Vec<ServiceName>, selection: Selection, from: Option<RepositoryName>) -> Self {
+        Self { only, selection, from, replace: false, safety: true, accept_room: false }
+    }
+
     pub fn names(&self, service: &ServiceName) -> bool {
         self.only.is_empty() || self.only.contains(service)
     }

@@ -72,6 +72,7 @@ impl Store {
             used_plans: Vec::new(),
             generation: None,
             data_reads: Vec::new(),
+            drills: Vec::new(),
             oldest: None,
             size: self.site.size()?,
             marked: self.marked()?,
@@ -154,6 +155,7 @@ impl Gathered<'_> {
             }
             Record::Proof(proof) => self.proofs.push(proof),
             Record::DataRead(read) => facts.data_reads.push(read),
+            Record::Drill(drill) => facts.drills.push(*drill),
             Record::ShrinkAccepted(mark) => facts.accepted_shrinks.push((mark.run, mark.service)),
             Record::RuleApproved(rule) => match self.rules.get(&rule.policy) {
                 Some(known) if known.at > rule.at => {}

@@ -1,7 +1,7 @@
 //! The `docker compose` program: the Compose files are the truth about how containers are made.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use super::RuntimeError;
 use crate::model::compose::ComposeModel;
@@ -122,7 +122,7 @@ impl Compose {
 }
 
 /// `docker compose`, or the program of its own that some distributions have.
-fn program() -> Result<Command, RuntimeError> {
+pub(super) fn program() -> Result<Command, RuntimeError> {
     let answers = |command: &mut Command| {
         let looked = command.arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         looked.is_ok_and(|status| status.success())
@@ -145,6 +145,11 @@ pub(super) fn output(mut command: Command, name: &str) -> Result<Vec<u8>, Runtim
         .stdin(Stdio::null())
         .output()
         .map_err(|source| RuntimeError::Io { doing: format!("running `{name}`"), source })?;
+    printed(ran, name)
+}
+
+/// What a program printed that has ended, or its last words as an error.
+pub(super) fn printed(ran: Output, name: &str) -> Result<Vec<u8>, RuntimeError> {
     if ran.status.success() {
         return Ok(ran.stdout);
     }

@@ -8,10 +8,23 @@ use super::{Compose, Docker, RuntimeError};
 use crate::model::observation::ContainerState;
 use crate::spec::file::{DockerRuntime, Runtime};
 
-const PROJECT: &str = "com.docker.compose.project";
+pub(super) const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 /// `True` on containers of `docker compose run`, which are nobody's service.
 const ONE_OFF: &str = "com.docker.compose.oneoff";
+
+/// What stands in for the stack where a command must not touch it: other containers and volumes, asked for by the stack's
+/// own names. What it does not know is not there: by the same name the engine knows the stack's.
+pub trait StandIn: Send + Sync {
+    /// The Compose project of all of its containers.
+    fn project(&self) -> &str;
+    /// The label that each of them carries, and its value.
+    fn label(&self) -> (&str, &str);
+    /// Its service for a container that the file names.
+    fn service_for(&self, container: &str) -> Option<String>;
+    /// The real name of its volume for one that the file names.
+    fn volume_for(&self, volume: &str) -> Option<String>;
+}
 
 /// Connected when first asked, and once per command.
 pub struct Containers {
@@ -20,6 +33,7 @@ pub struct Containers {
     home: Option<PathBuf>,
     docker: Mutex<Option<Arc<Docker>>>,
     project: Mutex<Option<Option<String>>>,
+    stand_in: Option<Arc<dyn StandIn>>,
 }
 
 impl Containers {
@@ -30,6 +44,19 @@ impl Containers {
             home: home.map(Path::to_owned),
             docker: Mutex::default(),
             project: Mutex::default(),
+            stand_in: None,
+        }
+    }
+
+    /// Those of a stand-in, and no others. There are no Compose files for them.
+    pub fn of_stand_in(stand_in: Arc<dyn StandIn>, docker: Option<Arc<Docker>>, base: &Path) -> Self {
+        Self {
+            declared: None,
+            base: base.to_owned(),
+            home: None,
+            docker: Mutex::new(docker),
+            project: Mutex::new(Some(Some(stand_in.project().to_owned()))),
+            stand_in: Some(stand_in),
         }
     }
 
@@ -75,7 +102,11 @@ impl Containers {
     /// The container that the file calls `name`; None where the engine says that there is none.
     pub fn look_for(&self, name: &str) -> Result<Option<ContainerState>, RuntimeError> {
         let docker = self.docker()?;
-        let mut found = self.of_service(name)?;
+        let mut found = match self.stand_in.as_ref().map(|stand_in| stand_in.service_for(name)) {
+            None => self.of_service(name)?,
+            Some(Some(service)) => self.of_service(&service)?,
+            Some(None) => return Ok(None),
+        };
         match found.len() {
             0 => {}
             1 => return Ok(found.pop()),
@@ -83,6 +114,9 @@ impl Containers {
                 let names = found.into_iter().map(|container| container.name).collect();
                 return Err(RuntimeError::Ambiguous { name: name.to_owned(), count, names });
             }
+        }
+        if self.stand_in.is_some() {
+            return Ok(None);
         }
         // By its own name, and not by a prefix of its id, which the engine would take too.
         Ok(docker.inspect(name)?.filter(|container| container.name == name))
@@ -107,7 +141,9 @@ impl Containers {
 
     fn labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<ContainerState>, RuntimeError> {
         let Some(project) = self.project()? else { return Ok(Vec::new()) };
-        let found = self.docker()?.labelled(&[&[(PROJECT, project.as_str())], labels].concat())?;
+        let mut all = [&[(PROJECT, project.as_str())], labels].concat();
+        all.extend(self.stand_in.as_ref().map(|stand_in| stand_in.label()));
+        let found = self.docker()?.labelled(&all)?;
         Ok(found.into_iter().filter(|it| it.labels.get(ONE_OFF).is_none_or(|value| value != "True")).collect())
     }
 
@@ -121,6 +157,10 @@ impl Containers {
 
     /// A volume's real name: Compose puts the project's before those that its files name.
     pub fn volume(&self, name: &str) -> Result<String, RuntimeError> {
+        if let Some(stand_in) = &self.stand_in {
+            let missing = || RuntimeError::NoVolume { name: name.to_owned(), project: stand_in.project().to_owned() };
+            return stand_in.volume_for(name).ok_or_else(missing);
+        }
         let docker = self.docker()?;
         if let Some(project) = self.project()? {
             let full = format!("{project}_{name}");

@@ -28,6 +28,9 @@ pub enum RuntimeError {
         project.as_ref().map(|project| format!(" in the Compose project {project}")).unwrap_or_default()
     )]
     NoContainer { name: String, project: Option<String> },
+    /// Of a stand-in only: the engine's own names are never asked there.
+    #[error("no service of {project} mounts the volume {name}, so it has none in its place")]
+    NoVolume { name: String, project: String },
     #[error(
         "{count} containers belong to the Compose service {name}; name one of them in `container`: {}",
         names.join(", ")
@@ -97,6 +100,7 @@ impl RuntimeError {
             Self::Unsupported { .. }
             | Self::Settings { .. }
             | Self::NoContainer { .. }
+            | Self::NoVolume { .. }
             | Self::Ambiguous { .. }
             | Self::NotRunning { .. }
             | Self::NoProgram { .. }

@@ -19,7 +19,7 @@ use super::{Docker, RuntimeError, StoppedBook};
 use crate::model::observation::ContainerState;
 
 /// On every visitor, for people who look.
-const LABEL: &str = "devstack.visitor";
+pub(super) const LABEL: (&str, &str) = ("devstack.visitor", "removed after its step");
 
 /// What every visitor's name begins with.
 const NAME: &str = "devstack-visitor-";
@@ -141,7 +141,7 @@ fn body(image: &str, visited: &Visited, writes: bool) -> ContainerCreateBody {
         entrypoint: Some(["sh", "-c", DAY].map(str::to_owned).to_vec()),
         cmd: Some(Vec::new()),
         user: Some("0:0".to_owned()),
-        labels: Some(HashMap::from([(LABEL.to_owned(), "removed after its step".to_owned())])),
+        labels: Some(HashMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())])),
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         host_config: Some(HostConfig {
             mounts: Some(vec![mount]),

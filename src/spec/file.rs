@@ -177,9 +177,19 @@ pub struct Recovery {
     /// Objectives of single services, where they differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<ServiceName, Objective>,
-    /// What must hold once everything is back: asked as the last step of a recovery.
+    /// What must hold once everything is back: asked as the last step of a recovery, and of a drill.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assert: Vec<Assertion>,
+    /// A recovery in isolation, to prove that it works and how long it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillRule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrillRule {
+    /// When `apply` drills, after its backups.
+    pub schedule: Schedule,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

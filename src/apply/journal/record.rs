@@ -55,6 +55,9 @@ pub enum Entry {
         pid: u32,
         devstack_version: String,
         steps: usize,
+        /// It is a drill, which serves no schedule of a backup.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        drill: bool,
     },
     /// On the disk before the step does anything.
     StepStarted {
@@ -206,7 +209,8 @@ pub(super) fn history_of(records: &[JournalRecord]) -> History {
             samples.entry(key.to_owned()).or_default().push(sample);
         }
         match &record.entry {
-            Entry::ApplyStarted { .. } => history.last_apply = history.last_apply.max(Some(record.at)),
+            Entry::ApplyStarted { drill: true, .. } => {}
+            Entry::ApplyStarted { drill: false, .. } => history.last_apply = history.last_apply.max(Some(record.at)),
             Entry::RepositoryKnown { name, id } => {
                 history.known_repositories.insert(name.clone(), id.clone());
             }

@@ -17,6 +17,7 @@ fn apply_started() -> Entry {
         stack: StackName::new("shop"),
         pid: 1,
         devstack_version: "0".into(),
+        drill: false,
         steps: 1,
     }
 }

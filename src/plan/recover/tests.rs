@@ -55,14 +55,7 @@ fn model() -> ComposeModel {
 
 fn asked(only: &[&str]) -> Request {
     let only = only.iter().map(|name| service(name)).collect();
-    Request::Recover(Recover {
-        only,
-        selection: Selection::Newest,
-        from: None,
-        replace: false,
-        safety: true,
-        accept_room: false,
-    })
+    Request::Recover(Recover::lost(only, Selection::Newest, None))
 }
 
 fn plan(world: &World) -> Plan {
@@ -200,14 +193,7 @@ fn every_restore_waits_for_a_word_and_one_that_is_too_old_for_another() {
     assert_eq!(tokens(&world), SERVICES.map(|name| format!("restore:{name}")));
     world.spec.recovery = serde_json::from_value(json!({ "services": { "database": { "rpo": "1h" } } })).unwrap();
     assert!(tokens(&world).contains(&"age:database".to_owned()));
-    let at = Request::Recover(Recover {
-        only: vec![],
-        selection: Selection::At(at(NOW)),
-        from: None,
-        replace: false,
-        safety: true,
-        accept_room: false,
-    });
+    let at = Request::Recover(Recover::lost(vec![], Selection::At(at(NOW)), None));
     let held = world
         .ask(&at)
         .unwrap()

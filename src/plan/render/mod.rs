@@ -2,6 +2,7 @@
 
 mod describe;
 mod dot;
+mod drill;
 mod escape;
 mod json;
 mod markdown;
@@ -13,6 +14,7 @@ mod text;
 
 pub(crate) use describe::count;
 pub use dot::dot;
+pub use drill::{drilled, failed_drill};
 pub use escape::printable;
 pub use json::json;
 pub use markdown::{LONGEST_COMMENT, markdown, marker};

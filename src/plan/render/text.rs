@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::tz::TimeZone;
 
 use super::describe::{approval, bytes, time, what};
+use super::drill::{drilled, failed_drill};
 use super::escape::printable;
 use super::summary::summary;
 use crate::model::ids::{RepositoryName, RunId};
@@ -37,7 +38,8 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     let behind = behind(&plan.steps);
     let (danger, steps): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| danger(step).is_some());
     let report = &plan.report;
-    block(&mut out, note_lines(&[("LOST", &report.lost), ("EXPIRES", &report.expiring)]));
+    let failed: Vec<Note> = failed_drill(report.drill.as_ref(), plan.now).into_iter().collect();
+    block(&mut out, note_lines(&[("FAILED", &failed), ("LOST", &report.lost), ("EXPIRES", &report.expiring)]));
     block(&mut out, danger_lines(&danger, &behind));
     let mut lines = step_lines(&steps, &behind, options.all);
     let unchanged = &report.unchanged;
@@ -65,7 +67,8 @@ pub fn standing(plan: &Plan) -> String {
 }
 
 fn standing_lines(plan: &Plan) -> Vec<String> {
-    [recovery(&plan.report.recovery), exposure(plan)].concat()
+    let drill = plan.report.drill.as_ref().map(|report| line("drill", &drilled(report, plan.now)));
+    [recovery(&plan.report.recovery), drill.unwrap_or_default(), exposure(plan)].concat()
 }
 
 pub(super) fn head(plan: &Plan, zone: &TimeZone) -> String {

@@ -71,14 +71,7 @@ fn without_data_or_by_somebodys_word_nothing_is_copied() {
 
 #[test]
 fn a_recovery_leaves_data_alone_unless_it_is_told_to_replace_it() {
-    let asked = Recover {
-        only: vec![],
-        selection: Selection::Newest,
-        from: None,
-        replace: false,
-        safety: true,
-        accept_room: false,
-    };
+    let asked = Recover::lost(vec![], Selection::Newest, None);
     assert!(world().ask(&Request::Recover(asked)).unwrap().steps.is_empty());
 }
 

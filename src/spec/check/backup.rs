@@ -95,7 +95,7 @@ fn to(spec: &Spec, name: &PolicyName, policy: &Policy, place: &Place, findings: 
     findings.doubles(place, &policy.to);
 }
 
-fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings<'_>) {
+pub(super) fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings<'_>) {
     let Err(error) = schedule.slots() else { return };
     let cron = place.key("cron");
     match &error {

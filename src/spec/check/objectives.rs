@@ -20,6 +20,9 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
     let Some(recovery) = &spec.recovery else { return };
     let place = Place::of(["recovery"]);
     zero(&place, recovery.rpo, recovery.rto, findings);
+    if let Some(drill) = &recovery.drill {
+        backup::timing(&drill.schedule, &place.clone().key("drill").key("schedule"), findings);
+    }
     for (name, objective) in &recovery.services {
         let at = place.key("services").key(name.as_str());
         if !spec.services.contains_key(name) {

@@ -95,14 +95,7 @@ fn world() -> World {
 fn a_runbook_has_every_step_with_its_real_names() {
     let mut world = world();
     world.observation = as_if_lost(&world.spec, &world.observation);
-    let asked = Request::Recover(Recover {
-        only: vec![],
-        selection: Selection::Newest,
-        from: None,
-        replace: false,
-        safety: true,
-        accept_room: false,
-    });
+    let asked = Request::Recover(Recover::lost(vec![], Selection::Newest, None));
     let plan = world.ask(&asked).unwrap();
     let book = Book { plan: &plan, spec: &world.spec, observation: &world.observation, base: Path::new("/srv/shop") };
     insta::assert_snapshot!(runbook(&book));

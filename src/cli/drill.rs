@@ -1,0 +1,268 @@
+//! `drill`: a recovery in isolation, measured, judged, put on record and removed again.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::error::{Exit, Failure};
+use super::running::Running;
+use super::session::Session;
+use super::{Consent, TextOrJson, apply, known_service, recover, status, tables};
+use crate::apply::lease::Lease;
+use crate::apply::progress::ProgressKind;
+use crate::drill::{self, DrillError, Means, Outcome, Point};
+use crate::model::cancel::Cancel;
+use crate::model::drill::Drill;
+use crate::model::ids::{RepositoryName, RunId, ServiceName};
+use crate::model::observation::Observation;
+use crate::model::record::Record;
+use crate::observe;
+use crate::plan::{Recover, Selection, drills, render};
+
+#[derive(Debug, Args)]
+pub(super) struct DrillArguments {
+    /// The newest runs at or before this time, in place of the newest.
+    #[arg(long, value_parser = super::parse_time, conflicts_with = "backup", value_name = "TIME")]
+    at: Option<Timestamp>,
+    /// This run.
+    #[arg(long, value_name = "RUN")]
+    backup: Option<RunId>,
+    /// Only from this repository.
+    #[arg(long, value_name = "REPOSITORY")]
+    from: Option<RepositoryName>,
+    /// Only this service, with what it needs to run. May be repeated.
+    #[arg(long, value_name = "SERVICE")]
+    only: Vec<ServiceName>,
+    /// How many steps run at once.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    parallel: u8,
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: TextOrJson,
+}
+
+pub(super) fn run(file: &Path, arguments: &DrillArguments) -> Result<Exit, Failure> {
+    let session = Session::open(file)?;
+    for service in &arguments.only {
+        known_service(&session, service)?;
+    }
+    let selection = match (&arguments.backup, arguments.at) {
+        (Some(run), _) => Selection::Run(run.clone()),
+        (None, Some(at)) => Selection::At(at),
+        (None, None) => Selection::Newest,
+    };
+    let asked = Recover::lost(arguments.only.clone(), selection, arguments.from.clone());
+    carry_out(&session, &asked, arguments.parallel, arguments.format)
+}
+
+/// The drill that the file's schedule asks for, if one is due. It changes nothing of what the apply did.
+pub(super) fn after_apply(session: &Session, consent: &Consent, exit: Exit) -> Result<Exit, Failure> {
+    let spec = &session.loaded.spec;
+    if spec.recovery.as_ref().is_none_or(|recovery| recovery.drill.is_none()) {
+        return Ok(exit);
+    }
+    let now = Timestamp::now();
+    let is_due = drills::report(spec, &repositories(session, now), now).is_some_and(|report| report.due);
+    if !is_due {
+        return Ok(exit);
+    }
+    // Interrupted or in trouble: what goes on by itself then is in the way.
+    if !matches!(exit, Exit::Done | Exit::NotApproved | Exit::Verification) {
+        eprintln!("note: a drill is due and waits for an apply that ends well");
+        return Ok(exit);
+    }
+    let asked = Recover::lost(Vec::new(), Selection::Newest, None);
+    let drilled = carry_out(session, &asked, consent.parallel, consent.format).unwrap_or_else(|failure| {
+        eprintln!("error: the drill could not be made: {}", failure.text());
+        failure.exit()
+    });
+    Ok(exit.or_worse(drilled))
+}
+
+/// The repositories alone: of the services a drill knows that they are gone.
+fn repositories(session: &Session, now: Timestamp) -> Observation {
+    observe::observe(&session.loaded.spec, &session.ground, &session.stores, &session.history, now, &|_| false)
+}
+
+fn carry_out(session: &Session, asked: &Recover, parallel: u8, format: TextOrJson) -> Result<Exit, Failure> {
+    if let Some(text) = recover::unset_passwords(session, &asked.only) {
+        return Err(Failure::new(Exit::Input, format!("nothing was done: {text}")).hint("set it, then drill again"));
+    }
+    let running = Running::start()?;
+    // From here on, so that a signal never leaves containers behind.
+    let _listening = running.listen()?;
+    for id in drill::sweep(&session.state, || session.ground.containers.docker()).map_err(|error| failed(&error))? {
+        eprintln!("note: removed what the drill {id} had left, which was killed");
+    }
+    let (now, since) = (Timestamp::now(), Instant::now());
+    let seen = repositories(session, now);
+    let (spec, digest) = (&session.loaded.spec, &session.loaded.digest);
+    let point =
+        Point::choose(spec, digest, &seen, &session.history, now, asked).map_err(|error| chosen(session, &error))?;
+    let means = Means {
+        spec,
+        spec_text: &session.loaded.text,
+        ground: &session.ground,
+        stores: &session.stores,
+        history: &session.history,
+        state: &session.state,
+        parallel: usize::from(parallel),
+        progress: match format {
+            TextOrJson::Json => ProgressKind::Json,
+            TextOrJson::Text => ProgressKind::for_people(),
+        },
+        runtime: &running.runtime,
+        cancel: &running.cancel,
+    };
+    let outcome = means.carry_out(&point, since);
+    let stored = if outcome.interrupted { Ok(()) } else { store(session, &outcome, &running.cancel) };
+    status::forget(session);
+    match format {
+        TextOrJson::Text => print!("{}", text(session, &outcome)),
+        TextOrJson::Json => println!(
+            "{}",
+            serde_json::json!({ "event": "finished", "drill": outcome.drill, "interrupted": outcome.interrupted })
+        ),
+    }
+    let mut exit = match (outcome.interrupted, outcome.drill.passed()) {
+        (true, _) => Exit::Partly,
+        (false, true) => Exit::Done,
+        (false, false) => Exit::Verification,
+    };
+    if let Some(error) = &outcome.left_behind {
+        eprintln!("error: something of the drill is still there: {}", crate::model::chain(error));
+        eprintln!("  next: the next drill removes it; to do so now: `devstack drill`");
+        exit = exit.or_worse(Exit::Partly);
+    }
+    if let Err(failure) = stored {
+        eprintln!("error: the evidence of the drill could not be stored: {}", failure.text());
+        exit = exit.or_worse(failure.exit());
+    }
+    Ok(exit)
+}
+
+/// Why no recovery point could be chosen.
+fn chosen(session: &Session, error: &DrillError) -> Failure {
+    match error {
+        DrillError::Plan(error) => {
+            let exit = if error.is_of_the_world() { Exit::Partly } else { Exit::Input };
+            let failure = Failure::new(session.unseen().or_worse(exit), crate::model::chain(error));
+            error.next().into_iter().fold(failure, Failure::hint)
+        }
+        error => Failure::new(Exit::Input, crate::model::chain(error)),
+    }
+}
+
+fn failed(error: &DrillError) -> Failure {
+    Failure::caused(Exit::Partly, "removing what a killed drill has left", error)
+        .hint("start Docker, then drill again: nothing new is made before the old is gone")
+}
+
+/// How long a backup that runs meanwhile is waited for with the evidence.
+const PATIENCE: Duration = Duration::from_secs(600);
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// The evidence, in every repository that a run came from. Only now is the lease taken: the drill itself reads, and no
+/// backup waits for it.
+fn store(session: &Session, outcome: &Outcome, cancel: &Cancel) -> Result<(), Failure> {
+    let lease = patiently(session, cancel)?;
+    let mut places: Vec<&RepositoryName> = outcome.drill.services.iter().map(|service| &service.repository).collect();
+    places.sort();
+    places.dedup();
+    let written = places.into_iter().try_for_each(|name| {
+        let stack = &session.loaded.spec.stack;
+        let store = session.stores.open(name)?;
+        let held = || lease.check(name).map_err(|error| Failure::caused(Exit::Locked, "locked", &error));
+        for (_, proof) in outcome.damaged.iter().filter(|(repository, _)| repository == name) {
+            held()?;
+            store.write_record(stack, &Record::Proof(proof.clone()), &[])?;
+        }
+        held()?;
+        store.write_record(stack, &Record::Drill(Box::new(outcome.drill.clone())), &[])?;
+        Ok(())
+    });
+    apply::release(lease)?;
+    written
+}
+
+fn patiently(session: &Session, cancel: &Cancel) -> Result<Lease, Failure> {
+    let since = Instant::now();
+    loop {
+        match session.lease(cancel) {
+            Err(failure) if failure.exit() == Exit::Locked && since.elapsed() < PATIENCE && !cancel.is_cancelled() => {
+                std::thread::sleep(BETWEEN_TRIES);
+            }
+            taken => return taken,
+        }
+    }
+}
+
+/// Danger first, then the times, then what the drill says nothing of.
+fn text(session: &Session, outcome: &Outcome) -> String {
+    let drill = &outcome.drill;
+    let mut out = format!("\ndevstack drill   stack {}   {}\n\n", session.loaded.spec.stack, drill.id);
+    for finding in drill.findings() {
+        let (word, rest) =
+            finding.split_once(": ").filter(|(word, _)| *word == "MISSED").unwrap_or(("FAILED", finding));
+        let _ = writeln!(out, "  {word:<8} {}", render::printable(rest));
+    }
+    if !drill.findings().is_empty() {
+        out.push('\n');
+    }
+    let rows: Vec<Vec<String>> = drill
+        .steps
+        .iter()
+        .map(|step| {
+            let word = if step.succeeded { "" } else { "FAILED: " };
+            let said = render::printable(&step.said);
+            vec![step.resource.clone(), step.verb.clone(), step.took.to_string(), format!("{word}{said}")]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.push_str(&tables::table(&["resource", "step", "took", ""], &rows));
+        out.push('\n');
+    }
+    let rows: Vec<Vec<String>> = drill
+        .services
+        .iter()
+        .map(|it| {
+            let or_dash =
+                |span: Option<crate::model::units::Span>| span.map_or("-".to_owned(), |span| span.to_string());
+            let back = it.back_after.map_or("NOT BACK".to_owned(), |span| span.to_string());
+            vec![it.service.to_string(), back, it.run.to_string(), it.age.to_string(), or_dash(it.rpo)]
+        })
+        .collect();
+    out.push_str(&tables::table(&["service", "back after", "run", "age", "rpo"], &rows));
+    out.push_str(&left_out(drill));
+    let of = drill.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
+    let part = if drill.partial { " Not every service of the file was in it." } else { "" };
+    let word = match (outcome.interrupted, drill.passed()) {
+        (true, _) => "Drill INTERRUPTED",
+        (false, true) => "Drill passed",
+        (false, false) => "Drill FAILED",
+    };
+    let _ = writeln!(out, "\n{word}: {}{of}.{part} The live stack was not touched.", drill.took);
+    out
+}
+
+/// By reason: ten services without their ports are one line.
+fn left_out(drill: &Drill) -> String {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for note in &drill.left_out {
+        reasons.entry(&note.text).or_default().push(&note.resource);
+    }
+    let mut out = String::new();
+    for (why, places) in reasons {
+        let shown = places.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+        let more = places.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let _ = writeln!(out, "  without  {}{more}: {}", render::printable(&shown), render::printable(why));
+    }
+    if out.is_empty() { out } else { format!("\n{out}") }
+}
+
+/// Places named for one reason; the evidence has them all.
+const SHOWN: usize = 4;

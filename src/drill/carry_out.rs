@@ -1,0 +1,326 @@
+//! A drill from its recovery point to its evidence. Everything that it makes is removed before this returns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::error::DrillError;
+use super::isolation::{self, Isolated, Provided};
+use super::point::Point;
+use super::runner::{Apart, Drilled};
+use super::scratch::Scratch;
+use super::stand_in::Names;
+use crate::apply::executor::{Approvals, ExecuteOptions, execute};
+use crate::apply::journal::Journal;
+use crate::apply::progress::{self, ProgressKind};
+use crate::apply::runner::StepRunner;
+use crate::apply::steps::World;
+use crate::engines::{Ground, Workrooms};
+use crate::model::cancel::Cancel;
+use crate::model::chain;
+use crate::model::compose::ComposeModel;
+use crate::model::drill::{Drill, DrillStep};
+use crate::model::evidence::{Proof, Verdict};
+use crate::model::history::History;
+use crate::model::ids::RepositoryName;
+use crate::model::outcome::{Event, StepOutcome};
+use crate::model::plan::{Note, Plan};
+use crate::model::run::RECORD_FORMAT;
+use crate::model::step::{Action, Step, StepId};
+use crate::model::units::Span;
+use crate::observe::Stores;
+use crate::runtime::{Containers, Docker, StoppedBook};
+use crate::spec::file::Spec;
+
+/// What a drill works with.
+pub struct Means<'a> {
+    pub spec: &'a Spec,
+    pub spec_text: &'a str,
+    /// The live stack's; the drill makes one of its own from it.
+    pub ground: &'a Ground,
+    pub stores: &'a Arc<Stores>,
+    pub history: &'a History,
+    /// `.devstack/`.
+    pub state: &'a Path,
+    pub parallel: usize,
+    pub progress: ProgressKind,
+    pub runtime: &'a Runtime,
+    pub cancel: &'a Cancel,
+}
+
+/// What came of it.
+#[must_use = "a drill that nobody hears of proves nothing"]
+pub struct Outcome {
+    pub drill: Drill,
+    /// Runs that were found damaged, to be put on record.
+    pub damaged: Vec<(RepositoryName, Proof)>,
+    /// It was stopped, so that it says nothing of a recovery.
+    pub interrupted: bool,
+    /// Why something of it is still there. The next drill removes it.
+    pub left_behind: Option<DrillError>,
+}
+
+/// What is known once the steps have ended, or could not begin.
+#[derive(Default)]
+struct Told {
+    steps: Vec<DrillStep>,
+    /// By service: from the drill's begin to the end of its restore.
+    back: BTreeMap<String, Span>,
+    findings: Vec<String>,
+    left_out: Vec<Note>,
+    damaged: Vec<(RepositoryName, Proof)>,
+    interrupted: bool,
+}
+
+impl Means<'_> {
+    /// Brings the point back, looks at it, and removes it. What goes wrong is a finding: a recovery would have met with it.
+    pub fn carry_out(&self, point: &Point, since: Instant) -> Outcome {
+        let at = point.now;
+        let (told, id, left_behind) = match Scratch::make(self.state) {
+            Ok(scratch) => {
+                let (told, engine) = match self.docker(point) {
+                    Ok(docker) => (self.inside(point, &scratch, docker.as_ref(), since), docker),
+                    Err(error) => (Err(error.into()), None),
+                };
+                let told = told.unwrap_or_else(|error| Told { findings: vec![chain(&error)], ..Told::default() });
+                let took = Span::from(since.elapsed());
+                let id = scratch.id.to_string();
+                ((told, took), id, scratch.remove(engine.as_deref()).err())
+            }
+            Err(error) => {
+                let told = Told { findings: vec![chain(&error)], ..Told::default() };
+                ((told, Span::from(since.elapsed())), String::new(), None)
+            }
+        };
+        let (mut told, took) = told;
+        let mut services = point.services.clone();
+        for service in &mut services {
+            service.back_after = told.back.get(service.service.as_str()).copied();
+        }
+        let rto = point.spec.recovery.as_ref().and_then(|recovery| recovery.rto);
+        let mut drill = Drill {
+            format: RECORD_FORMAT,
+            id,
+            at,
+            took,
+            services,
+            steps: told.steps,
+            verdict: Verdict::Passed,
+            rto,
+            left_out: [point.left_out.clone(), told.left_out].concat(),
+            partial: point.partial,
+            as_scheduled: point.is_newest() && point.asked.only.is_empty() && point.asked.from.is_none(),
+            escrow: false,
+            devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        told.findings.extend(missed(&drill, &point.spec, point.is_newest()));
+        if !told.findings.is_empty() {
+            drill.verdict = Verdict::Failed(told.findings);
+        }
+        Outcome { drill, damaged: told.damaged, interrupted: told.interrupted, left_behind }
+    }
+
+    /// The engine, where the drill has containers.
+    fn docker(&self, point: &Point) -> Result<Option<Arc<Docker>>, crate::runtime::RuntimeError> {
+        let in_containers = |name| point.spec.services.get(name).is_some_and(|service| service.source.needs_docker());
+        let needed = point.asked.only.is_empty() && point.model_of.is_some()
+            || point.services.iter().any(|drilled| in_containers(&drilled.service));
+        needed.then(|| self.ground.containers.docker()).transpose()
+    }
+
+    fn inside(
+        &self,
+        point: &Point,
+        scratch: &Scratch,
+        docker: Option<&Arc<Docker>>,
+        since: Instant,
+    ) -> Result<Told, DrillError> {
+        let model = self.model(point)?;
+        let plan = point.plan(model.as_ref().map(ComposeModel::of), self.history)?;
+        let isolated = match (&model, docker) {
+            (Some(model), Some(docker)) => self.isolated(model, &plan, scratch, docker)?,
+            _ => None,
+        };
+        let provided = isolated.as_ref().map(|(isolated, _)| isolated.provided.clone()).unwrap_or_default();
+        let left_out = provided.left_out.iter().map(|left| Note::new(left.at.clone(), left.why.clone())).collect();
+        let runner = Arc::new(Drilled {
+            world: self.world(point, scratch, provided, docker.cloned(), &plan),
+            spec: self.spec.clone(),
+            apart: match (isolated, docker) {
+                (Some((isolated, services)), Some(docker)) => {
+                    Some(self.apart(point, scratch, isolated, services, docker)?)
+                }
+                _ => None,
+            },
+            damaged: Mutex::default(),
+            notes: Mutex::new(left_out),
+        });
+        let mut told = self.execute(&plan, &runner, since)?;
+        told.damaged = std::mem::take(&mut *runner.damaged.lock().unwrap_or_else(PoisonError::into_inner));
+        told.left_out = std::mem::take(&mut *runner.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(told)
+    }
+
+    /// What Compose made of the run's files, with every variable filled in.
+    fn model(&self, point: &Point) -> Result<Option<Value>, DrillError> {
+        let Some((repository, run)) = &point.model_of else { return Ok(None) };
+        let files = self.stores.open(repository)?.reader()?.attachments(&run.record)?;
+        let of = || run.manifest.run.clone();
+        let kept = files.into_iter().find(|(name, _)| name == "compose.json");
+        let (_, bytes) = kept.ok_or_else(|| DrillError::NoModel { run: of() })?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| DrillError::Model { run: of(), source })
+    }
+
+    /// The model made over, and the services in it; none where the plan makes no containers.
+    fn isolated(
+        &self,
+        model: &Value,
+        plan: &Plan,
+        scratch: &Scratch,
+        docker: &Docker,
+    ) -> Result<Option<(Isolated, BTreeSet<String>)>, DrillError> {
+        let services = plan.steps.iter().find_map(|step| match &step.action {
+            Action::CreateContainers { services } => Some(services.iter().cloned().collect::<BTreeSet<String>>()),
+            _ => None,
+        });
+        let Some(services) = services else { return Ok(None) };
+        let mut image_volumes = BTreeMap::new();
+        for service in &services {
+            // One without an image is refused below, in words of its own.
+            let Some(image) = model["services"][service]["image"].as_str() else { continue };
+            docker.fetch_image(image)?;
+            image_volumes.insert(service.clone(), docker.image_volumes(image)?);
+        }
+        let request = isolation::Request {
+            model,
+            id: &scratch.id,
+            services: &services,
+            scratch: &scratch.folder,
+            image_volumes: &image_volumes,
+        };
+        Ok(Some((isolation::isolate(&request)?, services)))
+    }
+
+    fn apart(
+        &self,
+        point: &Point,
+        scratch: &Scratch,
+        isolated: Isolated,
+        services: BTreeSet<String>,
+        docker: &Arc<Docker>,
+    ) -> Result<Apart, DrillError> {
+        scratch.uses_engine()?;
+        Ok(Apart {
+            id: scratch.id.clone(),
+            isolated,
+            services,
+            docker: Arc::clone(docker),
+            folder: scratch.folder.clone(),
+            root: scratch.root(),
+            lock: scratch.lock.try_clone().map_err(DrillError::io("using the lock of", &scratch.folder))?,
+            run: point.model_run(),
+        })
+    }
+
+    fn world(
+        &self,
+        point: &Point,
+        scratch: &Scratch,
+        provided: Provided,
+        docker: Option<Arc<Docker>>,
+        plan: &Plan,
+    ) -> World {
+        let names = Arc::new(Names { id: scratch.id.clone(), provided });
+        let containers = Containers::of_stand_in(names, docker, &scratch.root());
+        let ground = self.ground.apart(&scratch.root(), containers, StoppedBook::new(scratch.stopped()));
+        World::new(
+            point.spec.clone(),
+            self.spec_text.to_owned(),
+            ground,
+            Arc::clone(self.stores),
+            Workrooms::new(scratch.rooms()),
+            // It writes to no repository.
+            None,
+            plan.clone(),
+            false,
+        )
+    }
+
+    fn execute(&self, plan: &Plan, runner: &Arc<Drilled>, since: Instant) -> Result<Told, DrillError> {
+        let journal = Journal::open(self.state)?;
+        let told = Arc::new(Mutex::new(Told::default()));
+        let steps: BTreeMap<StepId, Step> = plan.steps.iter().map(|step| (step.id, step.clone())).collect();
+        let (show, seen) = (progress::receiver(self.progress, plan), Arc::clone(&told));
+        let events = move |event: Event| {
+            if let Event::Ended { step, took, outcome, .. } = &event
+                && let Some(step) = steps.get(step)
+            {
+                let mut told = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                told.note(step, *took, outcome, Span::from(since.elapsed()));
+            }
+            show(event);
+        };
+        let options = ExecuteOptions { parallel: self.parallel, drill: true, ..ExecuteOptions::default() };
+        // Nothing that is there is touched, so that nobody has to be asked.
+        let approvals = Approvals { everything: true, ..Approvals::default() };
+        let runner: Arc<dyn StepRunner> = Arc::clone(runner) as _;
+        let outcome =
+            self.runtime.block_on(execute(plan, &approvals, runner, &journal, options, self.cancel.clone(), events));
+        let mut told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+        told.interrupted = outcome.interrupted;
+        told.findings.extend(outcome.unjournalled);
+        Ok(told)
+    }
+}
+
+impl Told {
+    fn note(&mut self, step: &Step, took: Span, outcome: &StepOutcome, since: Span) {
+        let (verb, resource) = (step.action.verb(), step.action.resource());
+        let said = match outcome {
+            StepOutcome::Done(done) => {
+                let of = |finding: &String| format!("{verb} {resource}: {finding}");
+                self.findings.extend(done.damage.iter().map(of));
+                done.summary.clone()
+            }
+            StepOutcome::AlreadyDone { reason } => reason.clone(),
+            StepOutcome::Failed { reason, .. } => {
+                self.findings.push(format!("{verb} {resource}: {reason}"));
+                reason.clone()
+            }
+            // Its cause is a step of its own.
+            StepOutcome::Held { .. } | StepOutcome::Skipped { .. } | StepOutcome::Interrupted => return,
+        };
+        let succeeded = outcome.is_success();
+        if let (true, Action::Restore(restore)) = (succeeded, &step.action) {
+            self.back.insert(restore.service.to_string(), since);
+        }
+        self.steps.push(DrillStep { verb: verb.to_owned(), resource, took, said, succeeded });
+    }
+}
+
+/// The objectives that were not met.
+fn missed(drill: &Drill, spec: &Spec, is_newest: bool) -> Vec<String> {
+    let mut missed = Vec::new();
+    if let Some(rto) = drill.rto.filter(|rto| drill.took > *rto) {
+        missed.push(format!("MISSED: it took {}, and the stack may take {rto} to come back", drill.took));
+    }
+    for service in &drill.services {
+        let name = &service.service;
+        if let (Some(back), Some(rto)) = (service.back_after, spec.rto_of(name))
+            && back > rto
+        {
+            missed.push(format!("MISSED: {name} was back after {back}, and may take {rto}"));
+        }
+        if let Some(rpo) = service.rpo.filter(|rpo| is_newest && service.age > *rpo) {
+            let age = service.age;
+            missed.push(format!(
+                "MISSED: the newest good run of {name} is {age} old, and no more than {rpo} may be lost"
+            ));
+        }
+    }
+    missed
+}

@@ -1,0 +1,123 @@
+//! The steps of a recovery, carried out apart from the live stack: those that touch containers go to the drill's own, none
+//! writes to a repository, and nothing is started that the gate has not let through.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::copies;
+use super::created::created;
+use super::error::DrillError;
+use super::gate;
+use super::id::{DrillId, LABEL};
+use super::isolation::Isolated;
+use crate::apply::runner::{StepContext, StepError, StepRunner};
+use crate::apply::steps::{ProofOf, World, prove_run};
+use crate::model::evidence::Proof;
+use crate::model::ids::{RepositoryName, RunId};
+use crate::model::outcome::{Done, FailureKind};
+use crate::model::plan::Note;
+use crate::model::step::{Action, Step};
+use crate::runtime::{Docker, MadeModel};
+use crate::spec::file::Spec;
+
+pub(super) struct Drilled {
+    /// With a ground of the drill's own.
+    pub world: World,
+    /// The whole file: a run is read back with every service in it.
+    pub spec: Spec,
+    pub apart: Option<Apart>,
+    /// Runs that were found damaged on the way.
+    pub damaged: Mutex<Vec<(RepositoryName, Proof)>>,
+    pub notes: Mutex<Vec<Note>>,
+}
+
+/// What the drill's containers are made of.
+pub(super) struct Apart {
+    pub id: DrillId,
+    pub isolated: Isolated,
+    pub services: BTreeSet<String>,
+    pub docker: Arc<Docker>,
+    pub folder: PathBuf,
+    pub root: PathBuf,
+    pub lock: File,
+    /// The run that the Compose files are of.
+    pub run: String,
+}
+
+impl StepRunner for Drilled {
+    fn precheck(&self, step: &Step) -> Result<Option<String>, StepError> {
+        self.world.precheck(step)
+    }
+
+    fn run(&self, step: &Step, context: &StepContext<'_>) -> Result<Done, StepError> {
+        match &step.action {
+            Action::Prove { repository, run } => self.prove(repository, run, context),
+            Action::CreateContainers { .. } => self.create(),
+            Action::StartContainer { .. } | Action::Restore(_) | Action::VerifyStack { .. } => {
+                self.world.run(step, context)
+            }
+            other => {
+                let text = format!("a drill does not {}; this is a fault in devstack", other.verb());
+                Err(StepError::permanent(text))
+            }
+        }
+    }
+}
+
+impl Drilled {
+    /// As the proof of a recovery; what it found is written with the evidence, once the drill is over.
+    fn prove(&self, repository: &RepositoryName, run: &RunId, context: &StepContext<'_>) -> Result<Done, StepError> {
+        let world = &self.world;
+        let store = world.stores.open(repository).map_err(|error| StepError::new(error.kind(), error))?;
+        let facts = world.stores.facts(repository, &self.spec.stack);
+        let facts = facts.map_err(|error| StepError::new(error.kind(), error))?;
+        let held = facts.runs.iter().find(|known| known.manifest.run == *run);
+        let held = held.ok_or_else(|| StepError::needs_replan(format!("run {run} is no longer in {repository}")))?;
+        let progress = |bytes| context.progress(bytes);
+        let of = ProofOf { spec: &self.spec, ground: &world.ground, rooms: &world.rooms };
+        let proof = prove_run(&of, &store, held, &context.cancel, &progress)
+            .map_err(|error| StepError::new(error.kind(), error))?;
+        let named = |(level, finding): (crate::model::evidence::Level, &str)| format!("{}: {finding}", level.as_str());
+        let damage: Vec<String> = proof.findings().map(named).collect();
+        let (bytes, took) = (proof.read, proof.took);
+        let summary = match damage.len() {
+            0 => format!("{bytes} read back and checked in {took}"),
+            count => format!("DAMAGED: {count} findings"),
+        };
+        if !damage.is_empty() {
+            self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push((repository.clone(), proof));
+        }
+        Ok(Done { bytes, summary, damage, ..Done::default() })
+    }
+
+    /// Copies first, then the containers, and then a look at each of them.
+    fn create(&self) -> Result<Done, StepError> {
+        let Some(apart) = &self.apart else {
+            return Err(StepError::permanent("there is no model to make containers of; this is a fault in devstack"));
+        };
+        let (made, notes) = apart.create().map_err(|error| match error {
+            DrillError::Runtime(error) => StepError::new(error.kind(), error),
+            error => StepError::new(FailureKind::Permanent, error),
+        })?;
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).extend(notes);
+        Ok(Done { summary: format!("{made} containers are there, and none reaches out"), ..Done::default() })
+    }
+}
+
+impl Apart {
+    fn create(&self) -> Result<(usize, Vec<Note>), DrillError> {
+        let provided = &self.isolated.provided;
+        let notes = copies::fill(&provided.copies, &self.root, &self.folder, &self.run)?;
+        let made = MadeModel { project: self.id.as_str(), model: &self.isolated.model, folder: &self.folder };
+        made.create(&self.docker, &self.lock)?;
+        let created = created(&self.docker.made_for(LABEL, self.id.as_str())?);
+        let findings = gate::inspect(&created, &self.id, &self.services, &self.folder);
+        if !findings.is_empty() {
+            let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            return Err(DrillError::Gate(lines.join("; ")));
+        }
+        Ok((created.containers.len(), notes))
+    }
+}
