@@ -108,7 +108,7 @@ impl Failure {
     }
 
     /// The same, for another reason to the shell.
-    pub(crate) fn as_exit(mut self, exit: Exit) -> Self {
+    pub(crate) fn ending_with(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
     }

@@ -166,7 +166,7 @@ fn nothing_was_touched(session: &Session) -> Result<bool, Failure> {
 
 /// After damage the reason is the damage, whatever the planner says of what is left.
 fn no_other_run(failure: Failure) -> Failure {
-    failure.as_exit(Exit::Verification).hint(
+    failure.ending_with(Exit::Verification).hint(
         "to bring back what is whole of a damaged run: `devstack recover --backup RUN`; `devstack backups` lists them",
     )
 }

@@ -26,5 +26,5 @@ pub use isolation::{
     CopyFrom, Isolated, LeftOut, NewContainer, NewNetwork, NewVolume, NotIsolated, Problem, Provided, Request,
     ScratchCopy, StandsFor, isolate,
 };
-pub use point::{Point, as_if_gone};
+pub use point::Point;
 pub use scratch::sweep;

@@ -12,11 +12,11 @@ use crate::model::compose::ComposeModel;
 use crate::model::drill::DrilledService;
 use crate::model::history::History;
 use crate::model::ids::{Digest, RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observation, Observed, RepositoryState, Run, SourceState};
+use crate::model::observation::{Observation, Observed, RepositoryState, Run};
 use crate::model::plan::{Note, Plan};
 use crate::model::step::Action;
 use crate::model::units::Span;
-use crate::plan::{self, Recover, Request, Selection};
+use crate::plan::{self, Recover, Request, Selection, as_if_lost};
 use crate::spec::file::{Services, Source, Spec};
 
 /// What is brought back, and from where.
@@ -61,7 +61,7 @@ impl Point {
         });
         let left_out = vaults.keys().map(|name| Note::new(name.as_str(), text)).chain(readers).collect::<Vec<_>>();
         let mut point = Self {
-            observation: as_if_gone(seen, &drillable),
+            observation: as_if_lost(&drillable, seen),
             partial: !asked.only.is_empty() || !vaults.is_empty(),
             spec: drillable,
             digest: digest.clone(),
@@ -158,22 +158,6 @@ fn drillable(spec: &Spec, vaults: &BTreeMap<ServiceName, String>) -> Spec {
         }
     }
     spec
-}
-
-/// The world in which nothing but the repositories is left.
-pub fn as_if_gone(seen: &Observation, spec: &Spec) -> Observation {
-    let gone = |name: &ServiceName| (name.clone(), Observed::Known(SourceState::Gone));
-    Observation {
-        services: spec.services.keys().map(gone).collect(),
-        containers: spec.services.keys().map(|name| (name.clone(), Observed::Known(BTreeMap::new()))).collect(),
-        certificates: BTreeMap::new(),
-        engine: seen.engine.as_ref().map(|_| Observed::Known(String::new())),
-        left_stopped: Vec::new(),
-        login: None,
-        compose: None,
-        up: Some(Observed::Known(BTreeSet::new())),
-        ..seen.clone()
-    }
 }
 
 #[cfg(test)]
