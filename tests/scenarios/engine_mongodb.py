@@ -241,7 +241,7 @@ def replace_tool(stack: ComposeStack, tool: str, script: str) -> None:
     stack.inside("mongodb", "sh", "-c", put, stdin=f"#!/bin/sh\n{script}\n", user="root")
 
 
-@scenario()
+@scenario(long=True)
 def a_mongodump_that_is_missing_or_ends_early_without_a_word_is_seen(world: World) -> None:
     with mongodb(world) as stack:
         shell(stack, 'shop.orders.insertOne({_id: 1}); many(shop, "big", 2000, (n) => ({_id: n, text: "x".repeat(500) + n}));')
@@ -263,7 +263,7 @@ def a_mongodump_that_is_missing_or_ends_early_without_a_word_is_seen(world: Worl
 STATE = "answer([shop.orders.find().toArray().map((it) => it._id), shop.getCollectionNames().sort()])"
 
 
-@scenario()
+@scenario(long=True)
 def a_restore_of_mongodb_that_fails_in_the_middle_leaves_what_was_there(world: World) -> None:
     with mongodb(world) as stack:
         shell(stack, 'shop.orders.insertOne({_id: 1}); many(shop, "big", 2000, (n) => ({_id: n, text: "x".repeat(500) + n}));')

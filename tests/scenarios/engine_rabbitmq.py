@@ -220,7 +220,7 @@ services:
 """
 
 
-@scenario()
+@scenario(long=True)
 def another_node_name_is_refused_before_anything_is_touched(world: World) -> None:
     with rabbitmq(world, MESSAGES) as stack:
         api(stack, QUEUES)

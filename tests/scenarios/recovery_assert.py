@@ -122,7 +122,7 @@ def what_is_asserted_of_every_kind_is_asked_of_the_recovered_stack(world: World)
         hold_and_fail(stack, services)
 
 
-@scenario()
+@scenario(long=True)
 def what_is_asserted_of_mysql_and_mariadb_is_asked_and_can_not_write(world: World) -> None:
     services = [line for line in SERVICES if "mongodb" not in line and "redis" not in line]
     with shop(world, services, ["postgres", "mysql", "mariadb"]) as stack:

@@ -192,7 +192,7 @@ def a_damaged_run_makes_the_drill_fail_and_stands_in_the_evidence(world: World) 
         must(stack.devstack("plan").out.count("FAILED") >= 1, "the plan says nothing of the failed drill")
 
 
-@scenario()
+@scenario(long=True)
 def a_run_that_no_server_can_load_makes_the_drill_fail(world: World) -> None:
     with small(world) as stack:
         # The Compose files of this run make a server that does not know the user whom devstack restores as.

@@ -66,6 +66,7 @@ class Scenario:
     needs: tuple[str, ...]
     file: str
     alone: str
+    long: bool
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
@@ -74,13 +75,14 @@ class Scenario:
 SCENARIOS: list[Scenario] = []
 
 
-def scenario(*needs: str, alone: str = "") -> Callable[[Callable[[World], None]], Callable[[World], None]]:
+def scenario(*needs: str, alone: str = "", long: bool = False) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
     """Registers a function whose name, with its underscores as spaces, is the sentence that it proves. `alone` is the reason
-    why nothing may run beside it."""
+    why nothing may run beside it. A `long` one is run by `tests/soak` alone: what it proves is proven of another server, or of
+    a part, in `tests/run`, whose time is bounded."""
 
     def register(body: Callable[[World], None]) -> Callable[[World], None]:
         file = Path(body.__code__.co_filename).stem
-        SCENARIOS.append(Scenario(body.__name__.replace("_", " "), body, needs, file, alone))
+        SCENARIOS.append(Scenario(body.__name__.replace("_", " "), body, needs, file, alone, long))
         return body
 
     return register
@@ -203,7 +205,11 @@ def run_all(options: argparse.Namespace, files: Collection[str]) -> int:
     for one in SCENARIOS:
         if one.file not in files or options.only not in str(one):
             continue
-        if lacking := [program for program in one.needs if program in missing or shutil.which(program) is None]:
+        if one.long and not os.environ.get("DEVSTACK_TEST_LONG"):
+            reason = "long: tests/soak runs it"
+            print(f"skipped           {one}: {reason}")
+            done({"scenario": str(one), "outcome": "skipped", "reason": reason})
+        elif lacking := [program for program in one.needs if program in missing or shutil.which(program) is None]:
             reason = "; ".join(f"needs {program} ({missing.get(program, 'not on PATH')})" for program in lacking)
             print(f"skipped           {one}: {reason}")
             done({"scenario": str(one), "outcome": "skipped", "reason": reason})

@@ -4,6 +4,7 @@ side by side. Run by `tests/soak`."""
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from compose_stack import CACHE, ComposeStack, compose_stack
 from engine_stack import look
 from recovery_disaster import lose_everything, shop
+from recovery_drill import drill
+from recovery_drill import small as drilled
 from recovery_faults import FILES, ONLY, POSTGRES, lose, new_lines, small, sql
 from recovery_safety import FORGEJO
 from scenario import World, must, scenario
@@ -96,6 +99,29 @@ def a_repository_that_goes_away_for_half_a_minute_is_waited_for_or_gone_on_with(
             stack.devstack("recover", "--resume", "--yes")
         must(sql(stack, ROWS) == before, "it came back otherwise")
         world.note(f"the recovery ended with {process.returncode}, and is whole after it")
+
+
+@scenario(alone="its times are compared")
+def three_drills_predict_the_next_one_and_one_of_twice_the_data(world: World) -> None:
+    with drilled(world) as stack:
+        sql(stack, "INSERT INTO t SELECT n, sha256(n::text::bytea)::text FROM generate_series(20001, 1500000) n")
+        stack.devstack("backup")
+        for _ in range(3):
+            drill(stack)
+        for what in ("the same data", "twice the data"):
+            if what == "twice the data":
+                sql(stack, "INSERT INTO t SELECT n, sha256(n::text::bytea)::text FROM generate_series(1500001, 3000000) n")
+                stack.devstack("backup")
+            predicted = seconds(stack.devstack("plan", "--format", "json").json()["report"]["recovery"]["predicted"])
+            took = seconds(drill(stack)["took"])
+            world.note(f"{what}: predicted {predicted:.1f} s, took {took:.1f} s")
+            must(abs(predicted - took) <= 0.3 * took, f"of {what} {predicted:.1f} s were predicted, and it took {took:.1f} s")
+
+
+def seconds(text: str) -> float:
+    """`1m30s`, as devstack writes a length of time."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h|d)", text))
 
 
 @scenario(alone="its times are compared")
