@@ -83,20 +83,13 @@ pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failu
     let is_recovery = |word: &String| word == recover::WORD;
     let approved = consent.approve.iter().any(is_recovery);
     consent.approve.retain(|word| !is_recovery(word));
-    let held = if approved { None } else { recover::held(&session)? };
     if approved {
         let exit = recover::whole(&session, &consent)?;
         if exit != Exit::Done {
             return Ok(exit);
         }
     }
-    if let (Some(text), TextOrJson::Text) = (&held, consent.format) {
-        println!("{text}");
-    }
     let exit = carry_out(&session, &Request::Converge, Origin::Request, &consent, arguments.strict)?;
-    if held.is_some() {
-        return Ok(exit.or_worse(Exit::NotApproved));
-    }
     drill::after_apply(&session, &consent, exit)
 }
 
@@ -182,7 +175,15 @@ pub(super) fn carry_out(
         Origin::Interrupted(plan) => *plan,
         Origin::Request => session.plan(&observation, request, now)?,
     };
+    // A saved plan is what somebody has read, and no recovery is in it.
+    let held = match request {
+        Request::Converge if !is_saved => recover::held_by(session, &plan)?,
+        _ => None,
+    };
     if consent.format == TextOrJson::Text {
+        if let Some(text) = &held {
+            println!("{text}");
+        }
         if !resumed.is_empty() {
             println!("Going on with the recovery {}: {} of its steps were begun.\n", plan.id.short(), resumed.len());
         }
@@ -201,7 +202,8 @@ pub(super) fn carry_out(
                 .map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
         }
         release(lease)?;
-        return finish(session, request, &observation, &plan, None, consent, strict);
+        let exit = finish(session, request, &observation, &plan, None, consent, strict)?;
+        return Ok(if held.is_some() { exit.or_worse(Exit::NotApproved) } else { exit });
     }
     let approvals = consent::ask(&plan, consent, is_saved)?;
     let _listening = running.listen()?;
@@ -249,7 +251,8 @@ pub(super) fn carry_out(
     if is_recovery && ended_well {
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
     }
-    finish(session, request, &after, &plan, Some(&outcome), consent, strict)
+    let exit = finish(session, request, &after, &plan, Some(&outcome), consent, strict)?;
+    Ok(if held.is_some() { exit.or_worse(Exit::NotApproved) } else { exit })
 }
 
 /// What a recovery has put back half-way must not be backed up as if it were the data.

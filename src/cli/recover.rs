@@ -179,13 +179,7 @@ fn everything() -> Request {
     Request::Recover(Recover::lost(only, selection, from))
 }
 
-/// What `apply` would bring back by that word; None where nothing is lost, or nothing could bring it back.
-pub(super) fn held(session: &Session) -> Result<Option<String>, Failure> {
-    let now = Timestamp::now();
-    held_by(session, &session.plan(&session.observe(now), &Request::Converge, now)?)
-}
-
-/// As [`held`], where the plan is made already.
+/// What `apply` would bring back by that word; None where its plan says that nothing is lost, or nothing could bring it back.
 pub(super) fn held_by(session: &Session, plan: &Plan) -> Result<Option<String>, Failure> {
     if plan.report.lost.is_empty() || session.interrupted_recovery().is_some() {
         return Ok(None);
