@@ -66,7 +66,7 @@ class Scenario:
     needs: tuple[str, ...]
     file: str
     alone: str
-    long: bool
+    long: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
