@@ -181,7 +181,10 @@ fn everything() -> Request {
 
 /// What `apply` would bring back by that word; None where its plan says that nothing is lost, or nothing could bring it back.
 pub(super) fn held_by(session: &Session, plan: &Plan) -> Result<Option<String>, Failure> {
-    if plan.report.lost.is_empty() || session.interrupted_recovery().is_some() {
+    // A container that stands still, or a repository that is not mounted, is lost in another sense.
+    let is_source = |resource: &str| session.loaded.spec.services.keys().any(|name| resource == format!("{name}/data"));
+    let lost = plan.report.lost.iter().any(|note| is_source(&note.resource));
+    if !lost || session.interrupted_recovery().is_some() {
         return Ok(None);
     }
     let (now, request) = (Timestamp::now(), everything());
