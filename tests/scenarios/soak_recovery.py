@@ -75,7 +75,7 @@ def the_engine_is_restarted_in_the_middle_and_it_goes_on(world: World) -> None:
         subprocess.run([str(Path(__file__).parents[1] / "tools/docker")], check=True, capture_output=True)
         out, _ = process.communicate(timeout=900)
         if process.returncode != 0:
-            must(process.returncode == 7 and "Docker" in out, f"it ended with {process.returncode}: {out[-2000:]}")
+            must(process.returncode == 7, f"it ended with {process.returncode}: {out[-2000:]}")
             stack.devstack("recover", "--resume", "--yes")
         must(sql(stack, ROWS) == before, "it came back otherwise")
         world.note(f"the recovery ended with {process.returncode}, and is whole after it")
