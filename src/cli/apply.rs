@@ -89,8 +89,11 @@ pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failu
             return Ok(exit);
         }
     }
-    let exit = carry_out(&session, &Request::Converge, Origin::Request, &consent, arguments.strict)?;
-    drill::after_apply(&session, &consent, exit)
+    let carried = carried(&session, &Request::Converge, Origin::Request, &consent, arguments.strict)?;
+    if carried.holds_recovery {
+        return Ok(carried.exit);
+    }
+    drill::after_apply(&session, &consent, carried.exit)
 }
 
 pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, Failure> {
@@ -142,6 +145,19 @@ pub(super) enum Origin {
     Interrupted(Box<Plan>),
 }
 
+/// What came of a plan.
+struct Carried {
+    exit: Exit,
+    /// Something is lost, and nobody has said that it is to come back.
+    holds_recovery: bool,
+}
+
+impl Carried {
+    fn of(exit: Exit, holds_recovery: bool) -> Self {
+        Self { exit: if holds_recovery { exit.or_worse(Exit::NotApproved) } else { exit }, holds_recovery }
+    }
+}
+
 /// From request, or a plan that is there, to exit code.
 pub(super) fn carry_out(
     session: &Session,
@@ -150,6 +166,16 @@ pub(super) fn carry_out(
     consent: &Consent,
     strict: bool,
 ) -> Result<Exit, Failure> {
+    carried(session, request, origin, consent, strict).map(|carried| carried.exit)
+}
+
+fn carried(
+    session: &Session,
+    request: &Request,
+    origin: Origin,
+    consent: &Consent,
+    strict: bool,
+) -> Result<Carried, Failure> {
     if matches!(request, Request::Converge | Request::Backup { .. }) {
         refuse_amid_recovery(session)?;
     }
@@ -203,7 +229,7 @@ pub(super) fn carry_out(
         }
         release(lease)?;
         let exit = finish(session, request, &observation, &plan, None, consent, strict)?;
-        return Ok(if held.is_some() { exit.or_worse(Exit::NotApproved) } else { exit });
+        return Ok(Carried::of(exit, held.is_some()));
     }
     let approvals = consent::ask(&plan, consent, is_saved)?;
     let _listening = running.listen()?;
@@ -252,7 +278,7 @@ pub(super) fn carry_out(
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
     }
     let exit = finish(session, request, &after, &plan, Some(&outcome), consent, strict)?;
-    Ok(if held.is_some() { exit.or_worse(Exit::NotApproved) } else { exit })
+    Ok(Carried::of(exit, held.is_some()))
 }
 
 /// What a recovery has put back half-way must not be backed up as if it were the data.
