@@ -9,34 +9,25 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
+use super::point::PointArguments;
 use super::running::Running;
 use super::session::Session;
-use super::{Consent, TextOrJson, apply, known_service, recover, status, tables};
+use super::{Consent, TextOrJson, apply, recover, status, tables};
 use crate::apply::lease::Lease;
 use crate::apply::progress::ProgressKind;
 use crate::drill::{self, DrillError, Means, Outcome, Point};
 use crate::model::cancel::Cancel;
 use crate::model::drill::Drill;
-use crate::model::ids::{RepositoryName, RunId, ServiceName};
+use crate::model::ids::RepositoryName;
 use crate::model::observation::Observation;
 use crate::model::record::Record;
 use crate::observe;
-use crate::plan::{Recover, Selection, drills, render};
+use crate::plan::{Recover, drills, render};
 
 #[derive(Debug, Args)]
 pub(super) struct DrillArguments {
-    /// The newest runs at or before this time, in place of the newest.
-    #[arg(long, value_parser = super::parse_time, conflicts_with = "backup", value_name = "TIME")]
-    at: Option<Timestamp>,
-    /// This run.
-    #[arg(long, value_name = "RUN")]
-    backup: Option<RunId>,
-    /// Only from this repository.
-    #[arg(long, value_name = "REPOSITORY")]
-    from: Option<RepositoryName>,
-    /// Only this service, with what it needs to run. May be repeated.
-    #[arg(long, value_name = "SERVICE")]
-    only: Vec<ServiceName>,
+    #[command(flatten)]
+    point: PointArguments,
     /// How many steps run at once.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
@@ -46,15 +37,9 @@ pub(super) struct DrillArguments {
 
 pub(super) fn run(file: &Path, arguments: &DrillArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
-    for service in &arguments.only {
-        known_service(&session, service)?;
-    }
-    let selection = match (&arguments.backup, arguments.at) {
-        (Some(run), _) => Selection::Run(run.clone()),
-        (None, Some(at)) => Selection::At(at),
-        (None, None) => Selection::Newest,
-    };
-    let asked = Recover::lost(arguments.only.clone(), selection, arguments.from.clone());
+    arguments.point.must_be_known(&session)?;
+    let point = &arguments.point;
+    let asked = Recover::lost(point.only.clone(), point.selection(), point.from.clone());
     carry_out(&session, &asked, arguments.parallel, arguments.format)
 }
 
@@ -74,11 +59,11 @@ pub(super) fn after_apply(session: &Session, consent: &Consent, exit: Exit) -> R
         eprintln!("note: a drill is due and waits for an apply that ends well");
         return Ok(exit);
     }
-    let asked = Recover::lost(Vec::new(), Selection::Newest, None);
-    let drilled = carry_out(session, &asked, consent.parallel, consent.format).unwrap_or_else(|failure| {
-        eprintln!("error: the drill could not be made: {}", failure.text());
-        failure.exit()
-    });
+    let drilled =
+        carry_out(session, &Recover::everything(), consent.parallel, consent.format).unwrap_or_else(|failure| {
+            eprintln!("error: the drill could not be made: {}", failure.text());
+            failure.exit()
+        });
     Ok(exit.or_worse(drilled))
 }
 

@@ -11,6 +11,7 @@ mod lines;
 mod log;
 mod outcome;
 mod plan;
+mod point;
 mod recover;
 mod restore;
 mod running;

@@ -6,30 +6,21 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
+use super::point::PointArguments;
 use super::restore::vault;
 use super::session::{Session, write_private};
-use super::{Consent, TextOrJson, apply, known_service};
+use super::{Consent, TextOrJson, apply};
 use crate::apply::resume::{self, ResumeError};
-use crate::model::ids::{RepositoryName, RunId, ServiceName};
+use crate::model::ids::ServiceName;
 use crate::model::plan::Plan;
 use crate::model::step::{Action, Step};
 use crate::observe;
-use crate::plan::{Recover, Request, Rollback, Selection, as_if_lost, render};
+use crate::plan::{Recover, Request, Rollback, as_if_lost, render};
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArguments {
-    /// The newest runs at or before this time, in place of the newest.
-    #[arg(long, value_parser = super::parse_time, conflicts_with = "backup", value_name = "TIME")]
-    at: Option<Timestamp>,
-    /// This run.
-    #[arg(long, value_name = "RUN")]
-    backup: Option<RunId>,
-    /// Only from this repository.
-    #[arg(long, value_name = "REPOSITORY")]
-    from: Option<RepositoryName>,
-    /// Only this service, with what it needs to run. May be repeated.
-    #[arg(long, value_name = "SERVICE")]
-    only: Vec<ServiceName>,
+    #[command(flatten)]
+    point: PointArguments,
     /// Show the plan, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -79,22 +70,15 @@ enum GraphFormat {
 
 pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Failure> {
     let mut session = Session::open(file)?;
-    for service in &arguments.only {
-        known_service(&session, service)?;
-    }
+    arguments.point.must_be_known(&session)?;
     session.ground.vault = vault(&session, |_| true, arguments.escrow.as_deref(), false)?;
-    let selection = match (&arguments.backup, arguments.at) {
-        (Some(run), _) => Selection::Run(run.clone()),
-        (None, Some(at)) => Selection::At(at),
-        (None, None) => Selection::Newest,
-    };
     if arguments.rollback {
         return roll_back(&session, arguments);
     }
     let request = Request::Recover(Recover {
-        only: arguments.only.clone(),
-        selection,
-        from: arguments.from.clone(),
+        only: arguments.point.only.clone(),
+        selection: arguments.point.selection(),
+        from: arguments.point.from.clone(),
         replace: arguments.replace,
         safety: !arguments.without_safety,
         accept_room: arguments.accept_room,
@@ -102,10 +86,10 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     if arguments.runbook {
         return runbook(&session, &request, arguments.output.as_deref());
     }
-    if arguments.backup.is_some() {
+    if arguments.point.backup.is_some() {
         session.stores.read_around_damage();
     }
-    let unset = unset_passwords(&session, &arguments.only);
+    let unset = unset_passwords(&session, &arguments.point.only);
     if arguments.dry_run {
         if let Some(text) = unset {
             eprintln!("warning: {text}; set it before the recovery");
@@ -174,11 +158,6 @@ fn no_other_run(failure: Failure) -> Failure {
 /// The word that has `apply` bring back what is lost.
 pub(super) const WORD: &str = "recover";
 
-fn everything() -> Request {
-    let (only, selection, from) = (Vec::new(), Selection::Newest, None);
-    Request::Recover(Recover::lost(only, selection, from))
-}
-
 /// What `apply` would bring back by that word; None where its plan says that nothing is lost, or nothing could bring it back.
 pub(super) fn held_by(session: &Session, plan: &Plan) -> Result<Option<String>, Failure> {
     // A container that stands still, or a repository that is not mounted, is lost in another sense.
@@ -187,7 +166,7 @@ pub(super) fn held_by(session: &Session, plan: &Plan) -> Result<Option<String>, 
     if !lost || session.interrupted_recovery().is_some() {
         return Ok(None);
     }
-    let (now, request) = (Timestamp::now(), everything());
+    let (now, request) = (Timestamp::now(), Request::Recover(Recover::everything()));
     // Why it can't be planned is told by `recover`; here it would hide what else there is to say.
     let Ok(recovery) = session.plan(&session.observe_beside(now, None, &request), &request, now) else {
         return Ok(None);
@@ -207,14 +186,14 @@ pub(super) fn whole(session: &Session, consent: &Consent) -> Result<Exit, Failur
         return Err(Failure::new(Exit::NotApproved, text).hint("to go on with it: `devstack recover --resume`"));
     }
     let consent = Consent { implied: vec!["restore:"], whole: true, ..consent.clone() };
-    until_whole(session, &everything(), apply::Origin::Request, &consent)
+    until_whole(session, &Request::Recover(Recover::everything()), apply::Origin::Request, &consent)
 }
 
 /// Whatever became of the recovery before: one that was interrupted is over once what it overwrote is back.
 fn roll_back(session: &Session, arguments: &RecoverArguments) -> Result<Exit, Failure> {
     let request = Request::Rollback(Rollback {
-        only: arguments.only.clone(),
-        from: arguments.from.clone(),
+        only: arguments.point.only.clone(),
+        from: arguments.point.from.clone(),
         safety: !arguments.without_safety,
     });
     if arguments.dry_run {
@@ -222,7 +201,7 @@ fn roll_back(session: &Session, arguments: &RecoverArguments) -> Result<Exit, Fa
     }
     let consent = Consent { implied: vec!["rollback:"], whole: true, ..arguments.consent.clone() };
     let exit = apply::carry_out(session, &request, apply::Origin::Request, &consent, false)?;
-    if exit == Exit::Done && arguments.only.is_empty() {
+    if exit == Exit::Done && arguments.point.only.is_empty() {
         resume::forget(&session.state).map_err(unreadable)?;
     }
     Ok(exit)

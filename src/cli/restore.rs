@@ -6,12 +6,13 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
+use super::point::selection;
 use super::session::Session;
 use super::{Consent, apply, known_service};
 use crate::engines::VaultRestore;
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::step::RestoreTarget;
-use crate::plan::{Request, Selection};
+use crate::plan::Request;
 use crate::spec::file::Source;
 
 #[derive(Debug, Args)]
@@ -54,11 +55,7 @@ pub(super) fn run(file: &Path, arguments: &RestoreArguments) -> Result<Exit, Fai
     for service in &arguments.services {
         known_service(&session, service)?;
     }
-    let selection = match (&arguments.backup, arguments.at) {
-        (Some(run), _) => Selection::Run(run.clone()),
-        (None, Some(at)) => Selection::At(at),
-        (None, None) => Selection::Newest,
-    };
+    let selection = selection(arguments.backup.as_ref(), arguments.at);
     let services = arguments.services.iter().map(|service| Ok((service.clone(), target(arguments, service)?)));
     let request = Request::Restore {
         services: services.collect::<Result<_, Failure>>()?,

@@ -29,7 +29,7 @@ use jiff::Timestamp;
 
 pub use error::EngineError;
 pub use ground::{Ground, VaultRestore};
-pub use safety::{ENGINE as SAFETY, clear, safety_of};
+pub use safety::{ENGINE as SAFETY, clear, of_taken, safety_of};
 pub use workroom::{Workroom, Workrooms};
 
 use crate::model::assertion::{Assertion, is_true, short};

@@ -38,9 +38,14 @@ pub fn safety_of<'a>(source: &'a Source, ground: &'a Ground) -> Box<dyn Engine +
     }
 }
 
+/// The engine that reads what was taken of a source: its own, or the copy's.
+pub fn of_taken<'a>(taken: &Taken, source: &'a Source, ground: &'a Ground) -> Box<dyn Engine + 'a> {
+    if taken.engine == ENGINE { safety_of(source, ground) } else { for_source(source, ground) }
+}
+
 /// Empties every place that the containers of a source write to, and leaves them stopped. Only after a copy of it was made:
 /// it is how a server is begun anew whose data no longer lets it start.
-pub fn clear(source: &Source, ground: &Ground) -> Result<ByteSize, EngineError> {
+pub fn clear(source: &Source, ground: &Ground) -> Result<(), EngineError> {
     let safety = Safety { source, ground };
     let docker = ground.containers.docker()?;
     let places = safety.places()?;
@@ -59,7 +64,7 @@ pub fn clear(source: &Source, ground: &Ground) -> Result<ByteSize, EngineError> 
         let command = Command::script(EMPTY, [site.path.clone()]).user("0");
         site.docker.run(&site.container, &command, b"", LONG)?;
     }
-    Ok(ByteSize(0))
+    Ok(())
 }
 
 impl Safety<'_> {

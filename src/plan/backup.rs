@@ -59,7 +59,7 @@ impl<'a> Planner<'a> {
     fn take_run(&mut self, policy: &PolicyName, intent: &Intent) {
         let declared = &self.spec.backup[policy];
         let primary = &intent.primary;
-        let run = self.free_run_id(policy);
+        let run = self.free_run_id(|at| RunId::at(at, policy));
         let expected = self.spec.services_of(declared);
         let Some(place) = self.places.known.get(primary) else { return };
         let parent = newest_sound(place.runs_of(policy), self.now).and_then(|run| run.seen);
@@ -211,10 +211,10 @@ impl<'a> Planner<'a> {
 
     /// The id of the run that starts now. Two plans within one second, the first of them interrupted, would give two
     /// runs one id: the later one takes the next second's.
-    fn free_run_id(&self, policy: &PolicyName) -> RunId {
+    pub(super) fn free_run_id(&self, called: impl Fn(Timestamp) -> RunId) -> RunId {
         let mut at = self.now;
         loop {
-            let run = RunId::at(at, policy);
+            let run = called(at);
             if !self.places.used.contains(&run) {
                 return run;
             }

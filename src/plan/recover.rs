@@ -71,8 +71,9 @@ impl<'a> Planner<'a> {
         let runs = fates.values().filter(|_| !is_named).filter_map(|fate| fate.found());
         let runs = runs.map(|found| (found.repository.clone(), found.run.run.clone()));
         let started = model.as_ref().map(|model| self.started(asked, model)).unwrap_or_default();
-        let mut graph = self.recovery_graph(&restored, runs, model.as_ref(), &started)?;
+        let mut graph = self.recovery_graph(&restored, model.as_ref(), &started)?;
         self.safety_edges(asked, &fates, model.as_ref(), &mut graph);
+        graph.prove_first(runs);
         let order = graph.order().map_err(|node| PlanError::RecoveryCycle { through: node.to_string() })?;
         self.draft_recovery(asked, fates, (model.as_ref(), &started), (&graph, &order));
         Ok(())

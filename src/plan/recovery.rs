@@ -10,7 +10,7 @@ use super::Planner;
 use super::graph::PlanGraph;
 use super::lost::as_if_lost;
 use super::prediction;
-use super::request::{PlanError, Recover, Request, Selection};
+use super::request::{PlanError, Recover, Request};
 use crate::model::history::History;
 use crate::model::ids::{Digest, ServiceName};
 use crate::model::observation::Observation;
@@ -28,9 +28,7 @@ pub(super) fn of_everything(
     now: Timestamp,
 ) -> Option<(Vec<(String, Span)>, Span)> {
     let lost = as_if_lost(spec, observation);
-    let (only, selection, from) = (Vec::new(), Selection::Newest, None);
-    let asked = Recover::lost(only, selection, from);
-    let plan = super::plan(spec, digest, &lost, history, now, &Request::Recover(asked)).ok()?;
+    let plan = super::plan(spec, digest, &lost, history, now, &Request::Recover(Recover::everything())).ok()?;
     if plan.steps.is_empty() || plan.steps.iter().any(|step| step.estimate.time.is_none()) {
         return None;
     }

@@ -77,6 +77,11 @@ pub struct Rollback {
 
 impl Recover {
     /// What is gone, and nothing that is there.
+    pub fn everything() -> Self {
+        Self::lost(Vec::new(), Selection::Newest, None)
+    }
+
+    /// As [`Self::everything`], narrowed.
     pub fn lost(only: Vec<ServiceName>, selection: Selection, from: Option<RepositoryName>) -> Self {
         Self { only, selection, from, replace: false, safety: true, accept_room: false }
     }

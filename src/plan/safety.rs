@@ -1,6 +1,9 @@
 //! The way back from a restore: a copy of what is there before it is overwritten, kept for a while, and a rollback that puts
 //! it back.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use super::Planner;
@@ -19,14 +22,7 @@ const KEPT: Span = Span::from_secs(14 * 24 * 3600);
 impl<'a> Planner<'a> {
     /// What copies the data of a service before a restore out of `repository`, and the run that it is kept as.
     pub(super) fn safety_copy(&self, service: &ServiceName, repository: &RepositoryName) -> (NewStep, RunId) {
-        let mut at = self.now;
-        let run = loop {
-            let run = RunId::of_safety(at, service);
-            if !self.places.used.contains(&run) {
-                break run;
-            }
-            at = Span::from_secs(1).after(at);
-        };
+        let run = self.free_run_id(|at| RunId::of_safety(at, service));
         let copy = SafetyCopy { repository: repository.clone(), service: service.clone(), run: run.clone() };
         let action = Action::SafetyCopy(copy);
         let estimate = self.estimate_of(&action.sample_key(), None);
@@ -118,9 +114,6 @@ impl<'a> Planner<'a> {
         Some(Note::new(format!("{name}/{}", PolicyName::SAFETY), text))
     }
 }
-
-#[cfg(test)]
-mod tests;
 
 fn safety_runs<'p, 'a>(place: &'p Place<'a>) -> impl Iterator<Item = &'p Projected<'a>> {
     place.runs_of(&PolicyName::safety()).iter()

@@ -92,10 +92,7 @@ pub fn prove_run(
             ));
             continue;
         };
-        let engine = match taken.engine == engines::SAFETY {
-            true => engines::safety_of(&declared.source, of.ground),
-            false => engines::for_source(&declared.source, of.ground),
-        };
+        let engine = engines::of_taken(taken, &declared.source, of.ground);
         let started = Instant::now();
         let before = read;
         let told = |bytes: ByteSize| progress(before + bytes);

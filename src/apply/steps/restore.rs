@@ -3,11 +3,11 @@
 use super::world::{World, engine_error, repository_error};
 use super::{assertions, safety, stack};
 use crate::apply::runner::{StepContext, StepError};
-use crate::engines::{self, Engine, Work};
+use crate::engines::{self, Work};
 use crate::model::assertion::{About, Assertion};
 use crate::model::ids::ServiceName;
 use crate::model::outcome::{Done, FailureKind};
-use crate::model::run::{ServiceResult, Taken};
+use crate::model::run::ServiceResult;
 use crate::model::step::Restore;
 
 /// Where a safety copy was made, a restore that fails leaves what was there before.
@@ -30,8 +30,9 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
     let reader = world.store(&restore.repository)?.reader().map_err(repository_error)?;
     let progress = |bytes| context.progress(bytes);
     let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
-    let restored =
-        engine(world, restore, taken)?.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
+    // What a safety copy holds is put back as it was taken, and not by its server's engine.
+    let engine = engines::of_taken(taken, world.source(&restore.service)?, &world.ground);
+    let restored = engine.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
     if restore.safety.is_some() && !held.manifest.policy.is_safety() && !taken.empty {
         stack::holds_data(world, &restore.service)?;
         assertions::hold(world, &asserted(world, &restore.service), &context.cancel)?;
@@ -48,12 +49,4 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
 fn asserted(world: &World, service: &ServiceName) -> Vec<Assertion> {
     let declared = world.spec.recovery.iter().flat_map(|recovery| &recovery.assert);
     declared.filter(|it| matches!(it.about(), About::Service(of) if of == service)).cloned().collect()
-}
-
-/// What a safety copy holds is put back as it was taken, and not by its server's engine.
-fn engine<'a>(world: &'a World, restore: &Restore, taken: &Taken) -> Result<Box<dyn Engine + 'a>, StepError> {
-    match world.spec.services.get(&restore.service) {
-        Some(service) if taken.engine == engines::SAFETY => Ok(engines::safety_of(&service.source, &world.ground)),
-        _ => world.engine(&restore.service).map(|engine| engine as Box<dyn Engine>),
-    }
 }

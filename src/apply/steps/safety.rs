@@ -16,19 +16,10 @@ use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult};
 use crate::model::step::{Restore, RestoreTarget, SafetyCopy};
 use crate::model::units::ByteSize;
 use crate::repository::Tags;
-use crate::spec::file::Source;
 
 /// A server that was stopped for its copy answers again within this, as long as a recovery waits for one.
 const ANSWERS: Duration = Duration::from_secs(300);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
-
-fn source<'a>(world: &'a World, service: &ServiceName) -> Result<&'a Source, StepError> {
-    let declared =
-        world.spec.services.get(service).ok_or_else(|| {
-            StepError::new(FailureKind::Permanent, format!("service {service} is no longer in the file"))
-        })?;
-    Ok(&declared.source)
-}
 
 /// Copied, sealed and read back. It is a run of its own, and what is restored afterwards waits for it.
 pub(super) fn copy(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<Done, StepError> {
@@ -50,7 +41,7 @@ pub(super) fn copy(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) 
 
 /// The plain bytes of it, and those that are new.
 fn taken(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<(ByteSize, ByteSize), StepError> {
-    let source = source(world, &copy.service)?;
+    let source = world.source(&copy.service)?;
     let store = world.store(&copy.repository)?;
     let policy = PolicyName::safety();
     let tags = Tags {
@@ -112,7 +103,7 @@ fn answers_again(world: &World, service: &ServiceName, cancel: &Cancel) -> Resul
 }
 
 pub(super) fn clear(world: &World, service: &ServiceName) -> Result<Done, StepError> {
-    engines::clear(source(world, service)?, &world.ground).map_err(engine_error)?;
+    engines::clear(world.source(service)?, &world.ground).map_err(engine_error)?;
     Ok(Done { summary: "its volumes are empty, and it is stopped".to_owned(), ..Done::default() })
 }
 
@@ -141,6 +132,6 @@ fn try_to_put_back(world: &World, restore: &Restore) -> Result<(), StepError> {
     let reader = world.store(&restore.repository)?.reader().map_err(repository_error)?;
     // Whoever has interrupted the restore wants it to be undone all the more.
     let work = Work { cancel: &Cancel::new(), progress: &|_| {}, rooms: &world.rooms };
-    let engine = engines::safety_of(source(world, &restore.service)?, &world.ground);
+    let engine = engines::of_taken(taken, world.source(&restore.service)?, &world.ground);
     engine.restore(&reader, taken, &RestoreTarget::InPlace, &work).map_err(engine_error).map(drop)
 }

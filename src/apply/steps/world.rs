@@ -17,7 +17,7 @@ use crate::model::record::{Generation, PlanUsed, Record};
 use crate::model::run::RECORD_FORMAT;
 use crate::observe::{StoreError, Stores};
 use crate::repository::{RepositoryError, Store};
-use crate::spec::file::Spec;
+use crate::spec::file::{Source, Spec};
 
 /// Everything that carrying out a plan may touch.
 pub struct World {
@@ -58,8 +58,12 @@ impl World {
     }
 
     pub(super) fn engine(&self, service: &ServiceName) -> Result<Box<dyn Engine>, StepError> {
+        self.source(service).map(|source| engines::for_source(source, &self.ground))
+    }
+
+    pub(super) fn source(&self, service: &ServiceName) -> Result<&Source, StepError> {
         match self.spec.services.get(service) {
-            Some(service) => Ok(engines::for_source(&service.source, &self.ground)),
+            Some(service) => Ok(&service.source),
             None => Err(StepError::new(
                 FailureKind::Permanent,
                 format!("service {service} is no longer in the file; declare it again to work with its backups"),

@@ -5,23 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::graph::{Graph, Node};
 use super::serves;
 use crate::model::compose::ComposeModel;
-use crate::model::ids::{RepositoryName, RunId, ServiceName};
+use crate::model::ids::ServiceName;
 use crate::model::observation::Observed;
 use crate::plan::Planner;
 use crate::plan::request::{PlanError, Recover};
 use crate::spec::file::Source;
 
 impl<'a> Planner<'a> {
-    /// `runs` are those that the services of `restored` come back from.
     pub(super) fn recovery_graph(
         &self,
         restored: &BTreeSet<&'a ServiceName>,
-        runs: impl Iterator<Item = (RepositoryName, RunId)>,
         model: Option<&ComposeModel>,
         started: &BTreeSet<String>,
     ) -> Result<Graph, PlanError> {
         let mut graph = Graph::default();
-        let proofs: BTreeSet<Node> = runs.map(|(repository, run)| Node::Prove(repository, run)).collect();
         for name in restored {
             let restore = || Node::Restore((*name).clone());
             let service = &self.spec.services[*name];
@@ -38,12 +35,6 @@ impl<'a> Planner<'a> {
         }
         if let Some(model) = model {
             self.start_edges(model, started, restored, &mut graph);
-        }
-        // Nothing is touched before every run that is used has been read back.
-        for first in graph.nodes().filter(|node| !matches!(node, Node::Verify)).cloned().collect::<Vec<_>>() {
-            for proof in &proofs {
-                graph.edge(proof.clone(), first.clone());
-            }
         }
         Ok(graph)
     }

@@ -59,8 +59,14 @@ impl Graph {
         self.graph.update_edge(before, after, ());
     }
 
-    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.keys()
+    /// Nothing is touched before each of these runs, from which services come back, has been read back.
+    pub fn prove_first(&mut self, runs: impl Iterator<Item = (RepositoryName, RunId)>) {
+        let others: Vec<Node> = self.nodes.keys().filter(|node| **node != Node::Verify).cloned().collect();
+        for (repository, run) in runs {
+            for other in &others {
+                self.edge(Node::Prove(repository.clone(), run.clone()), other.clone());
+            }
+        }
     }
 
     /// An order that agrees with every edge, the same for the same graph; or a node of a circle.

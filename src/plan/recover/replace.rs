@@ -14,7 +14,7 @@ use crate::plan::request::{Recover, Selection};
 use crate::plan::restore::Found;
 
 impl<'a> Planner<'a> {
-    /// Copies come after the proofs and before whatever overwrites.
+    /// Copies come before whatever overwrites.
     pub(super) fn safety_edges(
         &self,
         asked: &Recover,
@@ -22,41 +22,29 @@ impl<'a> Planner<'a> {
         model: Option<&ComposeModel>,
         graph: &mut Graph,
     ) {
-        let proofs: Vec<Node> = graph.nodes().filter(|node| matches!(node, Node::Prove(..))).cloned().collect();
         for (name, fate) in fates {
             let Fate::Replaced { cleared, .. } = fate else { continue };
-            let (safety, clear, restore) =
-                (Node::Safety((*name).clone()), Node::Clear((*name).clone()), Node::Restore((*name).clone()));
-            let source = &self.spec.services[*name].source;
-            if asked.safety {
-                for proof in &proofs {
-                    graph.edge(proof.clone(), safety.clone());
-                }
-                if source.needs_docker() && model.is_some() {
-                    // Made, not started: its container says which volumes are its own.
-                    graph.edge(Node::Create, safety.clone());
-                }
-                graph.edge(safety.clone(), restore.clone());
+            let name = || (*name).clone();
+            let source = &self.spec.services[&name()].source;
+            let mut chain: Vec<Node> = Vec::new();
+            chain.extend(asked.safety.then(|| Node::Safety(name())));
+            chain.extend(cleared.then(|| Node::Clear(name())));
+            if let (Some(first), true) = (chain.first(), source.needs_docker() && model.is_some()) {
+                // Made, not started: its container says which volumes are its own.
+                graph.edge(Node::Create, first.clone());
             }
-            if *cleared {
-                for proof in &proofs {
-                    graph.edge(proof.clone(), clear.clone());
-                }
-                if model.is_some() {
-                    graph.edge(Node::Create, clear.clone());
-                }
-                if asked.safety {
-                    graph.edge(safety.clone(), clear.clone());
-                }
-                graph.edge(clear.clone(), restore);
-            }
-            // Nothing starts a server meanwhile that is stopped for the copy, or that is to begin empty.
-            let last = if *cleared { clear } else { safety };
-            if serves(source) && (asked.safety || *cleared) {
+            if let (Some(last), true) = (chain.last(), serves(source)) {
+                // Nothing starts a server meanwhile that is stopped for the copy, or that is to begin empty.
                 let lives = source.containers().into_iter().filter_map(|it| model.and_then(|model| model.service(it)));
                 for service in lives {
                     graph.edge(last.clone(), Node::Start(service.to_owned()));
                 }
+            }
+            for pair in chain.windows(2) {
+                graph.edge(pair[0].clone(), pair[1].clone());
+            }
+            for before in chain {
+                graph.edge(before, Node::Restore(name()));
             }
         }
     }
