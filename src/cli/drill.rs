@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -15,7 +16,8 @@ use super::session::Session;
 use super::{Consent, TextOrJson, apply, recover, status, tables};
 use crate::apply::lease::Lease;
 use crate::apply::progress::ProgressKind;
-use crate::drill::{self, DrillError, Means, Outcome, Point};
+use crate::drill::{self, DrillError, DrillId, Means, Outcome, Point, VaultTerms};
+use crate::engines::{KeyFiles, VaultRestore};
 use crate::model::cancel::Cancel;
 use crate::model::drill::Drill;
 use crate::model::ids::RepositoryName;
@@ -31,6 +33,10 @@ pub(super) struct DrillArguments {
     /// How many steps run at once.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
+    /// Of a Vault: open it with the key files of the backup, as on an empty machine. FILE is the age identity that they were
+    /// encrypted to; without it gpg is asked.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    escrow: Option<Option<PathBuf>>,
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: TextOrJson,
 }
@@ -40,7 +46,21 @@ pub(super) fn run(file: &Path, arguments: &DrillArguments) -> Result<Exit, Failu
     arguments.point.must_be_known(&session)?;
     let point = &arguments.point;
     let asked = Recover::lost(point.only.clone(), point.selection(), point.from.clone());
-    carry_out(&session, &asked, arguments.parallel, arguments.format)
+    let keys = keys(arguments.escrow.as_ref())?;
+    carry_out(&session, &asked, keys, arguments.parallel, arguments.format)
+}
+
+/// Which keys open a Vault.
+pub(super) fn keys(escrow: Option<&Option<PathBuf>>) -> Result<VaultRestore, Failure> {
+    let Some(identity) = escrow else {
+        return Ok(VaultRestore { keys: KeyFiles::OfMachine, ..VaultRestore::default() });
+    };
+    // Absolute, since relative paths of the file start from its own folder.
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path)
+            .map_err(|error| Failure::caused(Exit::Input, &format!("the file {}", path.display()), &error))
+    };
+    Ok(VaultRestore { escrow: identity.as_ref().map(absolute).transpose()?, ..VaultRestore::default() })
 }
 
 /// The drill that the file's schedule asks for, if one is due. It changes nothing of what the apply did.
@@ -59,8 +79,8 @@ pub(super) fn after_apply(session: &Session, consent: &Consent, exit: Exit) -> R
         eprintln!("note: a drill is due and waits for an apply that ends well");
         return Ok(exit);
     }
-    let drilled =
-        carry_out(session, &Recover::everything(), consent.parallel, consent.format).unwrap_or_else(|failure| {
+    let drilled = carry_out(session, &Recover::everything(), keys(None)?, consent.parallel, consent.format)
+        .unwrap_or_else(|failure| {
             eprintln!("error: the drill could not be made: {}", failure.text());
             failure.exit()
         });
@@ -72,37 +92,20 @@ fn repositories(session: &Session, now: Timestamp) -> Observation {
     observe::observe(&session.loaded.spec, &session.ground, &session.stores, &session.history, now, &|_| false)
 }
 
-fn carry_out(session: &Session, asked: &Recover, parallel: u8, format: TextOrJson) -> Result<Exit, Failure> {
-    if let Some(text) = recover::unset_passwords(session, &asked.only) {
-        return Err(Failure::new(Exit::Input, format!("nothing was done: {text}")).hint("set it, then drill again"));
-    }
+fn carry_out(
+    session: &Session,
+    asked: &Recover,
+    keys: VaultRestore,
+    parallel: u8,
+    format: TextOrJson,
+) -> Result<Exit, Failure> {
     let running = Running::start()?;
     // From here on, so that a signal never leaves containers behind.
     let _listening = running.listen()?;
     for id in drill::sweep(&session.state, || session.ground.containers.docker()).map_err(|error| failed(&error))? {
         eprintln!("note: removed what the drill {id} had left, which was killed");
     }
-    let (now, since) = (Timestamp::now(), Instant::now());
-    let seen = repositories(session, now);
-    let (spec, digest) = (&session.loaded.spec, &session.loaded.digest);
-    let point =
-        Point::choose(spec, digest, &seen, &session.history, now, asked).map_err(|error| chosen(session, &error))?;
-    let means = Means {
-        spec,
-        spec_text: &session.loaded.text,
-        ground: &session.ground,
-        stores: &session.stores,
-        history: &session.history,
-        state: &session.state,
-        parallel: usize::from(parallel),
-        progress: match format {
-            TextOrJson::Json => ProgressKind::Json,
-            TextOrJson::Text => ProgressKind::for_people(),
-        },
-        runtime: &running.runtime,
-        cancel: &running.cancel,
-    };
-    let outcome = means.carry_out(&point, since);
+    let outcome = apart(session, asked, keys, None, parallel, format, &running)?;
     let stored = if outcome.interrupted { Ok(()) } else { store(session, &outcome, &running.cancel) };
     status::forget(session);
     match format {
@@ -127,6 +130,48 @@ fn carry_out(session: &Session, asked: &Recover, parallel: u8, format: TextOrJso
         exit = exit.or_worse(failure.exit());
     }
     Ok(exit)
+}
+
+/// A recovery in isolation; `kept` is the name under which it stays.
+pub(super) fn apart(
+    session: &Session,
+    asked: &Recover,
+    keys: VaultRestore,
+    kept: Option<DrillId>,
+    parallel: u8,
+    format: TextOrJson,
+    running: &Running,
+) -> Result<Outcome, Failure> {
+    if let Some(text) = recover::unset_passwords(session, &asked.only) {
+        return Err(Failure::new(Exit::Input, format!("nothing was done: {text}")).hint("set it, then try again"));
+    }
+    let (now, since) = (Timestamp::now(), Instant::now());
+    let seen = repositories(session, now);
+    let (spec, digest) = (&session.loaded.spec, &session.loaded.digest);
+    let of_vault = VaultTerms {
+        hindrance: drill::hindrance(spec, &session.ground, std::io::stdin().is_terminal()),
+        escrow: keys.keys == KeyFiles::InPlace,
+    };
+    let point = Point::choose(spec, digest, &seen, &session.history, now, asked, of_vault)
+        .map_err(|error| chosen(session, &error))?;
+    let means = Means {
+        spec,
+        spec_text: &session.loaded.text,
+        ground: &session.ground,
+        vault: keys,
+        kept,
+        stores: &session.stores,
+        history: &session.history,
+        state: &session.state,
+        parallel: usize::from(parallel),
+        progress: match format {
+            TextOrJson::Json => ProgressKind::Json,
+            TextOrJson::Text => ProgressKind::for_people(),
+        },
+        runtime: &running.runtime,
+        cancel: &running.cancel,
+    };
+    Ok(means.carry_out(&point, since))
 }
 
 /// Why no recovery point could be chosen.
@@ -188,7 +233,21 @@ fn patiently(session: &Session, cancel: &Cancel) -> Result<Lease, Failure> {
 /// Danger first, then the times, then what the drill says nothing of.
 fn text(session: &Session, outcome: &Outcome) -> String {
     let drill = &outcome.drill;
-    let mut out = format!("\ndevstack drill   stack {}   {}\n\n", session.loaded.spec.stack, drill.id);
+    let mut out = format!("\ndevstack drill   stack {}   {}\n\n{}", session.loaded.spec.stack, drill.id, told(drill));
+    let of = drill.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
+    let part = if drill.partial { " Not every service of the file was in it." } else { "" };
+    let word = match (outcome.interrupted, drill.passed()) {
+        (true, _) => "Drill INTERRUPTED",
+        (false, true) => "Drill passed",
+        (false, false) => "Drill FAILED",
+    };
+    let _ = writeln!(out, "\n{word}: {}{of}.{part} The live stack was not touched.", drill.took);
+    out
+}
+
+/// What went wrong, each step with its time, when each service was back, what it went without.
+pub(super) fn told(drill: &Drill) -> String {
+    let mut out = String::new();
     for finding in drill.findings() {
         let (word, rest) =
             finding.split_once(": ").filter(|(word, _)| *word == "MISSED").unwrap_or(("FAILED", finding));
@@ -222,14 +281,6 @@ fn text(session: &Session, outcome: &Outcome) -> String {
         .collect();
     out.push_str(&tables::table(&["service", "back after", "run", "age", "rpo"], &rows));
     out.push_str(&left_out(drill));
-    let of = drill.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
-    let part = if drill.partial { " Not every service of the file was in it." } else { "" };
-    let word = match (outcome.interrupted, drill.passed()) {
-        (true, _) => "Drill INTERRUPTED",
-        (false, true) => "Drill passed",
-        (false, false) => "Drill FAILED",
-    };
-    let _ = writeln!(out, "\n{word}: {}{of}.{part} The live stack was not touched.", drill.took);
     out
 }
 

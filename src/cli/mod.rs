@@ -2,6 +2,7 @@
 
 mod apply;
 mod backups;
+mod beside;
 mod check;
 mod consent;
 mod drill;

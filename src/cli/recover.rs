@@ -9,8 +9,9 @@ use super::error::{Exit, Failure};
 use super::point::PointArguments;
 use super::restore::vault;
 use super::session::{Session, write_private};
-use super::{Consent, TextOrJson, apply};
+use super::{Consent, TextOrJson, apply, beside};
 use crate::apply::resume::{self, ResumeError};
+use crate::drill::DrillId;
 use crate::model::ids::ServiceName;
 use crate::model::plan::Plan;
 use crate::model::step::{Action, Step};
@@ -55,6 +56,15 @@ pub(super) struct RecoverArguments {
     /// Leave an interrupted recovery, and plan anew.
     #[arg(long, conflicts_with = "resume")]
     afresh: bool,
+    /// Bring it back beside the running stack, as the Compose project NAME: made like a drill, so that it publishes no ports and
+    /// reaches nothing outside of itself, and left there.
+    #[arg(long, value_name = "NAME", conflicts_with_all = [
+        "dry_run", "replace", "rollback", "without_safety", "runbook", "accept_age", "accept_room", "resume", "afresh",
+    ])]
+    to_project: Option<DrillId>,
+    /// With --to-project: remove what was brought back under that name.
+    #[arg(long, requires = "to_project", conflicts_with_all = ["at", "backup", "from", "only", "escrow"])]
+    remove: bool,
     /// Of a Vault: the age identity that its key files were encrypted to. Those that are missing here come back.
     #[arg(long, value_name = "FILE")]
     escrow: Option<PathBuf>,
@@ -71,6 +81,13 @@ enum GraphFormat {
 pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Failure> {
     let mut session = Session::open(file)?;
     arguments.point.must_be_known(&session)?;
+    if let Some(name) = &arguments.to_project {
+        let Consent { parallel, format, .. } = arguments.consent;
+        return match arguments.remove {
+            true => beside::remove(&session, name),
+            false => beside::recover(&session, &arguments.point, name, arguments.escrow.as_deref(), parallel, format),
+        };
+    }
     session.ground.vault = vault(&session, |_| true, arguments.escrow.as_deref(), false)?;
     if arguments.rollback {
         return roll_back(&session, arguments);

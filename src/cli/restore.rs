@@ -87,7 +87,7 @@ pub(super) fn vault(
         std::path::absolute(path)
             .map_err(|error| Failure::caused(Exit::Input, &format!("the file {}", path.display()), &error))
     });
-    Ok(VaultRestore { escrow: escrow.transpose()?, force })
+    Ok(VaultRestore { escrow: escrow.transpose()?, force, ..VaultRestore::default() })
 }
 
 fn target(arguments: &RestoreArguments, service: &ServiceName) -> Result<RestoreTarget, Failure> {

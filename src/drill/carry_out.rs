@@ -9,17 +9,19 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::error::DrillError;
+use super::id::DrillId;
 use super::isolation::{self, Isolated, Provided};
 use super::point::Point;
 use super::runner::{Apart, Drilled};
 use super::scratch::Scratch;
 use super::stand_in::Names;
+use super::vault;
 use crate::apply::executor::{Approvals, ExecuteOptions, execute};
 use crate::apply::journal::Journal;
 use crate::apply::progress::{self, ProgressKind};
 use crate::apply::runner::StepRunner;
 use crate::apply::steps::World;
-use crate::engines::{Ground, Workrooms};
+use crate::engines::{Ground, KeyFiles, VaultRestore, Workrooms};
 use crate::model::cancel::Cancel;
 use crate::model::chain;
 use crate::model::compose::ComposeModel;
@@ -42,6 +44,10 @@ pub struct Means<'a> {
     pub spec_text: &'a str,
     /// The live stack's; the drill makes one of its own from it.
     pub ground: &'a Ground,
+    /// Which keys open a Vault.
+    pub vault: VaultRestore,
+    /// The name under which all of it stays; a drill is removed.
+    pub kept: Option<DrillId>,
     pub stores: &'a Arc<Stores>,
     pub history: &'a History,
     /// `.devstack/`.
@@ -62,6 +68,8 @@ pub struct Outcome {
     pub interrupted: bool,
     /// Why something of it is still there. The next drill removes it.
     pub left_behind: Option<DrillError>,
+    /// All of it is there, under the name that was asked for.
+    pub kept: bool,
 }
 
 /// What is known once the steps have ended, or could not begin.
@@ -80,23 +88,22 @@ impl Means<'_> {
     /// Brings the point back, looks at it, and removes it. What goes wrong is a finding: a recovery would have met with it.
     pub fn carry_out(&self, point: &Point, since: Instant) -> Outcome {
         let at = point.now;
-        let (told, id, left_behind) = match Scratch::make(self.state) {
-            Ok(scratch) => {
-                let (told, engine) = match self.docker(point) {
-                    Ok(docker) => (self.inside(point, &scratch, docker.as_ref(), since), docker),
-                    Err(error) => (Err(error.into()), None),
-                };
-                let told = told.unwrap_or_else(|error| Told { findings: vec![chain(&error)], ..Told::default() });
-                let took = Span::from(since.elapsed());
-                let id = scratch.id.to_string();
-                ((told, took), id, scratch.remove(engine.as_deref()).err())
-            }
-            Err(error) => {
-                let told = Told { findings: vec![chain(&error)], ..Told::default() };
-                ((told, Span::from(since.elapsed())), String::new(), None)
-            }
+        let failed = |error: DrillError| Told { findings: vec![chain(&error)], ..Told::default() };
+        let (mut told, took, id, left_behind, kept) = match self.docker(point) {
+            Ok(docker) => match self.scratch() {
+                Ok(scratch) => {
+                    let told = self.inside(point, &scratch, docker.as_ref(), since).unwrap_or_else(failed);
+                    let took = Span::from(since.elapsed());
+                    let id = scratch.id.to_string();
+                    // What was stopped half-way is of no use to anybody.
+                    let kept = self.kept.is_some() && !told.interrupted && !told.steps.is_empty();
+                    let left_behind = if kept { None } else { scratch.remove(docker.as_deref()).err() };
+                    (told, took, id, left_behind, kept)
+                }
+                Err(error) => (failed(error), Span::from(since.elapsed()), String::new(), None, false),
+            },
+            Err(error) => (failed(error.into()), Span::from(since.elapsed()), String::new(), None, false),
         };
-        let (mut told, took) = told;
         let mut services = point.services.clone();
         for service in &mut services {
             service.back_after = told.back.get(service.service.as_str()).copied();
@@ -114,14 +121,23 @@ impl Means<'_> {
             left_out: [point.left_out.clone(), told.left_out].concat(),
             partial: point.partial,
             as_scheduled: point.is_newest() && point.asked.only.is_empty() && point.asked.from.is_none(),
-            escrow: false,
+            escrow: self.vault.keys == KeyFiles::InPlace && vault_is_back(point, &told.back),
             devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        told.findings.extend(missed(&drill, &point.spec, point.is_newest()));
+        if self.kept.is_none() {
+            told.findings.extend(missed(&drill, &point.spec, point.is_newest()));
+        }
         if !told.findings.is_empty() {
             drill.verdict = Verdict::Failed(told.findings);
         }
-        Outcome { drill, damaged: told.damaged, interrupted: told.interrupted, left_behind }
+        Outcome { drill, damaged: told.damaged, interrupted: told.interrupted, left_behind, kept }
+    }
+
+    fn scratch(&self) -> Result<Scratch, DrillError> {
+        match &self.kept {
+            None => Scratch::make(self.state),
+            Some(name) => Scratch::kept(self.state, name.clone()),
+        }
     }
 
     /// The engine, where the drill has containers.
@@ -146,9 +162,10 @@ impl Means<'_> {
             _ => None,
         };
         let provided = isolated.as_ref().map(|(isolated, _)| isolated.provided.clone()).unwrap_or_default();
+        let ground = self.apart_ground(point, scratch, &provided, docker, model.as_ref());
         let left_out = provided.left_out.iter().map(|left| Note::new(left.at.clone(), left.why.clone())).collect();
         let runner = Arc::new(Drilled {
-            world: self.world(point, scratch, provided, docker.cloned(), &plan),
+            world: self.world(point, scratch, ground, &plan),
             spec: self.spec.clone(),
             apart: match (isolated, docker) {
                 (Some((isolated, services)), Some(docker)) => {
@@ -226,17 +243,28 @@ impl Means<'_> {
         })
     }
 
-    fn world(
+    fn apart_ground(
         &self,
         point: &Point,
         scratch: &Scratch,
-        provided: Provided,
-        docker: Option<Arc<Docker>>,
-        plan: &Plan,
-    ) -> World {
-        let names = Arc::new(Names { id: scratch.id.clone(), provided });
-        let containers = Containers::of_stand_in(names, docker, &scratch.root());
-        let ground = self.ground.apart(&scratch.root(), containers, StoppedBook::new(scratch.stopped()));
+        provided: &Provided,
+        docker: Option<&Arc<Docker>>,
+        model: Option<&Value>,
+    ) -> Ground {
+        let names = Arc::new(Names { id: scratch.id.clone(), provided: provided.clone() });
+        let containers = Containers::of_stand_in(names, docker.cloned(), &scratch.root());
+        let mut ground = self.ground.apart(&scratch.root(), containers, StoppedBook::new(scratch.stopped()));
+        ground.vault = self.vault.clone();
+        let source = vault::all(&point.spec).find(|(name, _)| Some(*name) == point.vault.as_ref());
+        if let (Some((_, source)), Some(docker), Some(model)) = (source, docker, model) {
+            ground.secrets = Arc::new(vault::secrets(self.ground, &ground, docker, source, model, provided));
+            // It is waited for while it starts, as in a recovery.
+            ground.secrets.apply();
+        }
+        ground
+    }
+
+    fn world(&self, point: &Point, scratch: &Scratch, ground: Ground, plan: &Plan) -> World {
         World::new(
             point.spec.clone(),
             self.spec_text.to_owned(),
@@ -300,6 +328,10 @@ impl Told {
         }
         self.steps.push(DrillStep { verb: verb.to_owned(), resource, took, said, succeeded });
     }
+}
+
+fn vault_is_back(point: &Point, back: &BTreeMap<String, Span>) -> bool {
+    point.vault.as_ref().is_some_and(|name| back.contains_key(name.as_str()))
 }
 
 /// The objectives that were not met.

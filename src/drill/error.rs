@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::id::DrillId;
 use super::isolation::NotIsolated;
 use crate::model::ids::{RunId, ServiceName};
 use crate::observe::StoreError;
@@ -40,12 +41,22 @@ pub enum DrillError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("the Vault {service} can't be drilled: {why}; leave it out of --only, or put that right")]
+    Vault { service: ServiceName, why: &'static str },
+    #[error("there is nothing to drill: every service of the file is a Vault, which can't be drilled: {why}")]
+    Nothing { why: &'static str },
+    #[error("the escrow is for a Vault, and none is brought back{}; leave `--escrow` out, or put that right", because(.why))]
+    NoVault { why: Option<&'static str> },
     #[error(
-        "a drill does not bring back a Vault ({service}); leave it out of --only, and try it by `devstack recover` elsewhere"
+        "{id} is there already, recovered by this stack; remove it by `devstack recover --to-project {id} --remove`, or give another name"
     )]
-    Vault { service: ServiceName },
-    #[error("there is nothing to drill: every service of the file is a Vault, which a drill does not bring back")]
-    Nothing,
+    Kept { id: DrillId },
+    #[error("the engine has containers or volumes of a project {id} which is not of this making; give another name")]
+    Taken { id: DrillId },
+    #[error("nothing was recovered here as {id}, so there is nothing to remove")]
+    NotKept { id: DrillId },
+    #[error("{id} is being recovered right now; stop that first")]
+    InUse { id: DrillId },
     #[error("the journal could not be opened")]
     Journal(#[from] crate::apply::journal::JournalError),
     /// One reaches out: nothing was started.
@@ -55,6 +66,10 @@ pub enum DrillError {
     NotInRun { place: PathBuf, run: String },
     #[error("{path} is a symbolic link, which Docker would follow out of the drill")]
     Link { path: PathBuf },
+}
+
+fn because(why: &Option<&'static str>) -> String {
+    why.map_or_else(String::new, |why| format!(": {why}"))
 }
 
 impl DrillError {

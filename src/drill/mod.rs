@@ -15,6 +15,7 @@ mod point;
 mod runner;
 mod scratch;
 mod stand_in;
+mod vault;
 
 pub use carry_out::{Means, Outcome};
 pub use error::DrillError;
@@ -26,5 +27,6 @@ pub use isolation::{
     CopyFrom, Isolated, LeftOut, NewContainer, NewNetwork, NewVolume, NotIsolated, Problem, Provided, Request,
     ScratchCopy, StandsFor, isolate,
 };
-pub use point::Point;
-pub use scratch::sweep;
+pub use point::{Point, VaultTerms};
+pub use scratch::{must_be_free, remove_kept, sweep};
+pub use vault::hindrance;

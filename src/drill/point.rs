@@ -1,13 +1,12 @@
-//! The recovery point of a drill: what `recover` would choose if every service were gone.
-//!
-//! A Vault is left out. Its address and its clients' are those of the live one, and a second Vault that is opened with the
-//! live keys is more than a drill may risk; the evidence says so, and that the escrow was not exercised.
+//! The recovery point of a drill: what `recover` would choose if every service were gone. A Vault that can't be drilled here
+//! is left out, and the evidence says why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::error::DrillError;
+use super::vault;
 use crate::model::compose::ComposeModel;
 use crate::model::drill::DrilledService;
 use crate::model::history::History;
@@ -17,7 +16,7 @@ use crate::model::plan::{Note, Plan};
 use crate::model::step::Action;
 use crate::model::units::Span;
 use crate::plan::{self, Recover, Request, Selection, as_if_lost};
-use crate::spec::file::{Services, Source, Spec};
+use crate::spec::file::{Services, Spec};
 
 /// What is brought back, and from where.
 pub struct Point {
@@ -34,6 +33,8 @@ pub struct Point {
     pub(super) model_of: Option<(RepositoryName, Run)>,
     /// The containers of what was left out, as the file calls them.
     without: Vec<String>,
+    /// The Vault that is brought back.
+    pub(super) vault: Option<ServiceName>,
 }
 
 impl Point {
@@ -45,21 +46,26 @@ impl Point {
         history: &History,
         now: Timestamp,
         asked: &Recover,
+        of_vault: VaultTerms,
     ) -> Result<Self, DrillError> {
-        let vaults = vaults(spec);
-        if let Some(service) = asked.only.iter().find(|name| vaults.contains_key(name)) {
-            return Err(DrillError::Vault { service: service.clone() });
+        let vaults = match of_vault.hindrance {
+            None => BTreeMap::new(),
+            Some(_) => containers_of_vaults(spec),
+        };
+        if let (Some(service), Some(why)) =
+            (asked.only.iter().find(|name| vaults.contains_key(name)), of_vault.hindrance)
+        {
+            return Err(DrillError::Vault { service: service.clone(), why });
         }
         let drillable = drillable(spec, &vaults);
         if drillable.services.is_empty() {
-            return Err(DrillError::Nothing);
+            return Err(DrillError::Nothing { why: of_vault.hindrance.unwrap_or_default() });
         }
-        let text = "a drill brings no Vault back, so its keys and the escrow were not exercised";
-        let reads = |name: &&ServiceName| asked.names(name) && drillable.services[*name].source.reads_from_vault();
-        let readers = drillable.services.keys().filter(reads).map(|name| {
-            Note::new(name.as_str(), "its passwords were read from the live Vault, not from one that was brought back")
-        });
-        let left_out = vaults.keys().map(|name| Note::new(name.as_str(), text)).chain(readers).collect::<Vec<_>>();
+        let vault = vault::all(&drillable).map(|(name, _)| name).find(|name| asked.names(name)).cloned();
+        if of_vault.escrow && vault.is_none() {
+            return Err(DrillError::NoVault { why: of_vault.hindrance });
+        }
+        let left_out = without_vault(&drillable, asked, vault.as_ref(), &vaults, of_vault);
         let mut point = Self {
             observation: as_if_lost(&drillable, seen),
             partial: !asked.only.is_empty() || !vaults.is_empty(),
@@ -71,6 +77,7 @@ impl Point {
             left_out,
             model_of: None,
             without: vaults.into_values().collect(),
+            vault,
         };
         let plan = point.plan(None, history)?;
         let restores = plan.steps.iter().filter_map(|step| match &step.action {
@@ -137,13 +144,43 @@ impl Point {
     }
 }
 
-/// The Vault services with their containers.
-fn vaults(spec: &Spec) -> BTreeMap<ServiceName, String> {
-    let of = |(name, service): (&ServiceName, &crate::spec::file::Service)| match &service.source {
-        Source::Vault(vault) => Some((name.clone(), vault.container.clone())),
-        _ => None,
-    };
-    spec.services.iter().filter_map(of).collect()
+/// How a Vault may be drilled.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VaultTerms {
+    /// Why it can't be.
+    pub hindrance: Option<&'static str>,
+    /// Its key files come out of the backup, and not from this machine.
+    pub escrow: bool,
+}
+
+fn containers_of_vaults(spec: &Spec) -> BTreeMap<ServiceName, String> {
+    vault::all(spec).map(|(name, source)| (name.clone(), source.container.clone())).collect()
+}
+
+/// What the drill says nothing of for want of a Vault, or of its escrow.
+fn without_vault(
+    drillable: &Spec,
+    asked: &Recover,
+    vault: Option<&ServiceName>,
+    left_out: &BTreeMap<ServiceName, String>,
+    of_vault: VaultTerms,
+) -> Vec<Note> {
+    let why = of_vault.hindrance.unwrap_or_default();
+    let text = format!("it was not brought back, and neither its keys nor the escrow were exercised: {why}");
+    let mut notes: Vec<Note> = left_out.keys().map(|name| Note::new(name.as_str(), text.clone())).collect();
+    match vault {
+        Some(name) if !of_vault.escrow => notes.push(Note::new(
+            name.as_str(),
+            "it was opened with the key files of this machine, so the escrow was not exercised; `--escrow` does that",
+        )),
+        Some(_) => {}
+        None => {
+            let reads = |name: &&ServiceName| asked.names(name) && drillable.services[*name].source.reads_from_vault();
+            let text = "its passwords were read from the live Vault, not from one that was brought back";
+            notes.extend(drillable.services.keys().filter(reads).map(|name| Note::new(name.as_str(), text)));
+        }
+    }
+    notes
 }
 
 fn drillable(spec: &Spec, vaults: &BTreeMap<ServiceName, String>) -> Spec {
@@ -196,16 +233,18 @@ mod tests {
         }))
     }
 
-    fn choose(world: &World, only: &[&str]) -> Result<Point, DrillError> {
+    const LEFT_OUT: VaultTerms = VaultTerms { hindrance: Some("its keys are nowhere"), escrow: false };
+
+    fn choose(world: &World, only: &[&str], terms: VaultTerms) -> Result<Point, DrillError> {
         let only = only.iter().map(|name| service(name)).collect();
         let asked = Recover::lost(only, Selection::Newest, None);
-        Point::choose(&world.spec, &world.spec.digest(), &world.observation, &world.history, world.now, &asked)
+        Point::choose(&world.spec, &world.spec.digest(), &world.observation, &world.history, world.now, &asked, terms)
     }
 
     #[test]
-    fn everything_but_a_vault_is_planned_as_if_it_were_gone_and_nothing_waits_for_the_vault() {
+    fn without_a_vault_that_cannot_be_drilled_everything_is_planned_and_nothing_waits_for_it() {
         let world = well();
-        let point = choose(&world, &[]).unwrap();
+        let point = choose(&world, &[], LEFT_OUT).unwrap();
         let names: Vec<&str> = point.services.iter().map(|drilled| drilled.service.as_str()).collect();
         assert_eq!(names.len(), 2);
         assert!(names.contains(&"config") && names.contains(&"database"));
@@ -217,7 +256,8 @@ mod tests {
         });
         assert_eq!(created, Some(vec!["db".to_owned()]));
         let told: Vec<String> = point.left_out.iter().map(|note| format!("{}: {}", note.resource, note.text)).collect();
-        assert!(told.iter().any(|text| text.starts_with("vault: ") && text.contains("escrow")), "{told:?}");
+        let of_vault = told.iter().find(|text| text.starts_with("vault: ")).unwrap();
+        assert!(of_vault.contains("escrow") && of_vault.contains("its keys are nowhere"), "{told:?}");
         assert!(told.iter().any(|text| text.starts_with("database: ") && text.contains("live Vault")), "{told:?}");
         // Each action is one that a drill carries out.
         let known = |action: &Action| {
@@ -234,9 +274,31 @@ mod tests {
     }
 
     #[test]
+    fn a_vault_comes_back_before_what_reads_from_it_and_it_is_said_when_the_escrow_was_left_alone() {
+        let world = well();
+        let point = choose(&world, &[], VaultTerms::default()).unwrap();
+        assert_eq!((point.vault.as_ref().map(ServiceName::as_str), point.partial), (Some("vault"), false));
+        let plan = point.plan(Some(model()), &world.history).unwrap();
+        let nth = |service: &str| {
+            let is =
+                |action: &Action| matches!(action, Action::Restore(restore) if restore.service.as_str() == service);
+            plan.steps.iter().position(|step| is(&step.action))
+        };
+        assert!(nth("vault").unwrap() < nth("database").unwrap());
+        assert_eq!(point.left_out.len(), 1);
+        assert!(point.left_out[0].text.contains("the escrow was not exercised"), "{:?}", point.left_out);
+        let with_escrow = VaultTerms { escrow: true, ..VaultTerms::default() };
+        assert_eq!(choose(&world, &[], with_escrow).unwrap().left_out, []);
+        // A database alone gets its password where it is now.
+        let alone = choose(&world, &["database"], VaultTerms::default()).unwrap();
+        assert!(alone.vault.is_none() && alone.left_out[0].text.contains("live Vault"), "{:?}", alone.left_out);
+        assert!(matches!(choose(&world, &["database"], with_escrow), Err(DrillError::NoVault { .. })));
+    }
+
+    #[test]
     fn a_vault_alone_is_refused_and_what_is_asked_for_is_all_that_is_chosen() {
-        assert!(matches!(choose(&well(), &["vault"]), Err(DrillError::Vault { .. })));
-        let point = choose(&well(), &["config"]).unwrap();
+        assert!(matches!(choose(&well(), &["vault"], LEFT_OUT), Err(DrillError::Vault { .. })));
+        let point = choose(&well(), &["config"], LEFT_OUT).unwrap();
         assert_eq!(point.services.len(), 1);
         assert_eq!(point.services[0].age, Span::from_hours(3));
         assert_eq!(point.services[0].rpo, Some(Span::from_hours(1)));

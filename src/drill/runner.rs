@@ -12,10 +12,11 @@ use super::error::DrillError;
 use super::gate;
 use super::id::{DrillId, LABEL};
 use super::isolation::Isolated;
+use super::vault;
 use crate::apply::runner::{StepContext, StepError, StepRunner};
 use crate::apply::steps::{ProofOf, World, prove_run};
 use crate::model::evidence::Proof;
-use crate::model::ids::{RepositoryName, RunId};
+use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::outcome::{Done, FailureKind};
 use crate::model::plan::Note;
 use crate::model::step::{Action, Step};
@@ -55,9 +56,13 @@ impl StepRunner for Drilled {
         match &step.action {
             Action::Prove { repository, run } => self.prove(repository, run, context),
             Action::CreateContainers { .. } => self.create(),
-            Action::StartContainer { .. } | Action::Restore(_) | Action::VerifyStack { .. } => {
-                self.world.run(step, context)
+            Action::Restore(restore) => {
+                self.must_not_be_live(&restore.service)?;
+                let done = self.world.run(step, context)?;
+                self.hand_out(&restore.service)?;
+                Ok(done)
             }
+            Action::StartContainer { .. } | Action::VerifyStack { .. } => self.world.run(step, context),
             other => {
                 let text = format!("a drill does not {}; this is a fault in devstack", other.verb());
                 Err(StepError::permanent(text))
@@ -90,6 +95,23 @@ impl Drilled {
             self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push((repository.clone(), proof));
         }
         Ok(Done { bytes, summary, damage, ..Done::default() })
+    }
+
+    /// The engine asks the file's Vault, which is the live one unless another stands in.
+    fn must_not_be_live(&self, service: &ServiceName) -> Result<(), StepError> {
+        let is_vault = vault::all(&self.world.spec).any(|(name, _)| name == service);
+        match is_vault && !self.world.ground.secrets.has_stand_in() {
+            true => Err(StepError::permanent("the live Vault would be written to; this is a fault in devstack")),
+            false => Ok(()),
+        }
+    }
+
+    /// What a restored Vault has issued anew, for the drill's containers.
+    fn hand_out(&self, service: &ServiceName) -> Result<(), StepError> {
+        let source = vault::all(&self.world.spec).find(|(name, _)| *name == service);
+        let (Some((_, source)), Some(apart)) = (source, &self.apart) else { return Ok(()) };
+        vault::hand_out(source, &self.world.ground, &apart.isolated.provided)
+            .map_err(|error| StepError::new(FailureKind::Permanent, error))
     }
 
     /// Copies first, then the containers, and then a look at each of them.

@@ -1,5 +1,5 @@
 //! The folder of one drill, `.devstack/drills/ID`, and the removal of everything that carries the drill's name, whoever
-//! left it.
+//! left it. A recovery beside the running stack has its own in `.devstack/projects/NAME`, and is removed when somebody says so.
 //!
 //! Beside the folder lies a lock, taken before anything is made and removed after everything is gone. The kernel drops it
 //! with the process, so what lies beside a free lock belongs to nobody.
@@ -19,6 +19,9 @@ use crate::runtime::{Docker, RuntimeError};
 /// The folder of the drills in `.devstack`.
 const DRILLS: &str = "drills";
 
+/// The folder of what was recovered beside the running stack.
+const PROJECTS: &str = "projects";
+
 /// In the folder of a drill that has containers.
 const ENGINE: &str = "has-containers";
 
@@ -36,14 +39,22 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub fn make(state: &Path) -> Result<Self, DrillError> {
-        let drills = state.join(DRILLS);
-        private(&drills).map_err(DrillError::io("making the folder", &drills))?;
-        let drills = drills.canonicalize().map_err(DrillError::io("resolving the folder", &drills))?;
         let mut unique = [0_u8; 4];
         getrandom::fill(&mut unique).map_err(|error| DrillError::NoName(io::Error::other(error)))?;
         let name = format!("{NAME}{}", hex::encode(unique));
         let id: DrillId = name.parse().map_err(|error| DrillError::NoName(io::Error::other(error)))?;
-        let (folder, lock) = (drills.join(id.as_str()), lock_of(&drills, &id));
+        Self::among(&state.join(DRILLS), id)
+    }
+
+    /// One that stays, under a name that nothing else has.
+    pub fn kept(state: &Path, id: DrillId) -> Result<Self, DrillError> {
+        Self::among(&state.join(PROJECTS), id)
+    }
+
+    fn among(all: &Path, id: DrillId) -> Result<Self, DrillError> {
+        private(all).map_err(DrillError::io("making the folder", all))?;
+        let all = all.canonicalize().map_err(DrillError::io("resolving the folder", all))?;
+        let (folder, lock) = (all.join(id.as_str()), lock_of(&all, &id));
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&lock);
         let file = file.map_err(DrillError::io("making the lock", &lock))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
@@ -77,6 +88,43 @@ impl Scratch {
     pub fn remove(self, docker: Option<&Docker>) -> Result<(), DrillError> {
         remove(&self.id, &self.folder, docker)
     }
+}
+
+/// Whether nothing has this name, neither here nor in the engine: of a project that somebody else has made nothing is touched.
+pub fn must_be_free(
+    state: &Path,
+    id: &DrillId,
+    docker: impl Fn() -> Result<Arc<Docker>, RuntimeError>,
+) -> Result<(), DrillError> {
+    if lock_of(&state.join(PROJECTS), id).exists() {
+        return Err(DrillError::Kept { id: id.clone() });
+    }
+    let there = docker()?.made_for(LABEL, id.as_str())?;
+    match there.containers.is_empty() && there.volumes.is_empty() {
+        true => Ok(()),
+        false => Err(DrillError::Taken { id: id.clone() }),
+    }
+}
+
+/// Removes one that was kept.
+pub fn remove_kept(
+    state: &Path,
+    id: &DrillId,
+    docker: impl Fn() -> Result<Arc<Docker>, RuntimeError>,
+) -> Result<(), DrillError> {
+    let projects = state.join(PROJECTS);
+    let lock = lock_of(&projects, id);
+    let file = match OpenOptions::new().append(true).open(&lock) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DrillError::NotKept { id: id.clone() }),
+        opened => opened.map_err(DrillError::io("opening the lock", &lock))?,
+    };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(DrillError::InUse { id: id.clone() });
+    }
+    let projects = projects.canonicalize().map_err(DrillError::io("resolving the folder", &projects))?;
+    let folder = projects.join(id.as_str());
+    let engine = folder.join(ENGINE).exists().then(docker).transpose()?;
+    remove(id, &folder, engine.as_deref())
 }
 
 fn private(folder: &Path) -> io::Result<()> {

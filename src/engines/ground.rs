@@ -29,6 +29,17 @@ pub struct VaultRestore {
     pub escrow: Option<PathBuf>,
     /// It may replace a Vault that has other keys.
     pub force: bool,
+    pub keys: KeyFiles,
+}
+
+/// Where the files are that open a restored Vault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeyFiles {
+    /// Below what stands for `/`. Those that are missing there come out of the backup, by the escrow.
+    #[default]
+    InPlace,
+    /// Those of the machine, whatever stands for `/`: a drill that is given no escrow.
+    OfMachine,
 }
 
 impl Ground {
@@ -44,7 +55,8 @@ impl Ground {
         }
     }
 
-    /// The same stack with its files below `root` and with other containers. Its secrets are found where they are.
+    /// The same stack with its files below `root` and with other containers. Its secrets are found where they are, until
+    /// others are given.
     pub fn apart(&self, root: &Path, containers: Containers, stopped: StoppedBook) -> Self {
         Self {
             base: below(root, &self.base),
@@ -57,15 +69,29 @@ impl Ground {
         }
     }
 
-    /// A path of the file as it is on this machine.
+    /// A path of the file below what stands for `/`.
     pub fn path(&self, path: &Path) -> PathBuf {
+        // Worked out where the stack is, so that `..` leads to the same place.
+        let live = self.live_path(path);
+        if self.root == Path::new("/") { live } else { below(&self.root, &live) }
+    }
+
+    /// A path of the file as it is on this machine.
+    pub fn live_path(&self, path: &Path) -> PathBuf {
         if self.root == Path::new("/") {
             return paths::resolve(&self.base, self.home.as_deref(), path);
         }
-        // Worked out where the stack is, so that `..` leads to the same place.
         let live = |place: &Path| Path::new("/").join(place.strip_prefix(&self.root).unwrap_or(place));
         let home = self.home.as_deref().map(live);
-        below(&self.root, &paths::resolve(&live(&self.base), home.as_deref(), path))
+        paths::resolve(&live(&self.base), home.as_deref(), path)
+    }
+
+    /// A key file of Vault, where it is to be found.
+    pub fn key_file(&self, path: &Path) -> PathBuf {
+        match self.vault.keys {
+            KeyFiles::InPlace => self.path(path),
+            KeyFiles::OfMachine => self.live_path(path),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, HealthStatusEnum, MountPoint};
@@ -129,6 +130,25 @@ impl Docker {
             Err(error) if RuntimeError::is_not_found(&error) => Ok(None),
             Err(error) => Err(RuntimeError::docker(format!("looking at the container {container}"))(error)),
         }
+    }
+
+    /// Where a running container is reached from the engine's own machine; None where it is on no network.
+    pub fn address_of(&self, container: &ContainerState) -> Result<Option<IpAddr>, RuntimeError> {
+        let doing = || format!("looking at the container {}", container.name);
+        let answer = self
+            .wait(self.client.inspect_container(container.id.as_str(), None::<InspectContainerOptions>))
+            .map_err(RuntimeError::docker(doing()))?;
+        let networks = answer.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        Ok(networks.into_values().find_map(|network| network.ip_address?.parse().ok()))
+    }
+
+    /// Whether this machine reaches the engine's containers by their addresses: not where they live in a machine of their
+    /// own (Docker Desktop, Colima), afar, or behind a user's own network (rootless).
+    pub fn shares_network(&self) -> Result<bool, RuntimeError> {
+        let answer = self.wait(self.client.info()).map_err(RuntimeError::docker("asking Docker for its kind"))?;
+        let is_desktop = answer.operating_system.is_some_and(|system| system.contains("Docker Desktop"));
+        let is_rootless = answer.security_options.unwrap_or_default().iter().any(|option| option.contains("rootless"));
+        Ok(cfg!(target_os = "linux") && self.address.starts_with("unix://") && !is_desktop && !is_rootless)
     }
 
     /// Whether a named volume is there.

@@ -13,5 +13,7 @@ pub use error::SecretError;
 pub use generate::generate;
 pub use secret::Secret;
 pub use store::Secrets;
-pub use vault::{Rotated, SealStatus, VaultAnswer, VaultDownload, VaultError, VaultServer, VaultUpload};
+pub use vault::{
+    Rotated, SealStatus, VaultAnswer, VaultDownload, VaultError, VaultServer, VaultStandIn, VaultUpload, Whereabouts,
+};
 pub use whole_file::{Attributes, write_whole};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::vault::{Rotated, Vault, VaultError, VaultServer};
+use super::vault::{Rotated, Vault, VaultError, VaultServer, VaultStandIn};
 use super::{Secret, SecretError, prompt, resolve};
 use crate::model::login::LoginState;
 use crate::spec::file::{Passphrase, SecretRef, Vault as Declared};
@@ -17,6 +17,16 @@ impl Secrets {
     /// Relative paths start from `base`, the folder of devstack.yaml.
     pub fn new(vault: Option<&Declared>, base: &Path, home: Option<&Path>) -> Self {
         Self { base: base.to_owned(), vault: vault.map(|vault| Vault::new(vault, base, home)) }
+    }
+
+    /// The same, with another server in place of the file's Vault.
+    pub fn with_vault(&self, stand_in: VaultStandIn) -> Self {
+        Self { base: self.base.clone(), vault: self.vault.as_ref().map(|vault| vault.instead(stand_in)) }
+    }
+
+    /// Whether another server is asked in place of the file's Vault.
+    pub fn has_stand_in(&self) -> bool {
+        self.vault.as_ref().is_some_and(Vault::has_stand_in)
     }
 
     pub fn resolve(&self, secret: &SecretRef) -> Result<Secret, SecretError> {

@@ -7,6 +7,7 @@ mod kv;
 mod lifetime;
 mod patience;
 mod server;
+mod stand_in;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 pub use error::VaultError;
 pub use lifetime::Rotated;
 pub use server::{SealStatus, VaultAnswer, VaultDownload, VaultServer, VaultUpload};
+pub use stand_in::{VaultStandIn, Whereabouts};
 
 use self::connection::Connection;
 use self::patience::Patience;
@@ -29,6 +31,7 @@ use self::token::{Keeper, Token};
 use super::{Secret, SecretError, resolve, write_whole};
 use crate::model::login::LoginState;
 use crate::spec::file::{Approle, SecretId, SecretRef, Vault as Declared, VaultLogin};
+use crate::spec::paths;
 
 /// For how long an apply asks a Vault that does not answer: a container that is started again needs a few seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -46,6 +49,8 @@ pub(super) struct Vault {
     unwrapped: Mutex<Option<Secret>>,
     /// Why Vault refused the login. It is not tried again: after five refusals Vault locks the role out, for others too.
     turned_away: Mutex<Option<String>>,
+    /// Asked in its place.
+    stand_in: Option<VaultStandIn>,
 }
 
 /// A login, and the thread that keeps it good.
@@ -69,7 +74,19 @@ impl Vault {
             patience: Arc::new(Patience::new(PATIENCE)),
             unwrapped: Mutex::default(),
             turned_away: Mutex::default(),
+            stand_in: None,
         }
+    }
+
+    /// The same declaration, with another server in its place and a login of its own.
+    pub fn instead(&self, stand_in: VaultStandIn) -> Self {
+        let mut other = Self::new(&self.declared, &self.base, self.home.as_deref());
+        other.stand_in = Some(stand_in);
+        other
+    }
+
+    pub fn has_stand_in(&self) -> bool {
+        self.stand_in.is_some()
     }
 
     pub fn apply(&self) {
@@ -93,8 +110,7 @@ impl Vault {
 
     /// The server itself, asked with this token, or with none.
     pub fn server(&self, token: Option<&Secret>) -> Result<VaultServer, VaultError> {
-        let patience = Arc::new(Patience::new(Duration::ZERO));
-        let mut connection = Connection::open(&self.declared, &self.base, self.home.as_deref(), patience)?;
+        let mut connection = self.open(Arc::new(Patience::new(Duration::ZERO)))?;
         if let Some(token) = token {
             connection.set_token(token.expose())?;
         }
@@ -174,14 +190,30 @@ impl Vault {
         Err(VaultError::TokenGone.into())
     }
 
+    fn open(&self, patience: Arc<Patience>) -> Result<Connection, VaultError> {
+        let ca = self.declared.ca.as_ref().map(|ca| self.place(&paths::resolve(&self.base, self.home.as_deref(), ca)));
+        Connection::open(&self.declared, ca.as_deref(), patience, self.stand_in.as_ref())
+    }
+
+    fn place(&self, path: &Path) -> PathBuf {
+        self.stand_in.as_ref().map_or_else(|| path.to_owned(), |stand_in| stand_in.file(path))
+    }
+
+    /// A secret of the login, which does not lie in Vault itself.
+    fn local(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
+        let Some(file) = &reference.file else { return resolve::local(reference, &self.base) };
+        let file = self.place(&resolve::place(file, &self.base)?);
+        resolve::local(&SecretRef { file: Some(file), ..reference.clone() }, &self.base)
+    }
+
     fn log_in(&self) -> Result<Session, SecretError> {
         let applies = self.applies.load(Ordering::Relaxed);
         let patience = if applies { Arc::clone(&self.patience) } else { Arc::new(Patience::new(Duration::ZERO)) };
-        let mut connection = Connection::open(&self.declared, &self.base, self.home.as_deref(), patience)?;
+        let mut connection = self.open(patience)?;
         let mut role = None;
         let token = match &self.declared.login {
             VaultLogin::Token(reference) => {
-                let given = resolve::local(reference, &self.base)?;
+                let given = self.local(reference)?;
                 connection.set_token(given.expose())?;
                 connection
                     .wait("looking at the token", || vaultrs::token::lookup_self(&connection.client))
@@ -211,10 +243,10 @@ impl Vault {
         if let Some(why) = turned_away.clone() {
             return Err(refusal(why).into());
         }
-        let role_id = resolve::local(&approle.role_id, &self.base)?;
+        let role_id = self.local(&approle.role_id)?;
         let secret_id = match approle.secret_id.wrapped {
             true => self.unwrapped(approle, connection, applies)?,
-            false => resolve::local(&approle.secret_id.reference(), &self.base)?,
+            false => self.local(&approle.secret_id.reference())?,
         };
         let log_in = || auth::approle::login(&connection.client, mount, role_id.expose(), secret_id.expose());
         connection.wait("logging in", log_in).map_err(|error| {
@@ -234,7 +266,7 @@ impl Vault {
         if !applies {
             return Err(VaultError::NotSpent.into());
         }
-        let wrapping = resolve::local(&approle.secret_id.reference(), &self.base)?;
+        let wrapping = self.local(&approle.secret_id.reference())?;
         Ok(kept.insert(unwrap(connection, &wrapping)?).clone())
     }
 }

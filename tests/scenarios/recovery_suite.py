@@ -1,5 +1,5 @@
 """The worst day of the whole stack: everything is gone but the repository, the escrow, and devstack.yaml. One command brings it
-back. The nine parts are those of the recovery suite that devstack's forerunner had, each of them a test of its own here."""
+back. Nine of the parts are those of the recovery suite that devstack's forerunner had; the last drills the same stack, beside itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from compose_stack import ComposeStack
 from engine_stack import SERVERS, SERVICES, look, mysql, redis, seed
 from oracle import AgeKey
 from recovery_disaster import PROMISED, there
+from recovery_drill import contents, drill, live, must_have_left_nothing, seconds
 from recovery_vault import FILES, lose_everything
 from scenario import World, must, scenario
 from vault_engine import DECLARED, RAFT, VAULT, fill, keep_keys, must_be_the_same, must_issue, password_for_the_shop, state
@@ -113,6 +114,30 @@ def the_whole_stack_comes_back_from_an_empty_machine_by_one_command(world: World
             must(mysql(stack, "SELECT COUNT(*) FROM shop.t") == "50000", "MySQL does not answer as before")
             must(look(stack)["mongodb"] == before["mongodb"], "MongoDB does not answer as before")
             must(redis(stack, "GET", "key:7").endswith("value:7"), "the Redis cluster does not answer as before")
+
+        with world.part("drill"):
+            must("never drilled" in stack.devstack("plan").out, "a stack that was never drilled does not say so")
+            running, values, logins = live(stack), look(stack), vault.accessors()
+            evidence = drill(stack, *escrow)
+            must(evidence["verdict"] == "passed" and evidence["escrow"] and not evidence["partial"], f"the drill failed: {evidence}")
+            back = {service["service"]: service["back_after"] for service in evidence["services"]}
+            must(set(back) == set(ALL) and all(back.values()), f"not every service was back: {back}")
+            world.note(f"drilled in {evidence['took']}, {seconds(evidence['took']) / took:.2f} of the recovery")
+            must(live(stack) == running, f"the live stack is not as it was: {running} before, {live(stack)} after")
+            must(look(stack) == values and vault.accessors() == logins, "the live data is not as it was")
+            must_be_the_same(vault_before, state(vault))
+            must_have_left_nothing(stack)
+            for verb in ("status", "plan"):
+                told = stack.devstack(verb).out
+                must(" ago: " in told and "never drilled" not in told, f"{verb} does not tell of the drill: {told}")
+            # With nothing running that writes, not a byte of it may change, nor does the drill need any of it.
+            stack.compose("stop", "--timeout", "20")
+            running, hashes = live(stack), contents(stack)
+            must(len(hashes) >= len(SERVERS), f"too few volumes were hashed: {hashes}")
+            said = stack.devstack("drill", *escrow).out
+            must("Drill passed" in said and "The live stack was not touched" in said, f"the drill beside a stopped stack failed: {said}")
+            must(contents(stack) == hashes and live(stack) == running, "the stopped stack is not as it was")
+            must_have_left_nothing(stack)
 
 
 def one_database_comes_back_and_what_has_its_data_is_left_alone(stack: ComposeStack) -> None:

@@ -4,7 +4,6 @@ side by side. Run by `tests/soak`."""
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from compose_stack import CACHE, ComposeStack, compose_stack
 from engine_stack import look
 from recovery_disaster import lose_everything, shop
-from recovery_drill import drill
+from recovery_drill import drill, seconds
 from recovery_drill import small as drilled
 from recovery_faults import FILES, ONLY, POSTGRES, lose, new_lines, small, sql
 from recovery_safety import FORGEJO
@@ -116,12 +115,6 @@ def three_drills_predict_the_next_one_and_one_of_twice_the_data(world: World) ->
             took = seconds(drill(stack)["took"])
             world.note(f"{what}: predicted {predicted:.1f} s, took {took:.1f} s")
             must(abs(predicted - took) <= 0.3 * took, f"of {what} {predicted:.1f} s were predicted, and it took {took:.1f} s")
-
-
-def seconds(text: str) -> float:
-    """`1m30s`, as devstack writes a length of time."""
-    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h|d)", text))
 
 
 @scenario(alone="its times are compared")

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::engines::inspect::{Counts, cut};
 use crate::engines::redis::tar::{self, Owner, Tar};
 use crate::engines::streams::{self, DumpStream};
-use crate::engines::{EngineError, Ground, Work};
+use crate::engines::{EngineError, Ground, KeyFiles, Work};
 use crate::model::run::Taken;
 use crate::repository::{Reader, gpg};
 use crate::secrets::{Attributes, write_whole};
@@ -173,6 +173,9 @@ pub(super) fn bring_back(
     taken: &Taken,
     work: &Work<'_>,
 ) -> Result<Vec<String>, EngineError> {
+    if ground.vault.keys == KeyFiles::OfMachine {
+        return Ok(Vec::new());
+    }
     let missing: Vec<&PathBuf> = source.key_files.iter().filter(|path| !ground.path(path).exists()).collect();
     let is_asked = ground.vault.escrow.is_some();
     let named = |name: &str| taken.artifacts.iter().find(|artifact| artifact.name == name);

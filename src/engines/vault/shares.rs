@@ -61,9 +61,10 @@ fn place(keys: &UnsealKeys) -> String {
 
 fn text(keys: &UnsealKeys, ground: &Ground) -> Result<Secret, EngineError> {
     match &keys.gpg {
-        Some(path) => decrypted(&ground.path(path)),
+        Some(path) => decrypted(&ground.key_file(path)),
         None => {
-            let reference = SecretRef { env: keys.env.clone(), file: keys.file.clone(), vault: None };
+            let file = keys.file.as_deref().map(|path| ground.key_file(path));
+            let reference = SecretRef { env: keys.env.clone(), file, vault: None };
             Ok(ground.secrets.resolve(&reference)?)
         }
     }

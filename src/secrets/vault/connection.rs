@@ -2,21 +2,22 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use reqwest::header::HeaderValue;
 use rustify::errors::ClientError as RestError;
 use serde::Deserialize;
-use vaultrs::client::{Client, VaultClient, VaultClientSettingsBuilder};
+use vaultrs::client::{Client, VaultClient, VaultClientSettings, VaultClientSettingsBuilder};
 use vaultrs::error::ClientError;
 use zeroize::Zeroizing;
 
 use super::VaultError;
 use super::patience::Patience;
+use super::stand_in::{self, VaultStandIn};
 use crate::model::chain;
 use crate::spec::file::Vault;
-use crate::spec::paths;
 
 /// A server, and the token that requests carry.
 pub(super) struct Connection {
@@ -50,11 +51,12 @@ impl Answer {
 }
 
 impl Connection {
+    /// `ca` is where the authority of its certificate is now. A stand-in is asked in the place of the declared server.
     pub fn open(
         declared: &Vault,
-        base: &Path,
-        home: Option<&Path>,
+        ca: Option<&Path>,
         patience: Arc<Patience>,
+        stand_in: Option<&VaultStandIn>,
     ) -> Result<Self, VaultError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -67,13 +69,20 @@ impl Connection {
         {
             return Err(wrong());
         }
-        let ca = declared.ca.as_ref().map(|ca| paths::resolve(base, home, ca));
-        if let Some(path) = &ca {
+        if let Some(path) = ca {
             must_hold_a_certificate(path)?;
         }
+        let door = stand_in.map(|stand_in| stand_in.door(&runtime)).transpose();
+        let door = door.map_err(|source| VaultError::Thread { source })?;
+        let asked = match door {
+            None => address.clone(),
+            Some(door) => stand_in::through(&address, door)
+                .map(|url| url.as_str().trim_end_matches('/').to_owned())
+                .ok_or_else(|| VaultError::NoStandIn { address: address.clone() })?,
+        };
         // Everything is given, so that no variable of the environment (VAULT_TOKEN, VAULT_SKIP_VERIFY) has a say.
         let settings = VaultClientSettingsBuilder::default()
-            .address(&address)
+            .address(&asked)
             .ca_certs(ca.iter().map(|path| path.to_string_lossy().into_owned()).collect())
             .identity(None)
             .token("")
@@ -83,10 +92,15 @@ impl Connection {
             .map_err(|_| wrong())?;
         // The first in the process decides; a later one is told so, and wants the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = VaultClient::new(settings).map_err(|source| match ca {
-            Some(path) => VaultError::Authority { path, source: Box::new(source) },
+        let mut client = VaultClient::new(settings).map_err(|source| match ca {
+            Some(path) => VaultError::Authority { path: path.to_owned(), source: Box::new(source) },
             None => VaultError::Unreachable { address: address.clone(), source: Box::new(source) },
         })?;
+        if let Some(door) = door {
+            let unusable = |source| VaultError::Unreachable { address: address.clone(), source };
+            client.http.http = confined(&client.settings, ca, door).map_err(unusable)?;
+        }
+        let address = if door.is_some() { format!("{address} (the drill's own)") } else { address };
         Ok(Self { runtime, client, address, patience })
     }
 
@@ -192,6 +206,27 @@ impl Connection {
         self.client.set_token(token);
         Ok(())
     }
+}
+
+/// A client that goes through the door and nowhere else: what is restored knows the address of the Vault that it is a copy
+/// of, and a server that is not active yet sends whoever asks there.
+fn confined(
+    settings: &VaultClientSettings,
+    ca: Option<&Path>,
+    door: SocketAddr,
+) -> Result<reqwest::Client, Box<dyn Error + Send + Sync>> {
+    let mut client =
+        reqwest::ClientBuilder::new().tls_backend_rustls().redirect(reqwest::redirect::Policy::none()).no_proxy();
+    if let Some(host) = settings.address.host_str() {
+        client = client.resolve(host, door);
+    }
+    client = match ca {
+        // No system's certificates are read where none is looked at.
+        _ if settings.address.scheme() == "http" => client.tls_certs_only(Vec::new()),
+        Some(path) => client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&std::fs::read(path)?)?),
+        None => client,
+    };
+    Ok(client.build()?)
 }
 
 /// A file without one would be taken for a list of no authorities.

@@ -32,6 +32,10 @@ pub enum VaultError {
     },
     #[error("`vault.address` {address} is no address of a server, such as https://vault.example.com:8200")]
     Address { address: String },
+    #[error(
+        "the certificate of Vault at {address} is for an address of the network, which a drill's own Vault does not have: name Vault by a host name in `vault.address`"
+    )]
+    NoStandIn { address: String },
     #[error("Vault at {address} is sealed: unseal it (`vault operator unseal`), then try again")]
     Sealed { address: String },
     #[error("Vault at {address} is not initialised: it holds nothing yet")]
@@ -120,6 +124,7 @@ impl VaultError {
             | Self::Untrusted { .. }
             | Self::Authority { .. }
             | Self::Address { .. }
+            | Self::NoStandIn { .. }
             | Self::NotVault { .. }
             | Self::Login { .. }
             | Self::NotSpent
