@@ -3,6 +3,7 @@
 mod apply;
 mod backups;
 mod beside;
+mod bootstrap;
 mod check;
 mod consent;
 mod drill;
@@ -62,6 +63,8 @@ enum Verb {
         /// Print it instead of writing it.
         #[arg(long)]
         stdout: bool,
+        #[command(flatten)]
+        from: bootstrap::FromArguments,
     },
     /// Check the file, without looking at anything else.
     Check {
@@ -248,7 +251,10 @@ fn show_log() {
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let file = arguments.file;
     match arguments.verb {
-        Verb::Init { stdout } => init::run(&file, stdout),
+        Verb::Init { stdout, from } => match from.folder() {
+            None => init::run(&file, stdout),
+            Some(folder) => bootstrap::run(&file, folder, &from),
+        },
         Verb::Check { format } => check::run(&file, format),
         Verb::Schema => check::schema(),
         Verb::Plan(arguments) => plan::run(&file, &arguments),

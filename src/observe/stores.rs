@@ -68,9 +68,19 @@ type Place = Mutex<Option<Arc<Store>>>;
 
 impl Stores {
     pub fn new(spec: &Spec, base: &Path, home: Option<&Path>, secrets: Arc<Secrets>) -> Self {
+        Self::of(spec.repositories.clone(), base, home, secrets)
+    }
+
+    /// Those that are given, without a file that declares them.
+    pub fn of(
+        declared: BTreeMap<RepositoryName, Repository>,
+        base: &Path,
+        home: Option<&Path>,
+        secrets: Arc<Secrets>,
+    ) -> Self {
         Self {
             secrets,
-            declared: spec.repositories.clone(),
+            declared,
             base: base.to_owned(),
             home: home.map(Path::to_owned),
             open: Mutex::default(),

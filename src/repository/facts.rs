@@ -59,6 +59,15 @@ impl Store {
         Ok((facts, unreadable))
     }
 
+    /// The stacks that have runs in here.
+    pub fn stacks(&self) -> Result<Vec<StackName>, RepositoryError> {
+        let failed = |error| RepositoryError::store("read the snapshots", self.site.path(), error);
+        let all = self.repository.get_all_snapshots().map_err(failed)?;
+        let ours = all.iter().filter(|file| file.tags.contains("devstack"));
+        let names: BTreeSet<StackName> = ours.filter_map(|file| tag(file, "stack:")?.parse().ok()).collect();
+        Ok(names.into_iter().collect())
+    }
+
     /// What can be said without reading records.
     fn bare_facts(&self) -> Result<RepositoryFacts, RepositoryError> {
         Ok(RepositoryFacts {

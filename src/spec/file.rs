@@ -100,7 +100,7 @@ pub struct SecretRef {
 }
 
 /// Where the passphrase is found. Exactly one of `env`, `file`, `vault` and `prompt`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Passphrase {
     /// An environment variable.

@@ -251,3 +251,34 @@ def many_first_applies_all_succeed(world: World) -> None:
         stack = write_stack(world, world.folder / f"stack-{number}", services=[FILES_SITE], retention="{ last: 3 }")
         make_site(stack.folder / "data/site", random.Random(number), files=3)
         stack.devstack("apply", "--yes")
+
+
+@scenario()
+def on_an_empty_machine_the_file_comes_out_of_the_repository_first(world: World) -> None:
+    stack = stack_with_data(world)
+    stack.devstack("apply", "--yes")
+    text, before = stack.file.read_text(), picture(stack.folder / "data")
+    init = ("init", "--from", "backups", "--passphrase-file", "key/passphrase")
+    must("stays as it is" in stack.devstack(*init, expect=3).said, "a file that is there is not left alone")
+    # What a person has elsewhere: the repository and its key.
+    shutil.rmtree(stack.folder / "data")
+    shutil.rmtree(stack.folder / ".devstack")
+    stack.file.unlink()
+    said = stack.devstack(*init).out
+    must(stack.file.read_text() == text and "devstack recover" in said, f"the file is another: {said}")
+    stack.devstack("recover", "--yes")
+    must(picture(stack.folder / "data/site") == {name.removeprefix("site/"): it for name, it in before.items() if name.startswith("site/")},
+         "the files came back otherwise")
+    # Somewhere else the file's own path leads nowhere, which is said.
+    stack.file.unlink()
+    (stack.folder / "backups").rename(stack.folder / "disk")
+    elsewhere = ("init", "--from", "disk")
+    said = stack.devstack(*elsewhere, "--passphrase-file", "key/passphrase").out
+    must("correct the path" in said and "./backups" in said, f"it is not said that the repository is elsewhere: {said}")
+    stack.file.unlink()
+    (stack.folder / "wrong").write_text("wrong")
+    (stack.folder / "wrong").chmod(0o600)
+    stack.devstack(*elsewhere, "--passphrase-file", "wrong", expect=3)
+    must("holds no run of other" in stack.devstack(*elsewhere, "--passphrase-file", "key/passphrase", "--stack", "other", expect=3).said, "another stack was taken")
+    must("there is no run" in stack.devstack(*elsewhere, "--passphrase-file", "key/passphrase", "--run", "20000101T000000Z-x", expect=3).said, "another run was taken")
+    must(not stack.file.exists(), "a file was written all the same")

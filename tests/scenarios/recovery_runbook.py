@@ -7,7 +7,9 @@ import shutil
 import stat
 
 from compose_stack import ComposeStack
+from engine_stack import look as look_at_all
 from recovery_assert import SERVICES, shop
+from recovery_disaster import shop as whole_shop
 from scenario import World, must, scenario
 
 FILES = "  configuration: { source: { files: { paths: [.env, docker-compose.yml, docker-compose.override.yml, configs/] } } }"
@@ -66,3 +68,16 @@ def a_lost_stack_comes_back_by_the_printed_commands_alone(world: World) -> None:
         must("there is nothing to recover" in stack.devstack("recover", "--dry-run").out, "to devstack it is not back")
         left = [path.name for path in stack.folder.iterdir() if path.name.startswith(".recovered")]
         must(not left, f"left behind: {left}")
+
+
+@scenario("restic", alone="nine servers that start at once fill the machine", long=True)
+def every_kind_of_server_comes_back_by_the_printed_commands(world: World) -> None:
+    with whole_shop(world) as stack:
+        before = look_at_all(stack)
+        pages = stack.devstack("recover", "--runbook").out
+        lose_everything(stack)
+        followed(stack, pages)
+        after = look_at_all(stack)
+        for what, value in before.items():
+            must(after[what] == value, f"{what} came back otherwise: {value[:300]!r} before, {after[what][:300]!r} after")
+        must("there is nothing to recover" in stack.devstack("recover", "--dry-run").out, "to devstack it is not back")

@@ -43,6 +43,10 @@ def whole(world: World) -> Iterator[tuple[ComposeStack, Vault, AgeKey]]:
 
 @scenario(alone="twelve servers that start at once fill the machine, and its time is told")
 def the_whole_stack_comes_back_from_an_empty_machine_by_one_command(world: World) -> None:
+    suite(world)
+
+
+def suite(world: World) -> None:
     with whole(world) as (stack, vault, key):
         escrow = ("--escrow", str(key.file))
         with world.part("test backup"):
