@@ -15,4 +15,4 @@ mod schedule;
 pub mod steps;
 
 #[cfg(test)]
-mod plans;
+pub(crate) mod plans;

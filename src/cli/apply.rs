@@ -389,7 +389,7 @@ fn finish(
     match consent.format {
         TextOrJson::Text => {
             if let Some(outcome) = outcome {
-                print!("{}", outcome::text(outcome, &left));
+                print!("{}", outcome::text(request, outcome, &left));
             }
         }
         TextOrJson::Json => println!("{}", outcome::json(plan, outcome, &left)),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::error::{Exit, Failure};
 use super::session::Session;
 use super::{TextOrJson, lines, tables};
-use crate::model::ids::RepositoryName;
+use crate::model::ids::{RepositoryName, RunId};
 use crate::model::observation::{Observation, Observed, Run};
 use crate::model::plan::Note;
 use crate::plan::render::printable;
@@ -109,10 +109,17 @@ pub(super) fn described(repository: &RepositoryName, run: &Run) -> serde_json::V
     })
 }
 
+/// The newest run of any policy, whatever is known of it. A safety copy is none.
+pub(super) fn latest(observation: &Observation) -> Option<&RunId> {
+    let runs = observation.present().flat_map(|(_, facts)| &facts.runs).map(|run| &run.manifest);
+    let newest = runs.filter(|it| !it.policy.is_safety()).max_by(|a, b| (a.started, &a.run).cmp(&(b.started, &b.run)));
+    newest.map(|manifest| &manifest.run)
+}
+
 /// Every copy of one run, by repository.
 pub(super) fn copies<'a>(
     observation: &'a Observation,
-    run: &'a crate::model::ids::RunId,
+    run: &'a RunId,
 ) -> impl Iterator<Item = (&'a RepositoryName, &'a Run)> {
     observation.present().flat_map(move |(name, facts)| {
         facts.runs.iter().filter(move |known| known.manifest.run == *run).map(move |known| (name, known))

@@ -1,6 +1,7 @@
 //! `devstack init`: looks around in a folder and writes a starter file that works as it stands.
 
 mod compose;
+mod vault;
 
 use super::error::{Exit, Failure};
 use crate::plan::render::count;
@@ -111,6 +112,10 @@ pub fn starter(folder: &Path, facts: &Surroundings) -> String {
     );
     if let Some(compose) = &facts.compose {
         text.push_str(&runtime(compose));
+        if let Some(vault) = &compose.vault {
+            let proposal = vault.proposal(&[]);
+            text.push_str(&format!("{}{}\n", proposal.about, proposal.section));
+        }
     }
     text.push_str(&services(facts));
     text.push_str(REST);
@@ -181,6 +186,9 @@ fn services(facts: &Surroundings) -> String {
                 text.push_str(&format!("    after: [{}]\n", after.join(", ")));
             }
             names.push(name);
+        }
+        if let Some(vault) = &compose.vault {
+            text.push_str(&vault.proposal(&names).service);
         }
     }
     for path in &facts.databases {
@@ -282,6 +290,12 @@ pub(super) fn run(file: &Path, stdout: bool) -> Result<Exit, Failure> {
     for unread in &facts.unread {
         eprintln!("warning: not looked into, so what is in it is not in the file: {unread}");
     }
+    if let Some(vault) = facts.compose.as_ref().and_then(|compose| compose.vault.as_ref()) {
+        eprintln!(
+            "warning: the Vault {} is not backed up yet: it needs a login, which is not known here; the file has a proposal in comments",
+            vault.container
+        );
+    }
     println!("Read it, then: devstack check, devstack plan, devstack apply.");
     Ok(seen)
 }
@@ -347,5 +361,32 @@ mod tests {
             let spec = accepted(Path::new(folder), &facts).spec;
             assert_eq!(spec.services.len(), odd.len());
         }
+    }
+
+    #[test]
+    fn a_vault_is_proposed_in_comments_that_are_right_once_they_are_none() {
+        let compose = serde_json::json!({ "name": "shop", "services": {
+            "vault": { "image": "hashicorp/vault:1.21", "volumes": [{ "type": "volume", "source": "v", "target": "/vault/file" }],
+                "ports": [{ "target": 8200, "published": "8200" }] },
+            "app": { "image": "app", "depends_on": { "vault": {} }, "volumes": [{ "type": "volume", "source": "a", "target": "/data" }] },
+        }});
+        let facts = Surroundings { compose: Some(compose::read(&compose, &compose)), ..Surroundings::default() };
+        let folder = Path::new("/srv/shop");
+        let spec = accepted(folder, &facts).spec;
+        assert!(spec.services.keys().all(|name| name.as_str() != "vault"), "as a volume it would be sealed each time");
+        let text = starter(folder, &facts);
+        assert!(text.contains("IT IS NOT BACKED UP YET"), "{text}");
+        let found = facts.compose.as_ref().and_then(|compose| compose.vault.as_ref());
+        let proposal = found.unwrap().proposal(&[]);
+        let completed = [&proposal.section, &proposal.service].into_iter().fold(text, |text, part| {
+            assert!(text.contains(part.as_str()), "{text}");
+            let bare = part.lines().map(|line| line.replacen("# ", "", 1) + "\n").collect::<String>();
+            text.replace(part.as_str(), &bare)
+        });
+        let loaded = spec::parse("devstack.yaml", completed.as_bytes(), folder)
+            .unwrap_or_else(|error| panic!("{error}\n{completed}"));
+        assert_eq!(loaded.spec.vault.as_ref().map(|vault| vault.address.as_str()), Some("http://127.0.0.1:8200"));
+        assert!(loaded.spec.services.keys().any(|name| name.as_str() == "vault"), "{completed}");
+        assert_eq!(loaded.warnings, [], "{completed}");
     }
 }

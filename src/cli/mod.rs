@@ -66,7 +66,7 @@ enum Verb {
         #[command(flatten)]
         from: bootstrap::FromArguments,
     },
-    /// Check the file, without looking at anything else.
+    /// Check the file, and that the Compose files that it names are there; nothing else is looked at.
     Check {
         #[arg(long, value_enum, default_value_t)]
         format: TextOrJson,
@@ -86,6 +86,7 @@ enum Verb {
     },
     /// Show a run: what it holds, what has been proven of it, when.
     Show {
+        /// As `devstack backups` lists it, or `latest`.
         run: RunId,
         #[arg(long, value_enum, default_value_t)]
         format: TextOrJson,

@@ -1,4 +1,4 @@
-//! What came of an apply, failures first.
+//! What came of an apply, a recovery or a restore, failures first.
 
 use std::fmt::Write;
 
@@ -7,15 +7,28 @@ use serde_json::json;
 use crate::model::outcome::{ApplyOutcome, StepOutcome};
 use crate::model::plan::Plan;
 use crate::model::step::{Action, RestoreTarget, StepId};
-use crate::plan::render;
+use crate::plan::{Request, render};
+
+/// The verb that was asked for, and what the last line calls that which came of it.
+fn names(request: &Request) -> (&'static str, &'static str) {
+    match request {
+        Request::Converge => ("apply", "Apply"),
+        Request::Backup { .. } => ("backup", "Backup"),
+        Request::Restore { .. } => ("restore", "Restore"),
+        Request::Recover(_) => ("recover", "Recovery"),
+        Request::Rollback(_) => ("recover --rollback", "Rollback"),
+        Request::Forget(_) => ("forget", "Forgetting"),
+    }
+}
 
 /// For a person: failures, what is held, what was done, what to do now, and what is left.
-pub(super) fn text(outcome: &ApplyOutcome, left: &Plan) -> String {
+pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "\ndevstack apply   plan {}   took {}\n", outcome.plan.short(), outcome.took);
+    let (verb, _) = names(request);
+    let _ = writeln!(out, "\ndevstack {verb}   plan {}   took {}\n", outcome.plan.short(), outcome.took);
     let width = outcome.steps.iter().map(|(_, action, _)| action.resource().chars().count()).max().unwrap_or(0);
     let mut rows: Vec<(u8, String)> =
-        outcome.steps.iter().map(|(id, action, came)| row(*id, action, came, width)).collect();
+        outcome.steps.iter().map(|(id, action, came)| row(request, (*id, action, came), width)).collect();
     rows.sort_by_key(|(rank, _)| *rank);
     for (_, row) in rows {
         let _ = writeln!(out, "{row}");
@@ -31,19 +44,29 @@ pub(super) fn text(outcome: &ApplyOutcome, left: &Plan) -> String {
         let _ = writeln!(out, "\n{}", advice.join("\n"));
     }
     let _ = write!(out, "\n{}", render::standing(left));
-    let _ = writeln!(out, "\n{}", summary(outcome, left));
+    let _ = writeln!(out, "\n{}", summary(request, outcome, left));
+    if matches!(request, Request::Recover(_)) && is_to_go_on(outcome) {
+        let when = if outcome.interrupted { "" } else { ", once what failed is put right" };
+        let _ = writeln!(out, "  next: `devstack recover --resume` goes on with it{when}");
+    }
     out
 }
 
-fn row(id: StepId, action: &Action, came: &StepOutcome, width: usize) -> (u8, String) {
+/// Whether it has left anything half-way. Where runs were found damaged before anything was touched, others are looked for.
+fn is_to_go_on(outcome: &ApplyOutcome) -> bool {
+    let reads = |action: &Action| matches!(action, Action::Prove { .. } | Action::StartColima { .. });
+    let begun = |came: &StepOutcome| !matches!(came, StepOutcome::Skipped { .. } | StepOutcome::Held { .. });
+    let touched = outcome.steps.iter().any(|(_, action, came)| !reads(action) && begun(came));
+    let damaged = |came: &StepOutcome| matches!(came, StepOutcome::Done(done) if !done.damage.is_empty());
+    let all = || outcome.steps.iter().map(|(_, _, came)| came);
+    !all().all(StepOutcome::is_success) && (touched || !all().any(damaged))
+}
+
+fn row(request: &Request, (id, action, came): (StepId, &Action, &StepOutcome), width: usize) -> (u8, String) {
     let (rank, word, text) = match came {
         StepOutcome::Failed { reason, .. } => (0, "FAILED", reason.clone()),
         StepOutcome::Done(done) if !done.damage.is_empty() => (0, "DAMAGED", done.summary.clone()),
-        StepOutcome::Interrupted => (
-            1,
-            "STOPPED",
-            "interrupted; the next apply seals what is there as incomplete, and takes what is due".to_owned(),
-        ),
+        StepOutcome::Interrupted => (1, "STOPPED", format!("interrupted; {}", after_interruption(request))),
         StepOutcome::Held { token } => (2, "HELD", format!("not approved; to approve it: --yes --approve {token}")),
         StepOutcome::Skipped { because } => (3, "skipped", format!("because of step {because}")),
         StepOutcome::Done(done) => (4, "done", done.summary.clone()),
@@ -54,7 +77,17 @@ fn row(id: StepId, action: &Action, came: &StepOutcome, width: usize) -> (u8, St
     (rank, format!("  {word:<8} {id:>4}  {resource:<width$}  {:<12}  {text}", action.verb()))
 }
 
-fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
+fn after_interruption(request: &Request) -> &'static str {
+    match request {
+        Request::Recover(_) => "what it has begun is done anew",
+        Request::Restore { .. } | Request::Rollback(_) => "what it was to write may be there in part; restore it again",
+        Request::Converge | Request::Backup { .. } | Request::Forget(_) => {
+            "the next apply seals what is there as incomplete, and takes what is due"
+        }
+    }
+}
+
+fn summary(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> String {
     let count = |wanted: fn(&StepOutcome) -> bool| outcome.steps.iter().filter(|(_, _, came)| wanted(came)).count();
     let failed = count(|came| matches!(came, StepOutcome::Failed { .. }));
     let damaged = count(|came| matches!(came, StepOutcome::Done(done) if !done.damage.is_empty()));
@@ -72,16 +105,17 @@ fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
     .filter(|(count, _)| *count > 0)
     .map(|(count, word)| format!("{count} {word}"))
     .collect();
+    let (_, name) = names(request);
     let word = if outcome.interrupted {
-        "Apply INTERRUPTED"
+        format!("{name} INTERRUPTED")
     } else if failed > 0 || damaged > 0 {
-        "Apply FAILED"
+        format!("{name} FAILED")
     } else if outcome.steps.iter().all(|(_, _, came)| came.is_success()) {
-        "Apply complete"
+        format!("{name} complete")
     } else if done == 0 {
-        "Nothing was done"
+        "Nothing was done".to_owned()
     } else {
-        "Apply done in part"
+        format!("{name} done in part")
     };
     let all_well = failed == 0 && damaged == 0 && held == 0 && !outcome.interrupted;
     let beside =
@@ -89,7 +123,8 @@ fn summary(outcome: &ApplyOutcome, left: &Plan) -> String {
     if all_well && outcome.steps.iter().all(|(_, action, _)| beside(action)) {
         return format!("{word}: {}. The live data is untouched.", parts.join(", "));
     }
-    let nothing_open = left.report.waiting.is_empty() && !left.report.is_troubled();
+    let report = &left.report;
+    let nothing_open = report.waiting.is_empty() && report.damaged.is_empty() && !report.is_troubled();
     let rest = match left.steps.len() {
         0 if all_well && nothing_open => "The stack is as declared.".to_owned(),
         0 => "Nothing else is due now; `devstack plan` says what is open.".to_owned(),
@@ -113,4 +148,66 @@ pub(super) fn json(plan: &Plan, outcome: Option<&ApplyOutcome>, left: &Plan) -> 
         "report": left.report,
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::plans::prove;
+    use crate::model::ids::PlanId;
+    use crate::model::outcome::{Done, FailureKind};
+    use crate::model::units::Span;
+    use crate::plan::fixtures::{World, small};
+    use crate::plan::{Recover, Rollback};
+
+    fn said(request: &Request, steps: Vec<(Action, StepOutcome)>) -> String {
+        let steps = steps.into_iter().zip(1..).map(|((action, came), id)| (StepId(id), action, came)).collect();
+        let outcome = ApplyOutcome {
+            plan: PlanId::new("p"),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            took: Span::ZERO,
+            steps,
+            interrupted: false,
+            unjournalled: None,
+        };
+        text(request, &outcome, &World::settled(small()).with_history(2, 12).plan())
+    }
+
+    fn started() -> Action {
+        Action::StartContainer { service: "db".to_owned(), until: crate::model::step::Started::Healthy }
+    }
+
+    fn failed() -> StepOutcome {
+        StepOutcome::Failed { kind: FailureKind::Permanent, reason: "because".to_owned() }
+    }
+
+    #[test]
+    fn the_last_line_speaks_of_what_was_asked_for() {
+        let rollback = Rollback { only: vec![], from: None, safety: true };
+        for (request, first, last) in [
+            (Request::Converge, "devstack apply ", "Apply complete: 1 done."),
+            (Request::Recover(Recover::everything()), "devstack recover ", "Recovery complete: 1 done."),
+            (Request::Rollback(rollback), "devstack recover --rollback ", "Rollback complete: 1 done."),
+        ] {
+            let said = said(&request, vec![(started(), StepOutcome::Done(Done::default()))]);
+            assert!(said.contains(first) && said.contains(last), "{said}");
+            assert!(!said.contains("--resume"), "{said}");
+        }
+        assert!(said(&Request::Converge, vec![(started(), failed())]).contains("Apply FAILED: 1 failed."));
+    }
+
+    #[test]
+    fn a_recovery_that_stopped_says_how_it_goes_on_unless_another_run_is_looked_for() {
+        let recovery = Request::Recover(Recover::everything());
+        let skipped = || (started(), StepOutcome::Skipped { because: StepId(1) });
+        let damage = Done { damage: vec!["a pack is gone".to_owned()], ..Done::default() };
+        let stopped = said(&recovery, vec![(started(), failed()), skipped()]);
+        assert!(stopped.contains("Recovery FAILED: 1 failed, 1 skipped."), "{stopped}");
+        assert!(stopped.contains("`devstack recover --resume` goes on with it"), "{stopped}");
+        let unread = said(&recovery, vec![(prove("local"), failed()), skipped()]);
+        assert!(unread.contains("--resume"), "{unread}");
+        let damaged = said(&recovery, vec![(prove("local"), StepOutcome::Done(damage)), skipped()]);
+        assert!(!damaged.contains("--resume"), "{damaged}");
+        assert!(!said(&Request::Converge, vec![(started(), failed())]).contains("--resume"));
+    }
 }

@@ -15,7 +15,7 @@ pub(super) struct PointArguments {
     /// The newest runs at or before this time, in place of the newest.
     #[arg(long, value_parser = super::parse_time, conflicts_with = "backup", value_name = "TIME")]
     pub at: Option<Timestamp>,
-    /// This run.
+    /// This run, or `latest`: the newest of each service, verified or not.
     #[arg(long, value_name = "RUN")]
     pub backup: Option<RunId>,
     /// Only from this repository.
@@ -39,6 +39,7 @@ impl PointArguments {
 /// A run that is named, the newest until a time, or the newest.
 pub(super) fn selection(backup: Option<&RunId>, at: Option<Timestamp>) -> Selection {
     match (backup, at) {
+        (Some(run), _) if run.is_latest() => Selection::Latest,
         (Some(run), _) => Selection::Run(run.clone()),
         (None, Some(at)) => Selection::At(at),
         (None, None) => Selection::Newest,

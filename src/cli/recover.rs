@@ -53,7 +53,7 @@ pub(super) struct RecoverArguments {
     /// Go on with a recovery that was interrupted or failed: what it did is not done again.
     #[arg(long, conflicts_with_all = ["at", "backup", "from", "only", "dry_run"])]
     resume: bool,
-    /// Leave an interrupted recovery, and plan anew.
+    /// Leave an interrupted recovery, and plan anew: what it brought back stays as it is, and what the file asserts is asked.
     #[arg(long, conflicts_with = "resume")]
     afresh: bool,
     /// Bring it back beside the running stack, as the Compose project NAME: made like a drill, so that it publishes no ports and
@@ -99,6 +99,7 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         replace: arguments.replace,
         safety: !arguments.without_safety,
         accept_room: arguments.accept_room,
+        verify: arguments.afresh && resume::interrupted(&session.state).map_err(unreadable)?.is_some(),
     });
     if arguments.runbook {
         return runbook(&session, &request, arguments.output.as_deref());
@@ -129,7 +130,7 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
             let text = session.interrupted_recovery().unwrap_or_default();
             return Err(Failure::new(Exit::NotApproved, text)
                 .hint("to go on with it: `devstack recover --resume`")
-                .hint("to leave it and plan anew; what it has restored half-way counts as data: `devstack recover --afresh`"));
+                .hint(AFRESH));
         }
         Some(_) | None => apply::Origin::Request,
     };
@@ -240,12 +241,17 @@ fn unreadable(error: ResumeError) -> Failure {
         .hint("to leave it and plan anew: remove that file, then `devstack recover`")
 }
 
+/// What becomes of that which a recovery has brought back, when it is left.
+const AFRESH: &str = "to plan anew: `devstack recover --afresh`; what came back, whole or half-way, counts as data and stays, and \
+    what the file asserts is asked again; with `--replace` runs are put over it";
+
 fn going_on(session: &Session, plan: Plan) -> Result<apply::Origin, Failure> {
     if plan.spec_digest != session.loaded.digest {
         let text =
             "devstack.yaml has changed since the recovery was interrupted, so its plan is not this file's any more";
         return Err(Failure::new(Exit::Stale, text)
-            .hint("put the file back as it was, or plan anew: `devstack recover --afresh`"));
+            .hint("to go on, put the file back as it was: `devstack recover --resume`")
+            .hint(AFRESH));
     }
     Ok(apply::Origin::Interrupted(Box::new(plan)))
 }

@@ -137,7 +137,7 @@ impl Session {
         observation
     }
 
-    /// Without its Compose files the project has the name that it had in the newest run.
+    /// Without Compose files that say it the project has the name that it had in the newest run.
     fn assume_project(&self) {
         let stack = &self.loaded.spec.stack;
         // A repository that cannot be looked at is told of by the look itself.

@@ -18,6 +18,13 @@ pub(super) fn run(file: &Path, run: &RunId, format: TextOrJson) -> Result<Exit, 
     session.stores.read_around_damage();
     let now = Timestamp::now();
     let observation = session.observe(now);
+    let run = match run.is_latest() {
+        true => backups::latest(&observation).ok_or_else(|| {
+            Failure::new(Exit::Input, "no repository that can be reached holds a run")
+                .hint("`devstack apply` takes the first")
+        })?,
+        false => run,
+    };
     let copies: Vec<_> = backups::copies(&observation, run).collect();
     if copies.is_empty() {
         return Err(Failure::new(Exit::Input, format!("no repository that can be reached holds a run {run}"))

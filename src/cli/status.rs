@@ -202,7 +202,7 @@ fn repository_line(name: &RepositoryName, state: &Observed<RepositoryState>) -> 
             state: "open".to_owned(),
             runs: facts.runs.len(),
             verified: facts.runs.iter().filter(|run| run.is_verified()).count(),
-            damaged: damaged(facts),
+            damaged: facts.damaged().map(|run| run.manifest.run.to_string()).collect(),
             failed: failed(facts),
             suspect: suspect(facts),
             size: Some(facts.size),
@@ -210,22 +210,6 @@ fn repository_line(name: &RepositoryName, state: &Observed<RepositoryState>) -> 
             ..line
         },
     }
-}
-
-/// Runs that a proof or a reading found damaged, and that nothing later cleared.
-fn damaged(facts: &RepositoryFacts) -> Vec<String> {
-    let hurt_by_packs = |run: &Run| {
-        facts
-            .data_reads
-            .last()
-            .is_some_and(|read| read.verdict != Verdict::Passed && read.hurt.contains(&run.manifest.run))
-    };
-    facts
-        .runs
-        .iter()
-        .filter(|run| run.is_damaged() || hurt_by_packs(run))
-        .map(|run| run.manifest.run.to_string())
-        .collect()
 }
 
 /// Policies whose newest run is not complete.

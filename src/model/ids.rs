@@ -91,6 +91,13 @@ name!(
 );
 
 impl RunId {
+    /// In place of an id, as restic has it: the newest run. No run is called so, since ids begin with a time.
+    pub const LATEST: &'static str = "latest";
+
+    pub fn is_latest(&self) -> bool {
+        self.as_str() == Self::LATEST
+    }
+
     /// The id of the run that `policy` starts at `at`. The second suffices: one lease, one run of a policy at a time,
     /// and the plan's time moves on.
     pub fn at(at: jiff::Timestamp, policy: &PolicyName) -> Self {

@@ -208,6 +208,15 @@ pub struct RepositoryFacts {
     pub restic_locks: usize,
 }
 
+impl RepositoryFacts {
+    /// Runs that a proof or the last reading of packs found damaged, and that nothing later cleared.
+    pub fn damaged(&self) -> impl Iterator<Item = &Run> {
+        let last = self.data_reads.iter().max_by(|a, b| (a.at, &a.parts, &a.hurt).cmp(&(b.at, &b.parts, &b.hurt)));
+        let hurt = last.filter(|read| read.verdict != Verdict::Passed).map_or(&[][..], |read| &read.hurt);
+        self.runs.iter().filter(move |run| run.is_damaged() || hurt.contains(&run.manifest.run))
+    }
+}
+
 /// Packs marked by a prune: the first of its two phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marked {

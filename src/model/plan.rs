@@ -43,6 +43,9 @@ pub struct Lineage {
 pub struct Report {
     /// What could not be looked at, and what was therefore not planned.
     pub unknown: Vec<Note>,
+    /// Runs that were found damaged, and that nothing later cleared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Note>,
     /// Sources that are not there, or empty where their newest run held something.
     #[serde(default)]
     pub lost: Vec<Note>,

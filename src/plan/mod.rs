@@ -134,6 +134,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn run(mut self, request: &Request) -> Result<(Vec<crate::model::step::Step>, Report), PlanError> {
         self.report_unknown_repositories();
+        self.report_damage();
         self.report_sources();
         self.report_containers();
         self.report_certificates();

@@ -17,7 +17,7 @@ use super::request::{PlanError, Recover, Selection};
 use super::restore::Found;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observed, Room, SourceState};
+use crate::model::observation::{Observed, Room, Run, SourceState};
 use crate::model::plan::Note;
 use crate::model::step::{Action, Effect, Precondition, RestoreTarget, Started, StepId};
 use crate::model::units::ByteSize;
@@ -60,20 +60,29 @@ impl<'a> Planner<'a> {
         }
         let model = self.compose_model(&fates);
         let up = model.as_ref().is_none_or(|model| self.is_up(&self.started(asked, model)));
-        if fates.values().all(|fate| matches!(fate, Fate::Left)) && self.everything_runs() && up {
+        let whole = fates.values().all(|fate| matches!(fate, Fate::Left)) && self.everything_runs() && up;
+        if whole && !asked.verify {
             return Ok(());
         }
         let restored: BTreeSet<&ServiceName> =
             fates.iter().filter(|(_, fate)| fate.found().is_some()).map(|(name, _)| *name).collect();
         // Who names a run knows it, and perhaps that it is damaged or incomplete: then what is whole of it comes back, each
         // service checked before it is touched.
-        let is_named = matches!(asked.selection, Selection::Run(_));
+        let is_named = matches!(asked.selection, Selection::Run(_) | Selection::Latest);
         let runs = fates.values().filter(|_| !is_named).filter_map(|fate| fate.found());
         let runs = runs.map(|found| (found.repository.clone(), found.run.run.clone()));
         let started = model.as_ref().map(|model| self.started(asked, model)).unwrap_or_default();
+        if let Some(reason) = self.unread_compose().filter(|_| !started.is_empty() && !self.files_come_back(&restored))
+        {
+            // What makes the containers would fail, once other things have been put back.
+            return Err(PlanError::UnreadCompose { reason: reason.to_owned() });
+        }
         let mut graph = self.recovery_graph(&restored, model.as_ref(), &started)?;
         self.safety_edges(asked, &fates, model.as_ref(), &mut graph);
         graph.prove_first(runs);
+        if asked.verify {
+            graph.add(Node::Verify);
+        }
         let order = graph.order().map_err(|node| PlanError::RecoveryCycle { through: node.to_string() })?;
         self.draft_recovery(asked, fates, (model.as_ref(), &started), (&graph, &order));
         Ok(())
@@ -164,14 +173,33 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// As the files here have it; on a machine where they are not, as the newest of the runs has it.
+    /// Why the Compose files that are declared could not be read.
+    fn unread_compose(&self) -> Option<&'a str> {
+        match &self.observation.compose {
+            Some(Observed::Unknown { reason }) => Some(reason),
+            Some(Observed::Known(_)) | None => None,
+        }
+    }
+
+    /// The Compose files and their variables may be among them.
+    fn files_come_back(&self, restored: &BTreeSet<&ServiceName>) -> bool {
+        restored.iter().any(|name| matches!(self.spec.services[*name].source, Source::Files(_)))
+    }
+
+    /// As the files here have it; on a machine where they are not, as the newest of the runs has it that data comes from, or
+    /// where Compose did not accept them then, the newest of all.
     fn compose_model(&self, fates: &BTreeMap<&'a ServiceName, Fate<'a>>) -> Option<ComposeModel> {
         if let Some(Observed::Known(model)) = &self.observation.compose {
             return Some(model.clone());
         }
-        let runs = fates.values().filter_map(|fate| fate.found()?.run.seen);
-        let newest = runs.filter(|run| run.manifest.compose.is_some()).max_by_key(|run| run.manifest.started)?;
-        newest.manifest.compose.clone()
+        let newest = |runs: &mut dyn Iterator<Item = &Run>| {
+            let kept = runs.filter_map(|run| Some((run.manifest.started, run.manifest.compose.as_ref()?)));
+            kept.max_by_key(|(started, _)| *started).map(|(_, model)| model.clone())
+        };
+        let chosen = newest(&mut fates.values().filter_map(|fate| fate.found()?.run.seen));
+        let comes_back = fates.values().any(|fate| fate.found().is_some());
+        let any = || newest(&mut self.places.known.values().flat_map(|place| place.facts()).flat_map(|it| &it.runs));
+        chosen.or_else(|| comes_back.then(any).flatten())
     }
 
     fn draft_recovery(

@@ -21,6 +21,19 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// No step comes of it: what else holds that data is for a person to see.
+    pub(super) fn report_damage(&mut self) {
+        for (name, place) in &self.places.known {
+            let mut runs: Vec<&RunId> =
+                place.facts().into_iter().flat_map(RepositoryFacts::damaged).map(|run| &run.manifest.run).collect();
+            runs.sort();
+            for run in runs {
+                let text = format!("`devstack show {run}` says what was found");
+                self.report.damaged.push(Note::new(format!("{name}/{run}"), text));
+            }
+        }
+    }
+
     /// Creates what is absent, adds the keys that are missing.
     pub(super) fn repositories(&mut self) {
         self.create_missing();

@@ -48,6 +48,8 @@ pub enum Selection {
     At(Timestamp),
     /// This one. Verified or not: who names a run has looked at it.
     Run(RunId),
+    /// The newest that holds the service, verified or not; a safety copy is none.
+    Latest,
 }
 
 /// What is brought back, and from which runs.
@@ -63,6 +65,8 @@ pub struct Recover {
     pub safety: bool,
     /// Also where less is free than the data has bytes.
     pub accept_room: bool,
+    /// What the file asserts is asked even where nothing is gone: a recovery before this one had not come to its end.
+    pub verify: bool,
 }
 
 /// What is put back of what was overwritten last.
@@ -83,7 +87,7 @@ impl Recover {
 
     /// As [`Self::everything`], narrowed.
     pub fn lost(only: Vec<ServiceName>, selection: Selection, from: Option<RepositoryName>) -> Self {
-        Self { only, selection, from, replace: false, safety: true, accept_room: false }
+        Self { only, selection, from, replace: false, safety: true, accept_room: false, verify: false }
     }
 
     pub fn names(&self, service: &ServiceName) -> bool {
@@ -146,6 +150,8 @@ pub enum PlanError {
     Several { refused: Vec<PlanError>, asked: usize },
     #[error("the container {container} of service {service} is not there, and no Compose file makes it")]
     NoMaker { service: ServiceName, container: String },
+    #[error("no container can be made: {reason}")]
+    UnreadCompose { reason: String },
     #[error("there is no room for {}: {needed} come back, and {free} are free in {}", listed_services(.services), .path.display())]
     NoRoom { services: Vec<ServiceName>, needed: ByteSize, free: ByteSize, path: PathBuf },
     #[error("there is no safety copy to go back to: nothing was overwritten in the last two weeks{}", Places(.unknown))]
@@ -208,6 +214,10 @@ impl PlanError {
                 "make it as you made it before, or declare its Compose file in `runtime.docker.compose`; then try again"
                     .to_owned()
             }
+            Self::UnreadCompose { .. } => {
+                "nothing was touched; `docker compose config` reads the files as devstack does; then `devstack recover`"
+                    .to_owned()
+            }
             Self::NoRoom { .. } => {
                 return vec![
                     "make room, or recover some of them: `devstack recover --only NAME`; nothing was touched"
@@ -245,6 +255,7 @@ impl PlanError {
             Self::UnknownRepository { .. }
             | Self::NothingKnown { .. }
             | Self::UnknownTarget { .. }
+            | Self::UnreadCompose { .. }
             | Self::NoRoom { .. } => true,
             Self::Several { refused, .. } => refused.iter().any(Self::is_of_the_world),
             _ => false,

@@ -101,6 +101,7 @@ impl<'a> Planner<'a> {
             Selection::Newest => self.newest_good(service, None, from),
             Selection::At(at) => self.newest_good(service, Some(*at), from),
             Selection::Run(run) => self.named(service, run, from),
+            Selection::Latest => self.latest(service, from),
         }
     }
 
@@ -186,7 +187,7 @@ impl<'a> Planner<'a> {
         let until = match selection {
             Selection::Newest => self.now,
             Selection::At(at) => *at,
-            Selection::Run(_) => return None,
+            Selection::Run(_) | Selection::Latest => return None,
         };
         let newer = self.of_policies(service, from).filter(|other| {
             other.run.age_key() > found.run.age_key() && other.run.run != found.run.run && other.run.started <= until
@@ -214,6 +215,18 @@ impl<'a> Planner<'a> {
         });
         good.max_by(|a, b| a.run.age_key().cmp(&b.run.age_key()).then_with(|| b.repository.cmp(&a.repository)))
             .ok_or_else(|| PlanError::NothingToRestore { service: service.clone(), at, unknown: self.not_looked_at() })
+    }
+
+    /// The newest whatever is known of it, from the repository where it stands best.
+    fn latest(&self, service: &ServiceName, from: Option<&RepositoryName>) -> Result<Found<'a>, PlanError> {
+        let newest =
+            self.of_policies(service, from).map(|found| found.run).max_by(|a, b| a.age_key().cmp(&b.age_key()));
+        match newest {
+            Some(run) => self.named(service, &run.run, from),
+            None => {
+                Err(PlanError::NothingToRestore { service: service.clone(), at: None, unknown: self.not_looked_at() })
+            }
+        }
     }
 
     /// A run by its id, from the repository where it stands best.

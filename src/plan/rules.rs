@@ -570,6 +570,8 @@ fn a_restore_chooses_only_what_is_verified_and_beyond_doubt() {
     assert_eq!(only(&plan, "restore").approval, Approval::NotNeeded);
     let earlier = ask(&world, Selection::At(hours_ago(31)), beside());
     assert!(matches!(earlier, Err(PlanError::NothingToRestore { .. })));
+    let latest = ask(&world, Selection::Latest, beside()).unwrap();
+    assert!(only(&latest, "restore").causes.contains(&"the run was never verified".to_owned()), "the newest, as it is");
     let named = ask(&world, Selection::Run(bad.manifest.run), beside());
     assert!(matches!(named, Err(PlanError::Incomplete { .. })));
     assert!(matches!(ask(&world, Selection::Run(RunId::new("no")), beside()), Err(PlanError::NoSuchRun { .. })));
@@ -601,6 +603,8 @@ fn what_a_run_holds_of_a_service_is_restored_by_name_though_another_is_missing()
     let named = || Selection::Run(partly.manifest.run.clone());
     assert!(ask("shop", named()).unwrap().contains("the run is incomplete, without web"));
     assert!(matches!(ask("web", named()), Err(PlanError::Incomplete { .. })));
+    assert_eq!(ask("shop", Selection::Latest).unwrap(), ask("shop", named()).unwrap());
+    assert!(ask("web", Selection::Latest).unwrap().contains("30 h"), "the newest that holds it");
     let newest = ask("shop", Selection::Newest).unwrap();
     assert!(newest.contains(&format!("not from the newer {}", partly.manifest.run)), "{newest}");
     assert!(!ask("web", Selection::Newest).unwrap().contains("newer"), "the newer one does not hold it");

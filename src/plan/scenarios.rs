@@ -69,6 +69,15 @@ fn nothing_to_do() {
     assert_snapshot!("settled_markdown", markdown(&plan, &berlin()));
 }
 
+#[test]
+fn a_damaged_run_is_told_first_and_not_all_is_well() {
+    let world = World::settled(small()).with_history(2, 12);
+    let hurt = damaged(run("daily", at("2026-11-20T01:15:00Z"), &["shop"]));
+    let plan = world.with_run("local", hurt).plan();
+    assert_snapshot!("damaged_text", brief(&plan));
+    assert_snapshot!("damaged_markdown", markdown(&plan, &berlin()));
+}
+
 fn a_missed_night() -> World {
     let mut world = World::settled(shop());
     for back in (2..9).rev() {

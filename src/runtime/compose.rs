@@ -60,20 +60,31 @@ impl Compose {
 
     /// What Compose makes of the files: names, images, volumes, dependencies, with every variable filled in.
     pub fn resolved(&self) -> Result<serde_json::Value, RuntimeError> {
-        let mut command = self.command(None)?;
-        command.args(["config", "--format", "json"]);
-        let printed = output(command, "docker compose config")?;
+        let printed = self.config(&["--format", "json"])?;
         serde_json::from_slice(&printed)
             .map_err(|source| RuntimeError::Printed { program: "docker compose config".to_owned(), source })
     }
 
     /// The files as they are written, put together but with no variable filled in.
     pub fn as_written(&self) -> Result<serde_json::Value, RuntimeError> {
-        let mut command = self.command(None)?;
-        command.args(["config", "--no-interpolate", "--format", "json"]);
-        let printed = output(command, "docker compose config")?;
+        let printed = self.config(&["--no-interpolate", "--format", "json"])?;
         serde_json::from_slice(&printed)
             .map_err(|source| RuntimeError::Printed { program: "docker compose config".to_owned(), source })
+    }
+
+    /// What `docker compose config` prints. It reads the files and asks no engine, so where it fails it is they that are wrong.
+    fn config(&self, arguments: &[&str]) -> Result<Vec<u8>, RuntimeError> {
+        if let Some(path) = self.files.iter().chain(&self.env_files).find(|file| !file.exists()) {
+            return Err(RuntimeError::NoComposeFile { path: path.clone() });
+        }
+        let mut command = self.command(None)?;
+        command.arg("config").args(arguments);
+        output(command, "docker compose config").map_err(|error| match error {
+            RuntimeError::Program { said, .. } => {
+                RuntimeError::ComposeRefused { version: version(), files: self.files.clone(), said }
+            }
+            error => error,
+        })
     }
 
     pub fn files_are_here(&self) -> bool {
@@ -117,7 +128,11 @@ impl Compose {
     pub fn create(&self, address: &str, services: &[String]) -> Result<(), RuntimeError> {
         let mut command = self.command(Some(address))?;
         command.args(["create", "--no-recreate"]).args(services);
-        output(command, "docker compose create").map(drop)
+        match output(command, "docker compose create") {
+            Ok(_) => Ok(()),
+            // An image that is not there is another matter than a file that is refused.
+            Err(error) => self.config(&["--quiet"]).and(Err(error)),
+        }
     }
 }
 
@@ -139,6 +154,15 @@ pub(super) fn program() -> Result<Command, RuntimeError> {
     Err(RuntimeError::NoCompose { program: "docker compose", why: "the file declares Compose files" })
 }
 
+/// What `docker compose` calls itself; nothing where it does not say.
+fn version() -> String {
+    let asked = program().and_then(|mut command| {
+        command.args(["version", "--short"]);
+        output(command, "docker compose version")
+    });
+    asked.map(|said| String::from_utf8_lossy(&said).trim().to_owned()).unwrap_or_default()
+}
+
 /// Runs a program to its end; what it printed, or its last words as an error.
 pub(super) fn output(mut command: Command, name: &str) -> Result<Vec<u8>, RuntimeError> {
     let ran = command
@@ -153,11 +177,40 @@ pub(super) fn printed(ran: Output, name: &str) -> Result<Vec<u8>, RuntimeError> 
     if ran.status.success() {
         return Ok(ran.stdout);
     }
-    let said = String::from_utf8_lossy(&ran.stderr);
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Err(RuntimeError::Program {
-        program: name.to_owned(),
-        status: ran.status.to_string(),
-        said: lines[lines.len().saturating_sub(3)..].join("; "),
-    })
+    let said = last_words(&String::from_utf8_lossy(&ran.stderr));
+    Err(RuntimeError::Program { program: name.to_owned(), status: ran.status.to_string(), said })
+}
+
+/// On one line, without what Compose only warns of, such as a `version` that it does not read any more.
+fn last_words(said: &str) -> String {
+    let lines = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty() && !line.contains("level=warning")).collect();
+    lines[lines.len().saturating_sub(3)..].join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_what_it_failed_for_and_not_its_warnings() {
+        let said = "time=\"2026-11-23T16:47:52Z\" level=warning msg=\"/srv/a.yml: the attribute `version` is obsolete\"\n\
+            validating /srv/a.yml:  additional properties 'future' not allowed\n\n";
+        assert_eq!(last_words(said), "validating /srv/a.yml: additional properties 'future' not allowed");
+        assert_eq!(last_words("1\n2\n3\n4\n"), "2; 3; 4");
+        assert_eq!(last_words(""), "");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named_before_compose_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let docker = DockerRuntime { compose: vec!["docker-compose.yml".into()], ..DockerRuntime::default() };
+        let compose = Compose::declared(&docker, folder.path(), None).unwrap();
+        let path = folder.path().join("docker-compose.yml");
+        assert!(!compose.files_are_here());
+        match compose.resolved() {
+            Err(RuntimeError::NoComposeFile { path: missing }) => assert_eq!(missing, path),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -87,14 +87,14 @@ impl Containers {
         Ok(known.insert(project).clone())
     }
 
-    /// Whether the declared Compose files are here to be asked for the project.
+    /// Whether the project is declared, or the declared Compose files are here and say it.
     pub fn knows_project(&self) -> bool {
         let declared = self.declared.as_ref();
         declared.is_none_or(|docker| docker.project.is_some())
-            || self.compose().is_none_or(|compose| compose.files_are_here())
+            || self.compose().is_none_or(|compose| compose.files_are_here() && self.project().is_ok())
     }
 
-    /// The project's name, as a run has kept it, on a machine where its files are not.
+    /// The project's name, as a run has kept it, on a machine where its files are not, or can't be read.
     pub fn assume_project(&self, name: &str) {
         *self.project.lock().unwrap_or_else(PoisonError::into_inner) = Some(Some(name.to_owned()));
     }

@@ -67,6 +67,17 @@ pub enum RuntimeError {
     Unhealthy { name: String, said: String },
     #[error("`{program}` was not found; install it, since {why}")]
     NoCompose { program: &'static str, why: &'static str },
+    #[error(
+        "the Compose file {} is not there; put it back (`devstack restore SERVICE --in-place`, where a `files` service holds it), or correct `runtime.docker` in the file",
+        path.display()
+    )]
+    NoComposeFile { path: PathBuf },
+    /// A syntax error, a variable that is not set, or a key that only another Compose knows.
+    #[error(
+        "Docker Compose {version} does not accept the declared files ({}): {said}; put that right, or install a Docker Compose that accepts it",
+        files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    ComposeRefused { version: String, files: Vec<PathBuf>, said: String },
     #[error("`{program}` failed with {status}: {said}")]
     Program { program: String, status: String, said: String },
     #[error("`{program}` printed something else than was expected")]
@@ -109,6 +120,8 @@ impl RuntimeError {
             | Self::TimedOut { .. }
             | Self::Unhealthy { .. }
             | Self::NoCompose { .. }
+            | Self::NoComposeFile { .. }
+            | Self::ComposeRefused { .. }
             | Self::Program { .. }
             | Self::Printed { .. }
             | Self::Interrupted => FailureKind::Permanent,

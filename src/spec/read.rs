@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::check;
 use super::diagnostic::{Diagnostic, Rejected, Severity};
 use super::file::Spec;
-use super::{mask, structure, yaml};
+use super::node::Place;
+use super::{mask, paths, structure, yaml};
 use crate::model::ids::Digest;
 
 /// A file that was read and found right.
@@ -34,7 +35,44 @@ pub fn load(path: &Path) -> Result<Loaded, Rejected> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let home = std::env::home_dir();
-    parse_with_home(&name, &bytes, &base, home.as_deref()).map(|loaded| Loaded { path: absolute, ..loaded })
+    let mut loaded = parse_with_home(&name, &bytes, &base, home.as_deref())?;
+    loaded.path = absolute;
+    let absent = absent_compose_files(&loaded, home.as_deref());
+    loaded.warnings.extend(absent);
+    Ok(loaded)
+}
+
+/// Nothing is wrong with the file: on an empty machine they are what `recover` brings back. On any other it is a slip of the
+/// pen that everything else would be silent about.
+fn absent_compose_files(loaded: &Loaded, home: Option<&Path>) -> Vec<Diagnostic> {
+    let docker = loaded.spec.runtime.as_ref().and_then(|runtime| runtime.docker.as_ref());
+    let (Some(docker), Ok(tree)) = (docker, yaml::tree(&loaded.text)) else { return Vec::new() };
+    let files = [("compose", &docker.compose), ("env_files", &docker.env_files)];
+    let declared = files.into_iter().flat_map(|(key, files)| {
+        files.iter().enumerate().map(move |(index, file)| (Place::of(["runtime", "docker", key]).index(index), file))
+    });
+    let absent = declared.filter(|(_, file)| !paths::resolve(&loaded.base, home, file).exists());
+    absent
+        .map(|(place, file)| Diagnostic {
+            severity: Severity::Warning,
+            place: place.to_string(),
+            message: format!(
+                "{} is not there, so no container can be made, and runs are taken without what the Compose files say{}",
+                file.display(),
+                match docker.project {
+                    Some(_) => "",
+                    None => "; no container is found by the name of its Compose service",
+                }
+            ),
+            label: "no such file".to_owned(),
+            help: Some(
+                "correct the path; where the file is lost, `devstack recover` brings it back with the `files` service that holds it"
+                    .to_owned(),
+            ),
+            span: place.find(&tree),
+            related: None,
+        })
+        .collect()
 }
 
 /// Checks `bytes` as the file `name` in the folder `base`. What `~` is stays open, so a path under it is only ever compared
@@ -165,5 +203,36 @@ fn whole(message: String, label: &str, help: Option<String>) -> Diagnostic {
         help,
         span: 0..0,
         related: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"version: 1
+stack: shop
+runtime:
+  docker: { compose: [docker-compose.yml, more.yml], project: shop }
+services:
+  database: { source: { postgres: { container: db } } }
+repositories:
+  local: { path: ./backups, keys: [ { passphrase: { file: key } } ] }
+backup:
+  nightly: { services: all, schedule: { cron: "15 2 * * *" }, to: [local] }
+"#;
+
+    #[test]
+    fn a_compose_file_that_is_not_there_is_a_warning_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("devstack.yaml");
+        std::fs::write(&path, FILE).unwrap();
+        std::fs::write(folder.path().join("docker-compose.yml"), "services: {}").unwrap();
+        let warnings = load(&path).unwrap().warnings;
+        let told: Vec<(&str, &str)> = warnings.iter().map(|it| (it.place.as_str(), &FILE[it.span.clone()])).collect();
+        assert_eq!(told, [("runtime.docker.compose[1]", "more.yml")]);
+        assert!(warnings[0].message.contains("more.yml is not there") && warnings[0].severity == Severity::Warning);
+        std::fs::write(folder.path().join("more.yml"), "services: {}").unwrap();
+        assert_eq!(load(&path).unwrap().warnings, []);
     }
 }

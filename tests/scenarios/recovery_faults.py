@@ -62,6 +62,8 @@ def a_damaged_newest_run_is_found_before_anything_is_touched_and_an_older_one_ta
         must(sql(stack, "SELECT count(*) FROM t") == "20000", "it is not the older run that came back")
         damaged = [name for name, run in stack.runs().items() if name != first]
         must("DAMAGED" in stack.devstack("status", "--live", expect=None).said and damaged, "the damage is not on record")
+        shown = stack.devstack("plan", expect=None).out
+        must(f"DAMAGED     local/{damaged[0]}" in shown, f"a plan does not tell it: {shown}")
 
 
 @scenario()
@@ -165,3 +167,121 @@ def of_two_recoveries_one_works_and_the_other_is_told(world: World) -> None:
         # The one that is told may have waited for the other, and found nothing to do.
         must(codes in ([0, 6], [0, 0]), f"they ended with {codes}: {outputs}")
         must(sql(stack, "SELECT count(*), md5(string_agg(md5, '' ORDER BY n)) FROM t") == before, "it came back otherwise")
+
+
+ROWS = "SELECT count(*), md5(string_agg(md5, '' ORDER BY n)) FROM t"
+
+
+@scenario()
+def compose_files_that_compose_does_not_accept_are_named_and_the_recovery_ends_once_they_are_right(world: World) -> None:
+    with small(world) as stack:
+        before = sql(stack, ROWS)
+        compose = stack.folder / "docker-compose.yml"
+        right = compose.read_text()
+        refused = (str(compose), "additional properties 'future' not allowed", "Docker Compose ")
+        # Of an older time, which Compose only warns of: in nobody's way.
+        compose.write_text(f'version: "2"\n{right}')
+        stack.devstack("backup")
+        lose(stack)
+        stack.devstack("recover", "--yes", *ONLY)
+        must(compose.read_text().startswith("version:") and sql(stack, ROWS) == before, "it did not come back as it was")
+        # Of a newer time: what a run holds comes back as it is, and makes no container.
+        compose.write_text(f"{right}\nfuture: {{}}\n")
+        said = stack.devstack("backup").said
+        must(all(words in said for words in refused), f"a run without the Compose files does not say why: {said}")
+        compose.write_text(right)
+        lose(stack)
+        said = stack.devstack("recover", "--yes", *ONLY, expect=7).said
+        must(all(words in said for words in refused), f"the file, or what is wrong with it, is not named: {said}")
+        must("Recovery FAILED" in said and "skipped" in said and "--resume" in said, f"how it stands is not told: {said}")
+        must("future" in compose.read_text() and not stack.compose("ps", "--all", "--quiet", expect=None).text, "it is not as it was told")
+        must("--resume" in stack.devstack("apply", "--yes", expect=4).said, "what was put back half-way could be backed up")
+        again = stack.devstack("recover", "--resume", "--yes", expect=7).said
+        must(all(words in again for words in refused), f"the second time it is told otherwise: {again}")
+        compose.write_text(right)
+        said = stack.devstack("recover", "--resume", "--yes").said
+        must("Recovery complete" in said and sql(stack, ROWS) == before, f"it came back otherwise: {said}")
+        # Here already, with nothing to come that would change them: found before anything is touched.
+        stack.compose("down", "--volumes", "--timeout", "2")
+        compose.write_text(f"{right}\nfuture: {{}}\n")
+        said = stack.devstack("recover", "--yes", *ONLY, expect=7).said
+        must(all(words in said for words in refused) and "nothing was touched" in said, f"it is not told before: {said}")
+        must(not (stack.folder / ".devstack/recovery.json").exists(), "a recovery was begun")
+        compose.unlink()
+        said = stack.devstack("recover", "--yes", "--only", "postgres", expect=7).said
+        must(f"{compose} is not there" in said and "nothing was touched" in said, f"a file that is missing is not named: {said}")
+        compose.write_text(right)
+        stack.devstack("recover", "--yes", *ONLY)
+        must(sql(stack, ROWS) == before, "it came back otherwise")
+
+
+@scenario()
+def a_server_that_dies_during_its_restore_is_named_and_comes_back_by_resume(world: World) -> None:
+    with small(world) as stack:
+        # Every thousandth row takes a moment, so that there is time to kill it amid the others.
+        sql(stack, "INSERT INTO t SELECT n, sha256(n::text::bytea)::text FROM generate_series(20001, 200000) n;"
+                   "ALTER TABLE t ADD CHECK (n % 1000 <> 0 OR pg_sleep(0.02)::text IS NOT NULL)")
+        stack.devstack("backup")
+        before = sql(stack, ROWS)
+        lose(stack)
+        seen = len(stack.journal_entries())
+        process = stack.start("recover", "--yes", *ONLY)
+        flows = "SELECT count(*) FROM pg_stat_progress_copy WHERE command = 'COPY FROM' AND tuples_processed > 5000"
+
+        def amid() -> bool:
+            if process.poll() is not None:
+                return True
+            begun = any('"restore"' in line and "postgres/data" in line for line in new_lines(stack, seen))
+            return begun and stack.inside("postgres", "psql", "-AtqU", "shop", "-d", "postgres", stdin=flows, expect=None).text == "1"
+
+        wait_until(amid, "rows to flow into the server")
+        must(process.poll() is None, "it had ended before the server could be killed")
+        stack.kill("postgres")
+        said, _ = process.communicate(timeout=300)
+        must(process.returncode == 7, f"it ended with {process.returncode}: {said}")
+        must("Recovery FAILED" in said and "Recovery complete" not in said, f"it claims success: {said}")
+        failed = next((line for line in said.splitlines() if line.strip().startswith("FAILED") and "postgres/data" in line), "")
+        must(stack.container("postgres") in failed and "stopped meanwhile" in failed, f"neither the server nor the cause is named: {said}")
+        must("`devstack recover --resume` goes on with it" in said, f"what to do next is not told: {said}")
+        must("--resume" in stack.devstack("apply", "--yes", expect=4).said, "what was put back half-way could be backed up")
+        said = stack.devstack("recover", "--resume", "--yes").said
+        must("Recovery complete" in said, f"it did not go on: {said}")
+        must(sql(stack, ROWS) == before, "it came back otherwise")
+        databases = sql(stack, "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE NOT datistemplate")
+        must(databases == "postgres shop", f"something of the first try is left: {databases}")
+
+
+@scenario()
+def no_drill_is_made_beside_a_held_recovery(world: World) -> None:
+    with compose_stack(world, [POSTGRES, FILES], ["postgres"]) as stack:
+        # A drill needs no more than what is taken, so that nothing but the recovery is in its way.
+        text = stack.file.read_text().replace("profiles: [standard, extra]", "profiles: []")
+        stack.file.write_text(text)
+        compose = stack.folder / "docker-compose.yml"
+        compose.write_text(compose.read_text().replace("  postgres:\n    profiles: [standard]\n", "  postgres:\n", 1))
+        sql(stack, "CREATE TABLE t AS SELECT generate_series(1, 1000) n")
+        stack.devstack("apply", "--yes")
+        stack.destroy("postgres")
+        stack.file.write_text(text.replace("recovery:\n", 'recovery:\n  drill: { schedule: { cron: "0 4 * * 1" } }\n', 1))
+        must("a drill is due" in stack.devstack("plan", expect=7).out, "no drill is due, so that none could be made")
+        said = stack.devstack("apply", "--yes", expect=4).said
+        must("HELD: what is lost can come back" in said, f"the recovery is not held: {said}")
+        must("devstack drill" not in said and not (stack.folder / ".devstack/drills").exists(), f"a drill was made: {said}")
+        report = stack.devstack("plan", "--format", "json", expect=7).json()["report"]["drill"]
+        must(report["due"] and report["last"] is None, f"a drill is on record: {report}")
+
+
+@scenario()
+def after_an_assertion_that_was_wrong_the_corrected_file_is_asked_by_a_recovery_afresh(world: World) -> None:
+    with small(world) as stack:
+        wrong = '  assert: [ { postgres: { service: postgres, database: shop, query: "select count(*) > 50000 from t", within: 0s } } ]\n'
+        stack.file.write_text(stack.file.read_text().replace("recovery:\n", f"recovery:\n{wrong}", 1))
+        before = sql(stack, ROWS)
+        lose(stack)
+        must("1 of 1 assertions do not hold" in stack.devstack("recover", "--yes", *ONLY, expect=8).said, "what is asserted is not asked")
+        stack.file.write_text(stack.file.read_text().replace("> 50000", "> 15000", 1))
+        said = stack.devstack("recover", "--resume", "--yes", expect=5).said
+        must("--afresh" in said and "counts as data and stays" in said, f"what --afresh does is not told: {said}")
+        said = stack.devstack("recover", "--afresh", "--yes", *ONLY).said
+        must("1 assertion holds" in said and sql(stack, ROWS) == before, f"it was not asked again, or something was touched: {said}")
+        must("there is nothing to recover" in stack.devstack("recover", "--yes", *ONLY).said, "it has not come to its end")

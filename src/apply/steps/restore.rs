@@ -32,7 +32,9 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
     let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
     // What a safety copy holds is put back as it was taken, and not by its server's engine.
     let engine = engines::of_taken(taken, world.source(&restore.service)?, &world.ground);
-    let restored = engine.restore(&reader, taken, &restore.target, &work).map_err(engine_error)?;
+    let restored = engine
+        .restore(&reader, taken, &restore.target, &work)
+        .map_err(|error| with_what_stopped(world, &restore.service, engine_error(error)))?;
     if restore.safety.is_some() && !held.manifest.policy.is_safety() && !taken.empty {
         stack::holds_data(world, &restore.service)?;
         assertions::hold(world, &asserted(world, &restore.service), &context.cancel)?;
@@ -43,6 +45,27 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
         advice: restored.notes,
         ..Done::default()
     })
+}
+
+/// A server that dies takes the client that restores along, and all that the client tells is that it was killed.
+fn with_what_stopped(world: &World, service: &ServiceName, failed: StepError) -> StepError {
+    let Ok(source) = world.source(service) else { return failed };
+    let found = source.containers().into_iter().filter_map(|name| world.ground.containers.look_for(name).ok()?);
+    // What devstack stops itself ends with 0.
+    let died = found.filter(|container| !container.running && container.exit_code != 0);
+    let died: Vec<String> = died
+        .map(|it| {
+            let killed = if it.exit_code == 137 { ", killed, perhaps for want of memory" } else { "" };
+            format!(
+                "the container {} stopped meanwhile (exit code {}{killed}; see `docker logs {}`)",
+                it.name, it.exit_code, it.name
+            )
+        })
+        .collect();
+    match died.is_empty() {
+        true => failed,
+        false => StepError::new(failed.kind, format!("{}: {failed}", died.join("; "))),
+    }
 }
 
 /// What the file asserts of a service alone. What it asserts of containers may need others, and is asked at the end.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::quoted;
+use super::vault::{self, VaultFound};
 use crate::runtime::{Compose, Containers, RuntimeError};
 use crate::spec::file::{DockerRuntime, Runtime};
 
@@ -21,6 +22,7 @@ pub struct ComposeFacts {
     pub project: String,
     pub profiles: Vec<String>,
     pub services: Vec<Found>,
+    pub vault: Option<VaultFound>,
 }
 
 /// One service of devstack.yaml, found in the Compose files.
@@ -59,12 +61,13 @@ pub fn look(folder: &Path) -> Result<Option<ComposeFacts>, RuntimeError> {
 }
 
 /// Pure: from what Compose prints, as written and with its variables filled in.
-fn read(written: &Value, filled: &Value) -> ComposeFacts {
+pub(super) fn read(written: &Value, filled: &Value) -> ComposeFacts {
     let mut facts = ComposeFacts {
         project: filled["name"].as_str().or(written["name"].as_str()).unwrap_or("stack").to_owned(),
         ..ComposeFacts::default()
     };
     let mut cluster: Vec<(&str, &Value, &Value)> = Vec::new();
+    let mut vaults: Vec<(&str, &Value)> = Vec::new();
     let none = serde_json::Map::new();
     for (name, service) in written["services"].as_object().unwrap_or(&none) {
         let filled = if filled["services"][name].is_object() { &filled["services"][name] } else { service };
@@ -76,6 +79,8 @@ fn read(written: &Value, filled: &Value) -> ComposeFacts {
         let kind = kind(&text(&filled["image"]));
         if kind == Some("redis") && is_cluster_node(filled) {
             cluster.push((name, service, filled));
+        } else if kind == Some("vault") {
+            vaults.push((name, filled));
         } else if let Some(found) = service_source(name, kind, service, filled) {
             facts.services.push(found);
         }
@@ -83,6 +88,7 @@ fn read(written: &Value, filled: &Value) -> ComposeFacts {
     if let Some(found) = redis(&cluster, true) {
         facts.services.push(found);
     }
+    facts.vault = vault::find(vaults.into_iter());
     facts.services.sort_by(|a, b| a.name.cmp(&b.name));
     order(&mut facts.services);
     facts
@@ -115,6 +121,9 @@ fn kind(image: &str) -> Option<&'static str> {
     if ["exporter", "commander", "express", "insight", "admin"].iter().any(|other| name.contains(other)) {
         return None;
     }
+    if vault::is_vault(name) {
+        return Some("vault");
+    }
     KNOWN.iter().find(|(image, _)| name.contains(image)).map(|(_, engine)| *engine)
 }
 
@@ -123,7 +132,7 @@ fn is_cluster_node(service: &Value) -> bool {
     has_volume(service) && words(&service["command"]).contains("--cluster-enabled yes")
 }
 
-fn words(value: &Value) -> String {
+pub(super) fn words(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
@@ -153,17 +162,41 @@ fn variable<'n>(service: &Value, names: &[&'n str]) -> Option<(&'n str, String)>
 /// Where a password is found: by the variable that the Compose file takes it from.
 fn password(written: &Value, names: &[&str], about: &mut Vec<String>) -> Option<String> {
     let (name, value) = variable(written, names)?;
-    let inner = value.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
-    let from = match inner {
-        Some(inner) => inner.split([':', '?', '-']).next().unwrap_or(name).to_owned(),
-        None => {
-            about.push(format!(
-                "Its password stands in the Compose file: set {name} where devstack runs, or name a file."
-            ));
-            name.to_owned()
-        }
+    Some(password_in(&value, name, about))
+}
+
+/// The password that `value` is, or that it names as Compose does; `name` is what a person would call it.
+fn password_in(value: &str, name: &str, about: &mut Vec<String>) -> String {
+    let from = variable_of(value).unwrap_or_else(|| {
+        about.push(format!("Its password stands in the Compose file: set {name} where devstack runs, or name a file."));
+        name.to_owned()
+    });
+    format!("password: {{ env: {from} }}")
+}
+
+/// The name in `${NAME}`, `${NAME:-otherwise}` or `$NAME`.
+fn variable_of(value: &str) -> Option<String> {
+    let rest = value.strip_prefix('$')?;
+    let rest = rest.strip_prefix('{').unwrap_or(rest);
+    let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// A Redis that is told its password by `--requirepass`, as an argument or in the variables that some images make arguments of.
+fn required_password(written: &Value, about: &mut Vec<String>) -> Option<String> {
+    let environment = |name: &str| words(&written["environment"][name]);
+    let places = [words(&written["command"]), words(&written["entrypoint"])];
+    let places = places.into_iter().chain(["REDIS_ARGS", "VALKEY_EXTRA_FLAGS"].map(environment));
+    let given = places.into_iter().find_map(|text| {
+        let (_, rest) = text.split_once("--requirepass")?;
+        Some(rest.trim_start_matches([' ', '=']).trim_start_matches(['"', '\'']).to_owned())
+    })?;
+    // `$$NAME` is for the shell in the container, whose environment says where it comes from.
+    let value = match given.strip_prefix("$$").and_then(|inner| variable_of(&format!("${inner}"))) {
+        Some(name) => environment(&name),
+        None => given,
     };
-    Some(format!("password: {{ env: {from} }}"))
+    Some(password_in(&value, "REDIS_PASSWORD", about))
 }
 
 fn service_source(name: &str, kind: Option<&str>, written: &Value, filled: &Value) -> Option<Found> {
@@ -187,6 +220,8 @@ fn service_source(name: &str, kind: Option<&str>, written: &Value, filled: &Valu
             fields([user.map(|user| format!("user: {}", quoted(&user))), password(written, &names, &mut about)])
         }
         Some("redis") => return redis(&[(name, written, filled)], false),
+        // It is not taken by the bytes in its volume; see `vault`.
+        Some("vault") => return None,
         Some("rabbitmq") => {
             about.push(
                 "Definitions: queues, users, rights. Add `messages: true` for messages; the node then stops for it."
@@ -218,7 +253,8 @@ fn redis(nodes: &[(&str, &Value, &Value)], cluster: bool) -> Option<Found> {
         return None;
     }
     let mut about = Vec::new();
-    let password = password(written, &["REDIS_PASSWORD", "VALKEY_PASSWORD"], &mut about);
+    let password = required_password(written, &mut about)
+        .or_else(|| password(written, &["REDIS_PASSWORD", "VALKEY_PASSWORD"], &mut about));
     let names: Vec<String> = nodes.iter().map(|(name, _, _)| quoted(name)).collect();
     let shape = cluster.then(|| "cluster: true".to_owned());
     Some(Found {
@@ -334,6 +370,48 @@ mod tests {
         let names: Vec<&str> = facts.services.iter().map(|found| found.name.as_str()).collect();
         assert_eq!(names, ["db", "forgejo", "legacy", "queue", "redis"]);
         assert!(!format!("{facts:?}").contains("in the file\""));
+    }
+
+    #[test]
+    fn a_redis_is_asked_with_the_password_that_its_command_sets() {
+        let volume = json!([{ "type": "volume", "source": "r", "target": "/data" }]);
+        for (command, environment, wanted, told) in [
+            (
+                json!("redis-server --requirepass ${CACHE_PASSWORD:?set it} --appendonly yes"),
+                json!({}),
+                "CACHE_PASSWORD",
+                false,
+            ),
+            (json!(["redis-server", "--requirepass", "${CACHE_PASSWORD}"]), json!({}), "CACHE_PASSWORD", false),
+            (
+                json!(["redis-server", "--requirepass", "$CACHE_PASSWORD", "--save", ""]),
+                json!({}),
+                "CACHE_PASSWORD",
+                false,
+            ),
+            (
+                json!(["sh", "-c", "exec redis-server --requirepass \"$$PASS\""]),
+                json!({ "PASS": "${CACHE_PASSWORD}" }),
+                "CACHE_PASSWORD",
+                false,
+            ),
+            (json!(["redis-server", "--requirepass", "hunter2"]), json!({}), "REDIS_PASSWORD", true),
+            (json!(null), json!({ "REDIS_ARGS": "--requirepass ${CACHE_PASSWORD}" }), "CACHE_PASSWORD", false),
+            (json!(null), json!({ "REDIS_PASSWORD": "${CACHE_PASSWORD-}" }), "CACHE_PASSWORD", false),
+        ] {
+            let service =
+                json!({ "image": "redis:8", "command": command, "environment": environment, "volumes": volume });
+            let compose = json!({ "name": "shop", "services": { "cache": service } });
+            let facts = read(&compose, &compose);
+            let found = &facts.services[0];
+            assert_eq!(
+                found.source,
+                format!("{{ redis: {{ containers: [cache], password: {{ env: {wanted} }} }} }}"),
+                "{command}"
+            );
+            assert_eq!(found.about.iter().any(|line| line.contains("stands in the Compose file")), told, "{command}");
+            assert!(!format!("{facts:?}").contains("hunter2"));
+        }
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl<'a> Planner<'a> {
                 Some(service) if serves(source) => graph.edge(Node::Start(service.to_owned()), restore()),
                 Some(service) => graph.edge(restore(), Node::Start(service.to_owned())),
                 None if is_gone(container) => {
-                    return Err(PlanError::NoMaker { service: name.clone(), container: container.to_owned() });
+                    return Err(match self.unread_compose() {
+                        Some(reason) => PlanError::UnreadCompose { reason: reason.to_owned() },
+                        None => PlanError::NoMaker { service: name.clone(), container: container.to_owned() },
+                    });
                 }
                 None => {}
             }

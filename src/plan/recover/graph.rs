@@ -54,6 +54,11 @@ impl Graph {
         }
     }
 
+    /// One that may have nothing to wait for.
+    pub fn add(&mut self, node: Node) {
+        self.node(node);
+    }
+
     pub fn edge(&mut self, before: Node, after: Node) {
         let (before, after) = (self.node(before), self.node(after));
         self.graph.update_edge(before, after, ());

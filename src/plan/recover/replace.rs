@@ -81,7 +81,9 @@ impl<'a> Planner<'a> {
         step: NewStep,
     ) -> NewStep {
         let age = Span::between(found.run.started, self.now);
-        let late = self.spec.rpo_of(name).filter(|rpo| age > *rpo && asked.selection == Selection::Newest);
+        // Who says `latest` knows of no time either.
+        let is_age_unknown = matches!(asked.selection, Selection::Newest | Selection::Latest);
+        let late = self.spec.rpo_of(name).filter(|rpo| age > *rpo && is_age_unknown);
         match late {
             None => step.held(format!("restore:{name}"), what),
             Some(rpo) => step.held(

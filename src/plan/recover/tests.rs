@@ -39,6 +39,13 @@ fn lost() -> World {
     world
 }
 
+/// Where only some services are asked for, the Compose files must be here.
+fn lost_but_for_the_compose_files() -> World {
+    let mut world = lost();
+    world.observation.compose = Some(Observed::Known(model()));
+    world
+}
+
 fn model() -> ComposeModel {
     let healthy = json!({ "condition": "service_healthy" });
     ComposeModel::of(&json!({
@@ -114,7 +121,7 @@ fn everything_comes_back_in_the_order_that_it_needs() {
 
 #[test]
 fn what_is_asserted_goes_along_as_far_as_it_is_about_what_comes_back() {
-    let mut world = lost();
+    let mut world = lost_but_for_the_compose_files();
     world.spec.recovery = serde_json::from_value(json!({ "assert": [
         { "postgres": { "service": "database", "database": "shop", "query": "select count(*) > 0 from orders" } },
         { "http": { "container": "web", "url": "http://127.0.0.1/", "name": "the page" } },
@@ -142,7 +149,7 @@ fn the_plan_is_the_same_each_time() {
 
 #[test]
 fn what_has_its_data_is_left_and_what_was_not_seen_is_not_written_to() {
-    let mut world = lost();
+    let mut world = lost_but_for_the_compose_files();
     world.source("shop", SourceState::HasData { bytes: None });
     let left = plan(&world);
     assert!(!called(&left).contains_key("restore shop/data"));
@@ -163,8 +170,29 @@ fn nothing_is_planned_where_nothing_is_gone() {
 }
 
 #[test]
+fn after_a_recovery_that_was_left_what_is_asserted_is_asked_though_nothing_is_gone() {
+    let mut world = lost_but_for_the_compose_files();
+    for name in SERVICES {
+        world.source(name, SourceState::HasData { bytes: None });
+    }
+    let page = json!({ "http": { "container": "web", "url": "http://127.0.0.1/", "name": "the page" } });
+    world.spec.recovery = serde_json::from_value(json!({ "assert": [page] })).unwrap();
+    let afresh = Request::Recover(Recover { verify: true, ..Recover::everything() });
+    let plan = world.ask(&afresh).unwrap();
+    let Some(Action::VerifyStack { services, assertions }) = plan.steps.last().map(|step| &step.action) else {
+        panic!("{:?}", plan.steps)
+    };
+    assert_eq!((services.len(), assertions[0].name()), (SERVICES.len(), "the page".to_owned()));
+    assert!(!plan.steps.iter().any(|step| matches!(step.action, Action::Restore(_))), "what is there stays");
+    // Also where there are no containers at all.
+    world.spec.runtime = None;
+    world.observation.compose = None;
+    assert_eq!(world.ask(&afresh).unwrap().steps.len(), 1);
+}
+
+#[test]
 fn one_service_brings_along_what_its_containers_need_and_no_more() {
-    let steps = called(&lost().ask(&asked(&["files"])).unwrap());
+    let steps = called(&lost_but_for_the_compose_files().ask(&asked(&["files"])).unwrap());
     for wanted in [
         "start container container/web",
         "start container container/init",
@@ -232,6 +260,28 @@ fn a_container_that_nobody_makes_is_named() {
     }
     let error = world.ask(&asked(&["database"])).unwrap_err();
     assert!(matches!(error, PlanError::NoMaker { .. }), "{error}");
+}
+
+#[test]
+fn compose_files_that_nobody_can_read_are_found_before_anything_is_touched() {
+    let mut world = lost();
+    world.source("config", SourceState::HasData { bytes: None });
+    let error = world.ask(&asked(&[])).unwrap_err();
+    assert!(
+        matches!(&error, PlanError::UnreadCompose { reason } if reason == "there is no docker-compose.yml"),
+        "{error}"
+    );
+    assert!(error.is_of_the_world());
+    assert!(world.ask(&asked(&["shop"])).is_ok(), "a file needs no container");
+    // The files that come back may be those that Compose misses.
+    world.source("config", SourceState::Gone);
+    assert!(world.ask(&asked(&[])).is_ok());
+    // Where no run has ever known them, nothing can be planned.
+    for run in &mut world.facts("local").runs {
+        run.manifest.compose = None;
+    }
+    let error = world.ask(&asked(&["database"])).unwrap_err();
+    assert!(matches!(error, PlanError::UnreadCompose { .. }), "{error}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub fn summary(plan: &Plan) -> String {
     let report = &plan.report;
     if plan.steps.is_empty() {
         let open = [
+            (report.damaged.len(), "damaged"),
             (report.lost.len(), "lost"),
             (report.unknown.len(), "unknown"),
             (report.expiring.len(), "expiring"),
@@ -82,6 +83,7 @@ pub fn summary(plan: &Plan) -> String {
     let parts: Vec<_> = KINDS.iter().filter_map(|kind| counts.get(kind).map(|n| worded(*n, kind))).collect();
     let mut line = format!("Plan: {}.", parts.join(", "));
     for (number, word) in [
+        (report.damaged.len(), "damaged"),
         (report.lost.len(), "lost"),
         (report.expiring.len(), "expiring"),
         (report.unchanged.len(), "unchanged"),
