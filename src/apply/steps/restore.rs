@@ -8,7 +8,7 @@ use crate::model::assertion::{About, Assertion};
 use crate::model::ids::ServiceName;
 use crate::model::outcome::{Done, FailureKind};
 use crate::model::run::ServiceResult;
-use crate::model::step::Restore;
+use crate::model::step::{Restore, RestoreTarget};
 
 /// Where a safety copy was made, a restore that fails leaves what was there before.
 pub(super) fn restore(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Done, StepError> {
@@ -35,6 +35,10 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
     let restored = engine
         .restore(&reader, taken, &restore.target, &work)
         .map_err(|error| with_what_stopped(world, &restore.service, engine_error(error)))?;
+    let mut advice = restored.notes;
+    if held.manifest.policy.is_safety() && matches!(restore.target, RestoreTarget::InPlace) {
+        advice.extend(safety::as_before(world, &restore.service, &context.cancel)?);
+    }
     if restore.safety.is_some() && !held.manifest.policy.is_safety() && !taken.empty {
         stack::holds_data(world, &restore.service)?;
         assertions::hold(world, &asserted(world, &restore.service), &context.cancel)?;
@@ -42,7 +46,7 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
     Ok(Done {
         bytes: restored.bytes,
         summary: format!("{} to {}", restored.bytes, restored.to),
-        advice: restored.notes,
+        advice,
         ..Done::default()
     })
 }

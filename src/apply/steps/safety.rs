@@ -16,10 +16,13 @@ use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult};
 use crate::model::step::{Restore, RestoreTarget, SafetyCopy};
 use crate::model::units::ByteSize;
 use crate::repository::Tags;
+use crate::spec::file::Source;
 
 /// A server that was stopped for its copy answers again within this, as long as a recovery waits for one.
 const ANSWERS: Duration = Duration::from_secs(300);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// One that was put back as it was may have been unwell then, and would never answer.
+const ANSWERS_AS_BEFORE: Duration = Duration::from_secs(60);
 
 /// Copied, sealed and read back. It is a run of its own, and what is restored afterwards waits for it.
 pub(super) fn copy(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<Done, StepError> {
@@ -88,18 +91,51 @@ fn taken(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<
 
 /// What is restored next may need the server that was stopped for the copy. One that was unwell before is not waited for.
 fn answers_again(world: &World, service: &ServiceName, cancel: &Cancel) -> Result<(), StepError> {
+    match silence(world, service, cancel, ANSWERS)? {
+        None => Ok(()),
+        Some(reason) => {
+            let text = format!("{service} does not answer after its safety copy, for which it was stopped: {reason}");
+            Err(StepError::new(FailureKind::Permanent, text))
+        }
+    }
+}
+
+/// What was put back raw is started again, and whoever asks it next is not to be refused. What is said of one that does not
+/// answer is advice: it has what it had.
+pub(super) fn as_before(world: &World, service: &ServiceName, cancel: &Cancel) -> Result<Option<String>, StepError> {
+    // A Vault is sealed when it is started.
+    if matches!(world.source(service)?, Source::Vault(_)) {
+        return Ok(None);
+    }
+    let silent = silence(world, service, cancel, ANSWERS_AS_BEFORE)?;
+    Ok(silent.map(|reason| format!("{service} has what it had before, and does not answer: {reason}")))
+}
+
+/// Why a service does not answer; None once it does.
+fn silence(
+    world: &World,
+    service: &ServiceName,
+    cancel: &Cancel,
+    longest: Duration,
+) -> Result<Option<String>, StepError> {
     let since = Instant::now();
-    while let Observed::Unknown { reason } = world.engine(service)?.observe() {
+    loop {
+        let Observed::Unknown { reason } = world.engine(service)?.observe() else { return Ok(None) };
         if cancel.is_cancelled() {
             return Err(StepError::transient("interrupted"));
         }
-        if since.elapsed() > ANSWERS {
-            let text = format!("{service} does not answer after its safety copy, for which it was stopped: {reason}");
-            return Err(StepError::new(FailureKind::Permanent, text));
+        if since.elapsed() > longest || has_ended(world, service)? {
+            return Ok(Some(reason));
         }
         std::thread::sleep(BETWEEN_LOOKS);
     }
-    Ok(())
+}
+
+/// None of its containers runs or is about to.
+fn has_ended(world: &World, service: &ServiceName) -> Result<bool, StepError> {
+    let containers = world.source(service)?.containers().into_iter();
+    let mut found = containers.filter_map(|name| world.ground.containers.look_for(name).ok().flatten()).peekable();
+    Ok(found.peek().is_some() && found.all(|it| matches!(it.state.as_str(), "exited" | "dead")))
 }
 
 pub(super) fn clear(world: &World, service: &ServiceName) -> Result<Done, StepError> {
@@ -133,5 +169,6 @@ fn try_to_put_back(world: &World, restore: &Restore) -> Result<(), StepError> {
     // Whoever has interrupted the restore wants it to be undone all the more.
     let work = Work { cancel: &Cancel::new(), progress: &|_| {}, rooms: &world.rooms };
     let engine = engines::of_taken(taken, world.source(&restore.service)?, &world.ground);
-    engine.restore(&reader, taken, &RestoreTarget::InPlace, &work).map_err(engine_error).map(drop)
+    drop(engine.restore(&reader, taken, &RestoreTarget::InPlace, &work).map_err(engine_error)?);
+    as_before(world, &restore.service, &Cancel::new()).map(drop)
 }

@@ -167,15 +167,20 @@ impl Book<'_> {
             } else if let Some(name) = between(&artifact.name, "/masters/", ".rdb") {
                 let known = source.containers.iter().find(|it| **it == name || self.container(it) == name);
                 places.push((known.map_or(name, |known| self.container(known)), artifact));
-            } else if artifact.name == "/slots.json" {
-                way.words.push(
-                    "The nodes must form the cluster that they were: the first command prints which node served which slots. Where no service \
-                     of the Compose files does it, form it now by hand: `CLUSTER ADDSLOTSRANGE` on each node, then `CLUSTER MEET` from one to the \
-                     others."
-                        .to_owned(),
-                );
-                way.commands.push(streams.dump(artifact));
             }
+        }
+        let port = source.port.unwrap_or(6379).to_string();
+        let password = source.restore_as.as_ref().map_or(source.password.as_ref(), |login| login.password.as_ref());
+        way.commands.extend(password.map(|password| format!("export REDISCLI_AUTH={}", secret(password))));
+        if let Some(slots) = streams.named("/slots.json") {
+            let name = |artifact: &Artifact| between(&artifact.name, "/masters/", ".rdb").unwrap_or_default();
+            let masters: Vec<_> = places.iter().map(|(container, it)| (name(it), container.as_str())).collect();
+            way.words.push(
+                "First the nodes, which are new and empty, form the cluster that they were: each gets the slots of its own dump, then they meet. \
+                 Replicas are added afterwards: `CLUSTER REPLICATE`."
+                    .to_owned(),
+            );
+            way.commands.extend(cluster(&streams.dump(slots), &masters, &port));
         }
         way.words.push(
             "The data is laid where Redis 7 and newer look for it with an append-only file (`appendonlydir/`) and where they look without \
@@ -200,11 +205,6 @@ impl Book<'_> {
             ]);
         }
         way.commands.push(format!("docker start {}", words(containers.iter().copied())));
-        let password = source.restore_as.as_ref().map_or(source.password.as_ref(), |login| login.password.as_ref());
-        let port = source.port.unwrap_or(6379).to_string();
-        if let Some(password) = password {
-            way.check.push(format!("export REDISCLI_AUTH={}", secret(password)));
-        }
         for (container, artifact) in &places {
             let keys = artifact.counts.get("keys").map_or(0, |count| count.value);
             let ask = exec(container, &["REDISCLI_AUTH"], &["redis-cli", "-p", &port, "INFO", "keyspace"]);
@@ -362,6 +362,36 @@ impl<'a> Streams<'a> {
     fn named(&self, name: &str) -> Option<&'a Artifact> {
         self.taken.artifacts.iter().find(|artifact| artifact.name == name)
     }
+}
+
+/// A cluster of new nodes. `slots` prints which of the masters, by the names that the backup has for them, served which slots: what
+/// stands between a name and the end of its ranges is read with no program beside those of any Unix.
+fn cluster(slots: &str, masters: &[(String, &str)], port: &str) -> Vec<String> {
+    let ask = |container: &str, line: &[&str]| {
+        exec(container, &["REDISCLI_AUTH"], &[&["redis-cli", "-p", port, "CLUSTER"], line].concat())
+    };
+    let mut commands = vec![format!("SLOTS=$({slots} | tr -d ' \\n')")];
+    for (nth, (name, master)) in masters.iter().enumerate() {
+        let epoch = (nth + 1).to_string();
+        commands.push(ask(master, &["SET-CONFIG-EPOCH", &epoch]));
+        // Newer servers know ranges; all know single slots.
+        commands.push(format!(
+            "grep -o {} <<<\"$SLOTS\" | grep -o '[0-9]*,[0-9]*\\]' | tr ',]' '  ' |\n  \
+             while read -r from to; do {} $(seq \"$from\" \"$to\") </dev/null; done",
+            quoted(&format!("\"container\":\"{name}\"[^}}]*")),
+            ask(master, &["ADDSLOTS"])
+        ));
+    }
+    let Some(((_, first), others)) = masters.split_first() else { return commands };
+    for (_, other) in others {
+        commands.push(format!(
+            "{} \"$(docker inspect --format '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}}{{{{end}}}}' {})\" {port}",
+            ask(first, &["MEET"]),
+            quoted(other)
+        ));
+    }
+    commands.push(format!("until {} | grep -q cluster_state:ok; do sleep 1; done", ask(first, &["INFO"])));
+    commands
 }
 
 fn files(streams: &Streams<'_>) -> Way {
