@@ -73,6 +73,7 @@ impl TimeLimits {
             // A query that counts reads a large table from its beginning to its end.
             | Action::VerifyStack { .. } => self.data,
             Action::StartColima { .. }
+            | Action::StartDocker { .. }
             | Action::CreateContainers { .. }
             | Action::StartContainer { .. }
             | Action::RotateSecretId { .. }

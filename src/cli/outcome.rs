@@ -54,7 +54,9 @@ pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> St
 
 /// Whether it has left anything half-way. Where runs were found damaged before anything was touched, others are looked for.
 fn is_to_go_on(outcome: &ApplyOutcome) -> bool {
-    let reads = |action: &Action| matches!(action, Action::Prove { .. } | Action::StartColima { .. });
+    let reads = |action: &Action| {
+        matches!(action, Action::Prove { .. } | Action::StartColima { .. } | Action::StartDocker { .. })
+    };
     let begun = |came: &StepOutcome| !matches!(came, StepOutcome::Skipped { .. } | StepOutcome::Held { .. });
     let touched = outcome.steps.iter().any(|(_, action, came)| !reads(action) && begun(came));
     let damaged = |came: &StepOutcome| matches!(came, StepOutcome::Done(done) if !done.damage.is_empty());

@@ -162,7 +162,9 @@ fn until_whole(
 fn nothing_was_touched(session: &Session) -> Result<bool, Failure> {
     let Some(plan) = resume::interrupted(&session.state).map_err(unreadable)? else { return Ok(false) };
     let begun = resume::progress(&plan, &apply::read_journal(session)?);
-    let touches_nothing = |step: &Step| matches!(step.action, Action::Prove { .. } | Action::StartColima { .. });
+    let touches_nothing = |step: &Step| {
+        matches!(step.action, Action::Prove { .. } | Action::StartColima { .. } | Action::StartDocker { .. })
+    };
     Ok(begun.keys().filter_map(|id| plan.step(*id)).all(touches_nothing))
 }
 

@@ -244,6 +244,10 @@ pub enum Action {
     StartColima {
         profile: String,
     },
+    /// Starts the engine by the program that the file names, and waits until it answers.
+    StartDocker {
+        command: Vec<String>,
+    },
     /// Has Compose make the containers of these services of its own that are not there, with volumes and networks.
     CreateContainers {
         services: Vec<String>,
@@ -345,7 +349,7 @@ impl Action {
             Self::SafetyCopy(_) => "safety copy",
             Self::Clear { .. } => "clear",
             Self::Restore(_) => "restore",
-            Self::StartColima { .. } => "start",
+            Self::StartColima { .. } | Self::StartDocker { .. } => "start",
             Self::CreateContainers { .. } => "create containers",
             Self::StartContainer { .. } => "start container",
             Self::VerifyStack { .. } => "verify",
@@ -376,6 +380,7 @@ impl Action {
             | Self::SafetyCopy(SafetyCopy { service, .. })
             | Self::Clear { service } => format!("{service}/data"),
             Self::StartColima { .. } => "runtime/colima".to_owned(),
+            Self::StartDocker { .. } => "runtime/docker".to_owned(),
             Self::CreateContainers { .. } => "stack/containers".to_owned(),
             Self::StartContainer { service, .. } => format!("container/{service}"),
             Self::VerifyStack { .. } => "stack".to_owned(),
@@ -390,6 +395,7 @@ impl Action {
             | Self::Clear { .. }
             | Self::Restore(_)
             | Self::StartColima { .. }
+            | Self::StartDocker { .. }
             | Self::CreateContainers { .. }
             | Self::StartContainer { .. }
             | Self::VerifyStack { .. }

@@ -5,15 +5,23 @@ use super::draft::NewStep;
 use crate::model::observation::{Health, Observed};
 use crate::model::plan::Note;
 use crate::model::step::Action;
+use crate::spec::file::Runtime;
 
 impl Planner<'_> {
-    /// Starts the declared virtual machine where no engine answers. Where one does there is nothing to do.
+    /// Starts the declared virtual machine, or the engine by the declared program, where no engine answers. Where one does there
+    /// is nothing to do.
     pub(super) fn start_runtime(&mut self) {
         let Some(Observed::Unknown { reason }) = &self.observation.engine else { return };
-        let Some(colima) = self.spec.runtime.as_ref().and_then(|runtime| runtime.colima.as_ref()) else { return };
-        let profile = colima.profile.clone().unwrap_or_else(|| "default".to_owned());
-        let step = NewStep::new(Action::StartColima { profile }).because(reason.clone());
-        self.started = Some(self.draft.add(step));
+        let action = match &self.spec.runtime {
+            Some(Runtime { colima: Some(colima), .. }) => {
+                Action::StartColima { profile: colima.profile.clone().unwrap_or_else(|| "default".to_owned()) }
+            }
+            Some(Runtime { docker: Some(docker), .. }) if !docker.start.is_empty() => {
+                Action::StartDocker { command: docker.start.clone() }
+            }
+            _ => return,
+        };
+        self.started = Some(self.draft.add(NewStep::new(action).because(reason.clone())));
     }
 
     /// Containers that are there and not well. Reported only: Compose is who changes them.

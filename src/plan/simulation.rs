@@ -93,6 +93,9 @@ impl World {
             Action::StartColima { profile } => {
                 self.observation.engine = Some(Observed::Known(profile.clone()));
             }
+            Action::StartDocker { command } => {
+                self.observation.engine = Some(Observed::Known(command.join(" ")));
+            }
             Action::RotateSecretId { .. } => {
                 if let Some(Observed::Known(login)) = &mut self.observation.login {
                     let lifetime = login.lifetime();

@@ -172,6 +172,14 @@ pub(super) fn output(mut command: Command, name: &str) -> Result<Vec<u8>, Runtim
     printed(ran, name)
 }
 
+/// Runs a program of this machine that the file names.
+pub fn run_program(line: &[String]) -> Result<(), RuntimeError> {
+    let Some((program, arguments)) = line.split_first() else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    output(command, &line.join(" ")).map(drop)
+}
+
 /// What a program printed that has ended, or its last words as an error.
 pub(super) fn printed(ran: Output, name: &str) -> Result<Vec<u8>, RuntimeError> {
     if ran.status.success() {

@@ -17,7 +17,7 @@ mod visit;
 
 pub use archive::{Download, Upload};
 pub use colima::Colima;
-pub use compose::Compose;
+pub use compose::{Compose, run_program};
 pub use containers::{Containers, StandIn};
 pub use docker::Docker;
 pub use error::RuntimeError;

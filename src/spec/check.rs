@@ -7,6 +7,7 @@ mod circle;
 mod names;
 mod objectives;
 mod repositories;
+mod runtime;
 mod secrets;
 mod services;
 mod sources;
@@ -52,6 +53,7 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) 
         );
     }
     names::check(spec, &mut findings);
+    runtime::check(spec, &mut findings);
     vault::check(spec, &mut findings);
     services::check(spec, &mut findings);
     repositories::check(spec, &mut findings);

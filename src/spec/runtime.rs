@@ -33,6 +33,9 @@ pub struct DockerRuntime {
     /// The project's name; what Compose makes of the files and the folder if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+    /// The program that starts the engine where none answers, with its arguments: `[systemctl, start, docker]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

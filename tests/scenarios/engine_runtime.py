@@ -1,4 +1,4 @@
-"""Where the engine is, and how it is started. Colima is a double here: the real one needs a Mac, and was not tried."""
+"""Where the engine is, and how it is started. Colima is a double here: the real one needs a Mac, and was not tried. So is systemd."""
 
 from __future__ import annotations
 
@@ -50,6 +50,38 @@ def colima_is_started_as_declared_where_no_engine_answers(world: World) -> None:
             must(len(good_runs(stack)) == 1, "nothing was taken after the start")
             stack.devstack("backup")
             must((double / "asked").read_text().splitlines() == asked, "a running engine was started again")
+        finally:
+            stack.environment = outside
+            if (double / "pid").exists():
+                os.kill(int((double / "pid").read_text()), signal.SIGTERM)
+
+
+@scenario()
+def the_engine_is_started_by_the_declared_program_where_none_answers(world: World) -> None:
+    with postgres(world) as stack:
+        sql(stack, "CREATE TABLE t AS SELECT 1 AS x")
+        double = world.folder / "double"
+        double.mkdir()
+        # In the place of `systemctl`: it returns before the engine, which is a door to the one that runs here, answers.
+        starter = double / "start"
+        starter.write_text('#!/bin/sh\n(sleep 1; exec python3 "$DOCKER_PROXY" "$DOUBLE/docker.sock") </dev/null >/dev/null 2>&1 &\necho $! >"$DOUBLE/pid"\n')
+        starter.chmod(0o755)
+        text = stack.file.read_text()
+        stack.file.write_text(text.replace("docker: {", f"docker: {{ start: [{starter}], ", 1))
+        must("start:" in stack.file.read_text(), f"the file has no runtime to add to: {text}")
+        outside = dict(stack.environment)
+        stack.environment |= {
+            "DOCKER_HOST": f"unix://{double}/docker.sock", "DOUBLE": str(double), "DOCKER_PROXY": str(HERE / "docker_proxy.py"),
+        }
+        try:
+            seen = stack.devstack("plan", expect=7).said
+            must("runtime/docker" in seen and f"start by `{starter}`" in seen, f"the plan does not start the engine: {seen}")
+            must(not (double / "pid").exists(), "planning started it")
+            stack.devstack("apply", "--yes")
+            must(len(good_runs(stack)) == 1, "nothing was taken after the start")
+            pid = (double / "pid").read_text()
+            stack.devstack("backup")
+            must((double / "pid").read_text() == pid, "a running engine was started again")
         finally:
             stack.environment = outside
             if (double / "pid").exists():

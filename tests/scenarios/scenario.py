@@ -54,8 +54,8 @@ class World:
         """A test of its own within a scenario. The first that fails ends the scenario and is named."""
         try:
             yield
-        except Broken as broken:
-            raise Broken(f"{name}: {broken}") from broken
+        except Exception as error:
+            raise Broken(f"{name}: {error}") from error
         self.parts.append(name)
 
 

@@ -46,6 +46,7 @@ impl StepRunner for World {
             Action::Forget { repository, runs, .. } => removal::forget(self, step, repository, runs, context),
             Action::Prune { repository } => removal::prune(self, repository),
             Action::StartColima { .. } => runtime::start_colima(self),
+            Action::StartDocker { command } => runtime::start_docker(self, command, &context.cancel),
             Action::CreateContainers { services } => stack::create(self, services),
             Action::StartContainer { service, until } => stack::start(self, service, *until, context),
             Action::VerifyStack { services, assertions } => stack::verify(self, services, assertions, context),

@@ -21,6 +21,7 @@ pub(super) fn what(action: &Action) -> String {
         Action::Forget { runs, .. } => format!("forget {}", count(runs.len(), "run")),
         Action::Prune { .. } => "prune".to_owned(),
         Action::StartColima { profile } => format!("start {profile}"),
+        Action::StartDocker { command } => format!("start by `{}`", command.join(" ")),
         Action::CreateContainers { .. } => "create".to_owned(),
         Action::StartContainer { until: Started::Running, .. } => "start".to_owned(),
         Action::StartContainer { until: Started::Healthy, .. } => "start, until healthy".to_owned(),

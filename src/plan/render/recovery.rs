@@ -16,7 +16,7 @@ fn phase(spec: &Spec, action: &Action) -> &'static str {
     match action {
         Action::Prove { .. } => "backup",
         Action::SafetyCopy(_) | Action::Clear { .. } => "safety",
-        Action::StartColima { .. } => "runtime",
+        Action::StartColima { .. } | Action::StartDocker { .. } => "runtime",
         Action::Restore(restore) => match spec.services.get(&restore.service) {
             Some(service) if service.source.needs_docker() => "data",
             Some(_) | None => "files",

@@ -227,6 +227,10 @@ impl Book<'_> {
         if let Some(colima) = self.spec.runtime.as_ref().and_then(|runtime| runtime.colima.as_ref()) {
             commands.push(format!("colima start {}", quoted(colima.profile.as_deref().unwrap_or("default"))));
         }
+        let docker = self.spec.runtime.as_ref().and_then(|runtime| runtime.docker.as_ref());
+        if let Some(start) = docker.map(|docker| &docker.start).filter(|start| !start.is_empty()) {
+            commands.push(format!("docker version >/dev/null || {}", words(start.iter().map(String::as_str))));
+        }
         let docker = self.spec.services.values().any(|service| service.source.needs_docker());
         Chapter {
             title: "A place to work in".to_owned(),

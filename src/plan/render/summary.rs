@@ -46,7 +46,7 @@ fn kind(action: &Action) -> Option<&'static str> {
         Action::SafetyCopy(_) => "to copy",
         Action::Clear { .. } => "to empty",
         Action::Restore(_) => "to restore",
-        Action::StartColima { .. } => "to start",
+        Action::StartColima { .. } | Action::StartDocker { .. } => "to start",
         Action::RotateSecretId { .. } => "to rotate",
         Action::CreateContainers { .. } => return None,
         Action::StartContainer { .. } => "to start",
