@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from compose_stack import ComposeStack
 from oracle import AgeKey
@@ -13,7 +14,7 @@ from recovery_drill import drill, live, must_have_left_nothing
 from scenario import World, must, scenario
 from vault_engine import DECLARED, RAFT, VAULT, fill, keep_keys, must_be_the_same, password_for_the_shop, state
 from vault_secrets import sql
-from vault_server import Vault, service, vault_stack
+from vault_server import FILE_STORAGE, Vault, service, vault_stack
 
 FILES = "  configuration: { source: { files: { paths: [.env, docker-compose.yml, docker-compose.override.yml, configs/, vault-tls/] } } }"
 
@@ -27,14 +28,14 @@ def lose_everything(stack: ComposeStack) -> None:
 
 
 @contextmanager
-def shop(world: World, *, tls: bool = False) -> Iterator[tuple[ComposeStack, Vault, AgeKey]]:
+def shop(world: World, *, tls: bool = False, storage: dict[str, Any] = RAFT) -> Iterator[tuple[ComposeStack, Vault, AgeKey]]:
     """A Vault, a database whose password lies in it, and files; taken."""
     key = AgeKey.make(world.folder / "age")
     postgres = service().rstrip().removesuffix("}") + ", after: [vault] }"
     declared = DECLARED % f"{{ age: {key.recipient} }}"
     if tls:
         declared = declared.replace("vault:\n", "vault:\n  ca: vault-tls/ca.pem\n", 1)
-    with vault_stack(world, [VAULT, postgres, FILES], ["postgres"], storage=RAFT, declared=declared, tls=tls) as (stack, vault):
+    with vault_stack(world, [VAULT, postgres, FILES], ["postgres"], storage=storage, declared=declared, tls=tls) as (stack, vault):
         vault.initialise()
         fill(vault)
         keep_keys(vault)
@@ -106,3 +107,14 @@ def a_vault_is_drilled_beside_itself_with_the_keys_of_the_machine_or_with_the_es
         told = {note["resource"]: note["text"] for note in evidence["left_out"]}
         must("vault.unseal" in told["vault"] and "live Vault" in told["postgres"] and evidence["partial"], f"it is not said what was left out: {evidence}")
         must(password_for_the_shop(stack, vault) == stack.variables["POSTGRES_PASSWORD"] if handed else True, "the shop is turned away")
+
+
+@scenario(long=True)
+def a_vault_with_file_storage_is_drilled_too(world: World) -> None:
+    with shop(world, storage=FILE_STORAGE) as (stack, vault, key):
+        before, running, logins = state(vault), live(stack), vault.accessors()
+        evidence = drill(stack, "--escrow", str(key.file))
+        must(evidence["verdict"] == "passed" and evidence["escrow"] and not evidence["partial"], f"the drill failed: {evidence}")
+        must_be_the_same(before, state(vault))
+        must(live(stack) == running and vault.accessors() == logins, "the live stack is not as it was")
+        must_have_left_nothing(stack)
