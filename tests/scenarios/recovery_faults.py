@@ -271,7 +271,7 @@ def no_drill_is_made_beside_a_held_recovery(world: World) -> None:
         must(report["due"] and report["last"] is None, f"a drill is on record: {report}")
 
 
-@scenario()
+@scenario(long=True)
 def after_an_assertion_that_was_wrong_the_corrected_file_is_asked_by_a_recovery_afresh(world: World) -> None:
     with small(world) as stack:
         wrong = '  assert: [ { postgres: { service: postgres, database: shop, query: "select count(*) > 50000 from t", within: 0s } } ]\n'
