@@ -16,7 +16,7 @@ use crate::model::chain;
 use crate::model::ids::{RepositoryName, RunId, StackName};
 use crate::model::observation::Run;
 use crate::observe::Stores;
-use crate::repository::Store;
+use crate::repository::{Presence, Store};
 use crate::secrets::Secrets;
 use crate::spec::file::{Key, Passphrase, Repository, SecretRef};
 use crate::spec::{paths, read};
@@ -74,11 +74,15 @@ pub(super) fn run(file: &Path, folder: &Path, arguments: &FromArguments) -> Resu
     let store = open(folder, arguments)?;
     let stack = stack(&store, folder, arguments.stack.as_ref())?;
     let run = chosen(&store, &stack, arguments.run.as_ref())?;
-    let unreadable = |error| Failure::caused(Exit::Verification, &format!("reading run {}", run.manifest.run), &error);
+    let unreadable = |error| {
+        Failure::caused(Exit::Verification, &format!("reading run {}", run.manifest.run), &error)
+            .hint("an older one may be whole: `--run RUN`; `restic snapshots --tag record:manifest` lists them")
+    };
     let kept = store.reader().and_then(|reader| reader.attachments(&run.record)).map_err(unreadable)?;
     let Some((_, bytes)) = kept.into_iter().find(|(name, _)| name == KEPT) else {
         let text = format!("run {} of {stack} holds no {KEPT}", run.manifest.run);
-        return Err(Failure::new(Exit::Input, text).hint("another may: `--run RUN`"));
+        return Err(Failure::new(Exit::Input, text)
+            .hint("another may: `--run RUN`; `restic snapshots --tag record:manifest` lists them"));
     };
     let written = OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut new| {
         new.write_all(&bytes)?;
@@ -102,7 +106,13 @@ fn open(folder: &Path, arguments: &FromArguments) -> Result<Arc<Store>, Failure>
     let secrets = Arc::new(Secrets::new(None, &here, home.as_deref()));
     let stores = Stores::of(BTreeMap::from([(name.clone(), declared)]), &here, home.as_deref(), secrets);
     stores.read_around_damage();
-    Ok(stores.open(&name)?)
+    // Before anybody is asked for a passphrase.
+    let look = stores.site(&name)?.look();
+    match look.map_err(|error| Failure::caused(Exit::Input, &format!("looking at {}", folder.display()), &error))? {
+        Presence::Present => Ok(stores.open(&name)?),
+        _ => Err(Failure::new(Exit::Input, format!("{} is no repository: it holds no `config` and `keys/`", folder.display()))
+            .hint("give the folder that `path` of the repository named: the one with `config`, `data`, `index`, `keys`, `snapshots`")),
+    }
 }
 
 fn stack(store: &Store, folder: &Path, asked: Option<&StackName>) -> Result<StackName, Failure> {
@@ -121,7 +131,11 @@ fn stack(store: &Store, folder: &Path, asked: Option<&StackName>) -> Result<Stac
 fn chosen(store: &Store, stack: &StackName, asked: Option<&RunId>) -> Result<Run, Failure> {
     let (facts, _) =
         store.facts_around(stack).map_err(|error| Failure::caused(Exit::Verification, "listing the runs", &error))?;
-    let is_meant = |run: &Run| asked.is_none_or(|asked| run.manifest.run == *asked);
+    let is_meant = |run: &Run| match asked.filter(|asked| !asked.is_latest()) {
+        Some(asked) => run.manifest.run == *asked,
+        // A safety copy tells of the moment of a mistake.
+        None => !run.manifest.policy.is_safety(),
+    };
     let newest = facts.runs.into_iter().filter(is_meant).max_by_key(|run| run.manifest.started);
     let text = || match asked {
         Some(asked) => format!("there is no run {asked} of {stack} in this repository"),
@@ -150,7 +164,7 @@ fn next(file: &Path, folder: &Path, bytes: &[u8]) -> String {
         Err(error) => return format!("  next: it can't be read by this devstack ({}); correct it", chain(&error)),
     };
     format!(
-        "  It looks for its repositories elsewhere ({places}): correct the path of the one in {} in it.\n\
+        "  It looks for its repositories elsewhere ({places}): correct in it the path of the one in {}, and those of its keys where they moved with it.\n\
          \x20 next: `devstack recover --dry-run`, then `devstack recover`",
         folder.display()
     )

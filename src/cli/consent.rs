@@ -25,19 +25,19 @@ pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Appr
                 Exit::NotApproved,
                 format!("nothing was done: {word} is held, and --yes does not cover it"),
             )
-            .hint(format!("to say so: {}", approving(plan))));
+            .hint(format!("to say so: {}", approving(plan, consent))));
         }
         return Ok(Approvals { tokens, everything: false });
     }
     if !io::stdin().is_terminal() || consent.format == super::TextOrJson::Json {
         return Err(Failure::new(Exit::NotApproved, "nothing was done: nobody is here to be asked").hint(format!(
             "add {}, or review a plan first: `devstack plan --out FILE`, then `devstack apply FILE`",
-            approving(plan)
+            approving(plan, consent)
         )));
     }
     if !answered("Carry out these steps? Only 'yes' is taken as yes: ", "yes")? {
         return Err(Failure::new(Exit::NotApproved, "nothing was done: the answer was not the word 'yes'")
-            .hint(format!("ask again, or say it at once: {}", approving(plan))));
+            .hint(format!("ask again, or say it at once: {}", approving(plan, consent))));
     }
     for step in plan.held() {
         let Approval::Needed { token, reason } = &step.approval else { continue };
@@ -58,8 +58,10 @@ pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Appr
 }
 
 /// The arguments that approve all of a plan.
-fn approving(plan: &Plan) -> String {
-    let words = held_words(plan).into_iter().map(|word| format!(" --approve {word}"));
+fn approving(plan: &Plan, consent: &Consent) -> String {
+    let is_implied = |word: &&str| consent.implied.iter().any(|kind| word.starts_with(kind));
+    let words = held_words(plan).into_iter().filter(|word| !is_implied(word));
+    let words = words.map(|word| format!(" --approve {word}"));
     std::iter::once("--yes".to_owned()).chain(words).collect()
 }
 

@@ -150,7 +150,8 @@ pub(crate) enum TextOrJson {
 /// How steps are approved, for every verb that carries a plan out.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Consent {
-    /// Do not ask. Covers what is safe or restarts something; not what overwrites or deletes data.
+    /// Do not ask. Covers what is safe or restarts something; not what overwrites or deletes data, but where the verb itself asks
+    /// for that: `recover --replace`, `recover --rollback`.
     #[arg(short, long)]
     yes: bool,
     /// Approve one held step by the word that the plan shows, such as `forget:local`. May be repeated.

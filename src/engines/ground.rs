@@ -69,6 +69,11 @@ impl Ground {
         }
     }
 
+    /// Whether it is another than the live stack's.
+    pub fn is_apart(&self) -> bool {
+        self.root != Path::new("/")
+    }
+
     /// A path of the file below what stands for `/`.
     pub fn path(&self, path: &Path) -> PathBuf {
         // Worked out where the stack is, so that `..` leads to the same place.

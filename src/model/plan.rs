@@ -186,6 +186,12 @@ impl Report {
         self.unknown.iter().chain(&self.lost).map(|note| note.resource.as_str())
     }
 
+    /// The drill that counts has failed.
+    pub fn has_failed_drill(&self) -> bool {
+        let last = self.drill.as_ref().and_then(|drill| drill.last.as_ref());
+        last.is_some_and(|last| last.verdict != Verdict::Passed)
+    }
+
     pub fn is_troubled(&self) -> bool {
         self.troubles().next().is_some()
     }

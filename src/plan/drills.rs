@@ -10,7 +10,14 @@ use crate::spec::file::Spec;
 /// What is known of drills; none for a stack that has no containers to bring back and declares no drills.
 pub fn report(spec: &Spec, observation: &Observation, now: Timestamp) -> Option<DrillReport> {
     let drills = || observation.present().flat_map(|(_, facts)| &facts.drills);
-    let last: Option<&Drill> = drills().filter(|drill| drill.at <= now).max_by_key(|drill| drill.at);
+    let newest = |whole: bool| {
+        drills().filter(move |drill| drill.at <= now && drill.as_scheduled == whole).max_by_key(|drill| drill.at)
+    };
+    // One of chosen services says nothing of the others: it hides no other that was of all, unless it has failed since.
+    let last: Option<&Drill> = match (newest(true), newest(false)) {
+        (Some(whole), Some(part)) if part.passed() || part.at < whole.at => Some(whole),
+        (whole, part) => part.or(whole),
+    };
     let schedule = spec.recovery.as_ref().and_then(|recovery| recovery.drill.as_ref()).map(|drill| &drill.schedule);
     // A schedule that can't be read is told of by the check of the file.
     let slots = schedule.and_then(|schedule| schedule.slots().ok());
@@ -102,6 +109,19 @@ mod tests {
         let after = asked(&world, &[before, failed]);
         assert!(!after.due && after.next.is_some_and(|next| next > at(NOW)));
         assert_eq!(after.last.unwrap().verdict, Verdict::Failed(vec!["x".to_owned()]));
+    }
+
+    #[test]
+    fn a_drill_of_chosen_services_hides_none_of_all_unless_it_failed() {
+        let world = scheduled();
+        let at = |seconds| Span::from_secs(seconds).before(at(NOW));
+        let failed = || Verdict::Failed(vec!["x".to_owned()]);
+        let part = |seconds, verdict| Drill { as_scheduled: false, ..drill(at(seconds), verdict) };
+        let told = |drills: &[Drill]| asked(&world, drills).last.unwrap().at;
+        assert_eq!(told(&[drill(at(20), failed()), part(10, Verdict::Passed)]), at(20));
+        assert_eq!(told(&[drill(at(20), Verdict::Passed), part(10, failed())]), at(10));
+        assert_eq!(told(&[drill(at(10), Verdict::Passed), part(20, failed())]), at(10));
+        assert_eq!(told(&[part(10, Verdict::Passed)]), at(10));
     }
 
     #[test]

@@ -39,7 +39,11 @@ impl<'a> Planner<'a> {
         let mut last: BTreeMap<&ServiceName, LastGood> = BTreeMap::new();
         for (name, facts) in self.places.present() {
             let Some((repository, _)) = self.spec.repositories.get_key_value(name) else { continue };
-            let good = |run: &&Run| standing(run) == Standing::Verified && run.manifest.started <= self.now;
+            // A safety copy is what somebody is about to overwrite: it meets no objective.
+            let good = |run: &&Run| {
+                let is_meant = !run.manifest.policy.is_safety() && run.manifest.started <= self.now;
+                is_meant && standing(run) == Standing::Verified
+            };
             for run in facts.runs.iter().filter(good) {
                 for (service, taken) in run.manifest.taken() {
                     let found = LastGood { repository, run, taken };

@@ -258,6 +258,8 @@ def on_an_empty_machine_the_file_comes_out_of_the_repository_first(world: World)
     stack = stack_with_data(world)
     stack.devstack("apply", "--yes")
     text, before = stack.file.read_text(), picture(stack.folder / "data")
+    # A safety copy is newer than the run, and none to begin with.
+    stack.devstack("restore", "site", "--in-place", "--yes", "--approve", "restore:site")
     init = ("init", "--from", "backups", "--passphrase-file", "key/passphrase")
     must("stays as it is" in stack.devstack(*init, expect=3).said, "a file that is there is not left alone")
     # What a person has elsewhere: the repository and its key.
@@ -276,6 +278,8 @@ def on_an_empty_machine_the_file_comes_out_of_the_repository_first(world: World)
     said = stack.devstack(*elsewhere, "--passphrase-file", "key/passphrase").out
     must("correct the path" in said and "./backups" in said, f"it is not said that the repository is elsewhere: {said}")
     stack.file.unlink()
+    no_repository = stack.devstack("init", "--from", "data", expect=3).said
+    must("is no repository" in no_repository, f"it is not said that there is no repository: {no_repository}")
     (stack.folder / "wrong").write_text("wrong")
     (stack.folder / "wrong").chmod(0o600)
     stack.devstack(*elsewhere, "--passphrase-file", "wrong", expect=3)

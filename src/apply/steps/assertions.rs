@@ -69,13 +69,15 @@ pub(super) fn hold(world: &World, assertions: &[Assertion], cancel: &Cancel) -> 
     // In the order of the file, whenever they gave up.
     failed.sort_by_key(|(assertion, _)| assertions.iter().position(|it| it == *assertion));
     let named: Vec<String> = failed.iter().map(|(assertion, came)| told(assertion, came)).collect();
-    let text = format!(
-        "{} of {} assertions do not hold: {}; the data is restored and stays as it is: put right what is wrong, in the stack or \
-         in `recovery.assert`, then `devstack recover --resume` asks again",
-        failed.len(),
-        assertions.len(),
-        named.join("; ")
-    );
+    // In a drill there is nothing to go on with.
+    let next = match world.ground.is_apart() {
+        true => "",
+        false => {
+            "; the data is restored and stays as it is: put right what is wrong in the stack, then `devstack recover --resume` asks \
+             again; where the assertion is wrong, correct the file, then `devstack recover --afresh`"
+        }
+    };
+    let text = format!("{} of {} assertions do not hold: {}{next}", failed.len(), assertions.len(), named.join("; "));
     Err(StepError::new(FailureKind::Unmet, text))
 }
 

@@ -85,7 +85,8 @@ fn taken(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<
         sealed: Sealed::ByItsApply,
         compose: None,
     };
-    write_manifest(world, &copy.repository, manifest, &[])?;
+    let text = [("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
+    write_manifest(world, &copy.repository, manifest, &text)?;
     Ok((bytes, added))
 }
 

@@ -117,6 +117,9 @@ fn a_safety_copy_is_never_chosen_by_itself() {
     let named = Request::Restore { services, selection: Selection::Run(copy.clone()), from: None, safety: true };
     let plan = world.ask(&named).unwrap();
     assert!(matches!(&only(&plan, "restore").action, Action::Restore(put) if put.run == copy));
+    // Nor does it meet an objective: it is what somebody was about to overwrite.
+    let exposure = world.plan().report.exposure;
+    assert!(exposure.iter().all(|it| it.last_good.as_ref().is_none_or(|(run, ..)| *run != copy)), "{exposure:?}");
 }
 
 #[test]
