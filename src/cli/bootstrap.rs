@@ -110,7 +110,7 @@ fn open(folder: &Path, arguments: &FromArguments) -> Result<Arc<Store>, Failure>
     let look = stores.site(&name)?.look();
     match look.map_err(|error| Failure::caused(Exit::Input, &format!("looking at {}", folder.display()), &error))? {
         Presence::Present => Ok(stores.open(&name)?),
-        _ => Err(Failure::new(Exit::Input, format!("{} is no repository: it holds no `config` and `keys/`", folder.display()))
+        Presence::Absent => Err(Failure::new(Exit::Input, format!("{} is no repository: it holds no `config` and `keys/`", folder.display()))
             .hint("give the folder that `path` of the repository named: the one with `config`, `data`, `index`, `keys`, `snapshots`")),
     }
 }

@@ -276,10 +276,10 @@ def on_an_empty_machine_the_file_comes_out_of_the_repository_first(world: World)
     (stack.folder / "backups").rename(stack.folder / "disk")
     elsewhere = ("init", "--from", "disk")
     said = stack.devstack(*elsewhere, "--passphrase-file", "key/passphrase").out
-    must("correct the path" in said and "./backups" in said, f"it is not said that the repository is elsewhere: {said}")
+    must("the path of the one in disk" in said and "./backups" in said, f"it is not said that the repository is elsewhere: {said}")
     stack.file.unlink()
     no_repository = stack.devstack("init", "--from", "data", expect=3).said
-    must("is no repository" in no_repository, f"it is not said that there is no repository: {no_repository}")
+    must("no repository" in no_repository, f"it is not said that there is no repository: {no_repository}")
     (stack.folder / "wrong").write_text("wrong")
     (stack.folder / "wrong").chmod(0o600)
     stack.devstack(*elsewhere, "--passphrase-file", "wrong", expect=3)
