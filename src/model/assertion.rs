@@ -159,16 +159,28 @@ impl Assertion {
 
     /// The name that the file gives it, or what it asks and whom, in one line.
     pub fn name(&self) -> String {
-        let (name, whom, asks) = match self {
-            Self::Postgres(it) | Self::Mysql(it) | Self::Mariadb(it) => {
-                (&it.name, it.service.as_str(), it.query.clone())
-            }
-            Self::Mongodb(it) => (&it.name, it.service.as_str(), it.eval.clone()),
-            Self::Redis(it) => (&it.name, it.service.as_str(), it.command.join(" ")),
-            Self::Http(it) => (&it.name, it.container.as_str(), it.url.clone()),
-            Self::Command(it) => (&it.name, it.container.as_str(), it.run.join(" ")),
-        };
-        name.clone().unwrap_or_else(|| format!("{whom}: {}", short(&asks)))
+        self.given_name().map_or_else(|| short(&self.asks()), str::to_owned)
+    }
+
+    pub fn given_name(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(it) | Self::Mysql(it) | Self::Mariadb(it) => it.name.as_deref(),
+            Self::Mongodb(it) => it.name.as_deref(),
+            Self::Redis(it) => it.name.as_deref(),
+            Self::Http(it) => it.name.as_deref(),
+            Self::Command(it) => it.name.as_deref(),
+        }
+    }
+
+    /// What it asks and whom, whole.
+    pub fn asks(&self) -> String {
+        match self {
+            Self::Postgres(it) | Self::Mysql(it) | Self::Mariadb(it) => format!("{}: {}", it.service, it.query),
+            Self::Mongodb(it) => format!("{}: {}", it.service, it.eval),
+            Self::Redis(it) => format!("{}: {}", it.service, it.command.join(" ")),
+            Self::Http(it) => format!("{}: {}", it.container, it.url),
+            Self::Command(it) => format!("{}: {}", it.container, it.run.join(" ")),
+        }
     }
 
     /// The answer that it waits for, in words.

@@ -395,8 +395,14 @@ impl Book<'_> {
         let mut words =
             vec![format!("All of it is back when {up}each of these holds what it held: {}.", names.join(", "))];
         if !assertions.is_empty() {
-            let listed: Vec<String> =
-                assertions.iter().map(|it| format!("- {} gives {}", code_span(&it.name()), it.expected())).collect();
+            let named =
+                |it: &Assertion| it.given_name().map_or_else(String::new, |name| format!("{}: ", code_span(name)));
+            // Whole: on paper a name can't be looked up.
+            let asked = |it: &Assertion| it.asks().split_whitespace().collect::<Vec<_>>().join(" ");
+            let listed: Vec<String> = assertions
+                .iter()
+                .map(|it| format!("- {}{} gives {}", named(it), code_span(&asked(it)), it.expected()))
+                .collect();
             words.push(format!("The file asserts besides:\n\n{}", listed.join("\n")));
         }
         let commands = match self.docker() {
