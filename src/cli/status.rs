@@ -13,7 +13,7 @@ use super::{TextOrJson, lines, tables};
 use crate::model::evidence::{Level, Verdict};
 use crate::model::ids::{Digest, PolicyName, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
-use crate::model::plan::{Basis, Exposure, Note, Plan, Report};
+use crate::model::plan::{Basis, Exposure, Note, Plan, Report, ServiceForecast};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::{Request, render};
 
@@ -364,7 +364,10 @@ fn row(session: &Session, seen: &Remembered, exposure: &Exposure, now: Timestamp
         passed.and_then(|times| times.into_iter().min()).map_or(never(), |at| lines::time(at, &session.zone))
     });
     let span = |span: Option<Span>| span.map_or("-".to_owned(), |span| span.to_string());
-    let predicted = match forecast.map(|forecast| (forecast.predicted, forecast.basis)) {
+    let predicted = match forecast.map(|forecast| (forecast.back(), forecast.basis)) {
+        Some((Some(time), Basis::Restored)) if forecast.is_some_and(ServiceForecast::is_missed) => {
+            format!("~{time}  MISSED")
+        }
         Some((Some(time), Basis::Restored)) => format!("~{time}"),
         Some((Some(time), Basis::ReadBack)) => format!("~{time} (read back only)"),
         Some((_, Basis::NeverMeasured) | (None, _)) | None => "never measured".to_owned(),

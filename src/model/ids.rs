@@ -91,6 +91,11 @@ name!(
 );
 
 impl RunId {
+    /// A copy of what was about to be overwritten: its policy stands behind the time in its name, and no other may begin so.
+    pub fn is_safety(&self) -> bool {
+        self.0.split_once('-').is_some_and(|(_, policy)| policy.starts_with("safety-"))
+    }
+
     /// In place of an id, as restic has it: the newest run. No run is called so, since ids begin with a time.
     pub const LATEST: &'static str = "latest";
 

@@ -130,7 +130,11 @@ pub struct RecoveryForecast {
 pub struct ServiceForecast {
     pub service: ServiceName,
     pub after: Vec<ServiceName>,
+    /// Its restore alone.
     pub predicted: Option<Span>,
+    /// From the begin of a recovery of everything to the end of its restore, as a drill measures it; where every step was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_after: Option<Span>,
     pub basis: Basis,
     pub bytes: Option<ByteSize>,
     pub rto: Option<Span>,
@@ -176,7 +180,18 @@ impl RecoveryForecast {
     /// The prediction for the stack, or for any service with an objective of its own, is over its objective.
     pub fn is_missed(&self) -> bool {
         let over = |predicted: Option<Span>, rto: Option<Span>| matches!((predicted, rto), (Some(p), Some(r)) if p > r);
-        over(self.predicted, self.rto) || self.services.iter().any(|service| over(service.predicted, service.rto))
+        over(self.predicted, self.rto) || self.services.iter().any(ServiceForecast::is_missed)
+    }
+}
+
+impl ServiceForecast {
+    /// When it would be back: what came before its restore counts, where that is known.
+    pub fn back(&self) -> Option<Span> {
+        self.back_after.or(self.predicted)
+    }
+
+    pub fn is_missed(&self) -> bool {
+        matches!((self.back(), self.rto), (Some(back), Some(rto)) if back > rto)
     }
 }
 

@@ -438,6 +438,8 @@ impl Action {
             Self::Restore(Restore { service, target: RestoreTarget::Beside { .. }, .. }) => {
                 format!("restore-beside/{service}")
             }
+            // Nor do raw bytes that are put back.
+            Self::Restore(Restore { service, run, .. }) if run.is_safety() => format!("restore-raw/{service}"),
             Self::Restore(Restore { service, target: RestoreTarget::InPlace | RestoreTarget::Missing, .. }) => {
                 format!("restore/{service}")
             }

@@ -86,10 +86,13 @@ pub fn plan(
     };
     let (steps, mut report) = planner.run(request)?;
     if matches!(request, Request::Converge)
-        && let Some((steps, total)) = recovery::of_everything(spec, digest, observation, history, now)
+        && let Some(mut whole) = recovery::of_everything(spec, digest, observation, history, now)
     {
-        report.recovery.predicted = Some(total);
-        report.recovery.steps = steps;
+        report.recovery.predicted = Some(whole.total);
+        report.recovery.steps = whole.path;
+        for forecast in &mut report.recovery.services {
+            forecast.back_after = whole.back.remove(&forecast.service);
+        }
     }
     let mut plan = Plan {
         format: PLAN_FORMAT,

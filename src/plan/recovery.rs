@@ -14,19 +14,29 @@ use super::request::{PlanError, Recover, Request};
 use crate::model::history::History;
 use crate::model::ids::{Digest, ServiceName};
 use crate::model::observation::Observation;
-use crate::model::plan::{Basis, RecoveryForecast, ServiceForecast};
+use crate::model::plan::{Basis, Plan, RecoveryForecast, ServiceForecast};
 use crate::model::run::Taken;
+use crate::model::step::Action;
 use crate::model::units::Span;
 use crate::spec::file::Spec;
 
-/// The chain of steps that decides how long a recovery of everything takes. None while one of its steps was never measured.
+/// A recovery of everything, each step of which was measured.
+pub(super) struct Whole {
+    /// The chain of steps that decides how long it takes.
+    pub path: Vec<(String, Span)>,
+    pub total: Span,
+    /// When the restore of each service has ended.
+    pub back: BTreeMap<ServiceName, Span>,
+}
+
+/// None while one of its steps was never measured.
 pub(super) fn of_everything(
     spec: &Spec,
     digest: &Digest,
     observation: &Observation,
     history: &History,
     now: Timestamp,
-) -> Option<(Vec<(String, Span)>, Span)> {
+) -> Option<Whole> {
     let lost = as_if_lost(spec, observation);
     let plan = super::plan(spec, digest, &lost, history, now, &Request::Recover(Recover::everything())).ok()?;
     if plan.steps.is_empty() || plan.steps.iter().any(|step| step.estimate.time.is_none()) {
@@ -36,7 +46,21 @@ pub(super) fn of_everything(
     let named = path.iter().filter_map(|id| plan.step(*id)).map(|step| {
         (format!("{} {}", step.action.verb(), step.action.resource()), step.estimate.time.unwrap_or_default())
     });
-    Some((named.collect(), total))
+    Some(Whole { path: named.collect(), total, back: back(&plan) })
+}
+
+fn back(plan: &Plan) -> BTreeMap<ServiceName, Span> {
+    let (mut ends, mut back) = (BTreeMap::new(), BTreeMap::new());
+    // In the order of their numbers every step comes after those that it waits for.
+    for step in &plan.steps {
+        let begin = step.waits.iter().filter_map(|wait| ends.get(&wait.step)).max().copied().unwrap_or(Span::ZERO);
+        let end = begin.saturating_add(step.estimate.time.unwrap_or_default());
+        ends.insert(step.id, end);
+        if let Action::Restore(restore) = &step.action {
+            back.insert(restore.service.clone(), end);
+        }
+    }
+    back
 }
 
 impl Planner<'_> {
@@ -72,6 +96,7 @@ impl Planner<'_> {
                 service: name.clone(),
                 after: self.spec.services[name].after.clone(),
                 predicted,
+                back_after: None,
                 basis,
                 bytes,
                 rto: self.spec.rto_of(name),

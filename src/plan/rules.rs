@@ -466,6 +466,23 @@ fn the_longest_chain_decides_and_one_service_never_measured_leaves_no_prediction
     assert!(matches!(world.ask(&Request::Converge), Err(PlanError::Cycle { .. })));
 }
 
+/// What a drill measures is when a service is back, and that is what its objective is about.
+#[test]
+fn the_objective_of_a_service_counts_what_comes_before_its_restore() {
+    let mut spec = with_services(&["web"]);
+    spec["services"]["web"]["after"] = json!(["shop"]);
+    spec["recovery"] = json!({ "rto": "1h", "rpo": "24h", "services": { "web": { "rto": "2m" } } });
+    let mut world = World::settled(spec).with_run("local", run("daily", at(SLOT), &["shop", "web"]));
+    for key in ["restore/shop", "restore/web", "prove/local", "verify/-"] {
+        let sample = Sample { bytes: ByteSize::mib(100), took: Span::from_secs(60) };
+        world.history.samples.insert(key.to_owned(), vec![sample]);
+    }
+    let recovery = world.plan().report.recovery;
+    let web = recovery.services.iter().find(|it| it.service == service("web")).unwrap();
+    assert!(web.predicted.unwrap() <= Span::from_secs(60), "{web:?}");
+    assert!(web.back_after.unwrap() > Span::from_secs(120) && web.is_missed() && recovery.is_missed(), "{recovery:?}");
+}
+
 #[test]
 fn a_source_that_is_not_there_is_lost_and_one_that_was_always_empty_is_not() {
     let lost = |world: &World| -> String {

@@ -290,7 +290,10 @@ fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
         of_basis.map(|service| service.service.as_str()).collect()
     };
     let mut parts = vec![match forecast.predicted {
-        Some(predicted) => format!("predicted {predicted}{of}{}", if forecast.is_missed() { "  MISSED" } else { "" }),
+        Some(predicted) => {
+            let missed = if forecast.rto.is_some_and(|rto| predicted > rto) { "  MISSED" } else { "" };
+            format!("predicted {predicted}{of}{missed}")
+        }
         None => {
             format!("not predictable yet{}", forecast.rto.map_or_else(String::new, |rto| format!(" (objective {rto})")))
         }
@@ -311,6 +314,11 @@ fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
         (0, _) => parts.push("from proofs; never restored".to_owned()),
         (_, read_back) => parts.push(format!("never restored, from proofs: {}", some_of(read_back))),
     }
+    let late = forecast.services.iter().filter(|service| service.is_missed());
+    let late: Vec<String> = late
+        .filter_map(|it| Some(format!("{} back after {} of {}  MISSED", it.service, it.back()?, it.rto?)))
+        .collect();
+    parts.extend(late);
     let never = named(Basis::NeverMeasured);
     if !never.is_empty() {
         parts.push(format!("never measured: {}", some_of(&never)));

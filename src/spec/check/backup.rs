@@ -17,7 +17,7 @@ const SHORTEST_DATA_ROUND: Span = Span::from_days(1);
 pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
     for (name, policy) in &spec.backup {
         let place = Place::of(["backup", name.as_str()]);
-        if name.is_safety() {
+        if name.is_safety() || name.as_str().starts_with("safety-") {
             findings.error(
                 &place,
                 format!("a policy can't be called `{name}`"),
