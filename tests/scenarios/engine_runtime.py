@@ -115,4 +115,4 @@ def several_compose_files_profiles_env_files_and_the_project_are_honoured(world:
         must("/databases/elsewhere.dump" in str(run.said), "the database of the second Compose file was not taken")
         (stack.folder / "other.env").unlink()
         broken = stack.devstack("plan", expect=7)
-        must("other.env" in broken.said and "docker compose config" in broken.said, "what Compose says is not passed on")
+        must("other.env is not there" in broken.said and "runtime.docker.env_files[1]" in broken.said, "the file that is missing is not named")
