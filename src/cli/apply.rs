@@ -406,8 +406,5 @@ fn finish(
         .map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)))
         .or_worse(session.unseen())
         .or_worse(if is_troubled { Exit::Partly } else { Exit::Done });
-    let missed = left.report.recovery.is_missed()
-        || left.report.has_failed_drill()
-        || left.report.exposure.iter().any(|exposure| exposure.is_missed(now));
-    Ok(if exit == Exit::Done && strict && missed { Exit::Verification } else { exit })
+    Ok(if exit == Exit::Done && strict && left.report.is_missed(now) { Exit::Verification } else { exit })
 }

@@ -13,7 +13,7 @@ use super::error::{Exit, Failure};
 use super::point::PointArguments;
 use super::running::Running;
 use super::session::Session;
-use super::{Consent, TextOrJson, apply, recover, status, tables};
+use super::{Consent, TextOrJson, apply, recover, restore, status, tables};
 use crate::apply::lease::Lease;
 use crate::apply::progress::ProgressKind;
 use crate::drill::{self, DrillError, DrillId, Means, Outcome, Point, VaultTerms};
@@ -55,12 +55,7 @@ pub(super) fn keys(escrow: Option<&Option<PathBuf>>) -> Result<VaultRestore, Fai
     let Some(identity) = escrow else {
         return Ok(VaultRestore { keys: KeyFiles::OfMachine, ..VaultRestore::default() });
     };
-    // Absolute, since relative paths of the file start from its own folder.
-    let absolute = |path: &PathBuf| {
-        std::path::absolute(path)
-            .map_err(|error| Failure::caused(Exit::Input, &format!("the file {}", path.display()), &error))
-    };
-    Ok(VaultRestore { escrow: identity.as_ref().map(absolute).transpose()?, ..VaultRestore::default() })
+    Ok(VaultRestore { escrow: identity.as_deref().map(restore::absolute).transpose()?, ..VaultRestore::default() })
 }
 
 /// The drill that the file's schedule asks for, if one is due. It changes nothing of what the apply did.

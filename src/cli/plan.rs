@@ -71,13 +71,10 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
             .map_err(|error| Failure::caused(Exit::Input, &format!("saving the plan to {}", path.display()), &error))?;
         eprintln!("saved as {}; carry it out with `devstack apply {}`", path.display(), path.display());
     }
-    let missed = plan.report.recovery.is_missed()
-        || plan.report.has_failed_drill()
-        || plan.report.exposure.iter().any(|exposure| exposure.is_missed(now));
     let troubled = session.troubled(&plan.report);
     Ok(if troubled != Exit::Done {
         troubled
-    } else if arguments.strict && missed {
+    } else if arguments.strict && plan.report.is_missed(now) {
         Exit::Verification
     } else if arguments.detailed_exitcode && !plan.is_empty() {
         Exit::Changes

@@ -82,12 +82,13 @@ pub(super) fn vault(
         return Err(Failure::new(Exit::Input, format!("{option} is for a Vault, and none is restored"))
             .hint("name the service whose source is `vault`, or leave the option out"));
     }
-    // Absolute, since relative paths of the file start from its own folder.
-    let escrow = escrow.map(|path| {
-        std::path::absolute(path)
-            .map_err(|error| Failure::caused(Exit::Input, &format!("the file {}", path.display()), &error))
-    });
-    Ok(VaultRestore { escrow: escrow.transpose()?, force, ..VaultRestore::default() })
+    Ok(VaultRestore { escrow: escrow.map(absolute).transpose()?, force, ..VaultRestore::default() })
+}
+
+/// A file of the person's, who stands elsewhere than the relative paths of devstack.yaml start from.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::caused(Exit::Input, &format!("the file {}", path.display()), &error))
 }
 
 fn target(arguments: &RestoreArguments, service: &ServiceName) -> Result<RestoreTarget, Failure> {

@@ -94,9 +94,7 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
         TextOrJson::Text => print!("{}", text(&session, &remembered, now)),
         TextOrJson::Json => println!("{}", serde_json::json!({ "now": now, "status": remembered })),
     }
-    let missed = remembered.report.recovery.is_missed()
-        || remembered.report.has_failed_drill()
-        || remembered.report.exposure.iter().any(|exposure| exposure.is_missed(now))
+    let missed = remembered.report.is_missed(now)
         || remembered.repositories.iter().any(|line| !line.damaged.is_empty() || !line.failed.is_empty());
     let troubled = session.troubled(&remembered.report);
     Ok(if troubled != Exit::Done {

@@ -201,8 +201,13 @@ impl Report {
         self.unknown.iter().chain(&self.lost).map(|note| note.resource.as_str())
     }
 
+    /// What `--strict` ends with 8 for: an objective that is missed or predicted to be, and a drill that failed.
+    pub fn is_missed(&self, now: Timestamp) -> bool {
+        self.recovery.is_missed() || self.has_failed_drill() || self.exposure.iter().any(|it| it.is_missed(now))
+    }
+
     /// The drill that counts has failed.
-    pub fn has_failed_drill(&self) -> bool {
+    fn has_failed_drill(&self) -> bool {
         let last = self.drill.as_ref().and_then(|drill| drill.last.as_ref());
         last.is_some_and(|last| last.verdict != Verdict::Passed)
     }
