@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
 use super::running::Running;
-use super::session::{Session, write_private};
+use super::session::{Access, Session, write_private};
 use super::{Consent, TextOrJson, consent, drill, known_service, outcome, recover, status};
 use crate::apply::executor::{ExecuteOptions, execute};
 use crate::apply::exit::exit_code;
@@ -178,16 +178,24 @@ fn carried(
 ) -> Result<Carried, Failure> {
     if matches!(request, Request::Converge | Request::Backup { .. }) {
         refuse_amid_recovery(session)?;
+        session.must_know_its_history()?;
     }
     let running = Running::start()?;
     let Running { runtime, cancel } = &running;
     session.ground.secrets.apply();
-    let lease = session.lease(cancel)?;
-    session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
+    let access = match request {
+        Request::Restore { .. } | Request::Recover(_) | Request::Rollback(_) => Access::Reads,
+        Request::Converge | Request::Backup { .. } | Request::Forget(_) => Access::Writes,
+    };
+    let lease = session.lease(access, cancel)?;
+    if let Err(error) = session.rooms().sweep() {
+        eprintln!("warning: what killed commands left in .devstack/work could not be removed: {error}");
+    }
     start_left_behind(session, cancel)?;
     let now = Timestamp::now();
     let own = lease.id().clone();
-    let observation = session.observe_beside(now, Some(&own), request);
+    let mut observation = session.observe_beside(now, Some(&own), request);
+    observation.unwritable = lease.unwritable().into_keys().collect();
     let is_saved = matches!(origin, Origin::Saved(..));
     let resumed = match &origin {
         Origin::Interrupted(plan) => resume::progress(plan, &read_journal(session)?),
@@ -223,6 +231,7 @@ fn carried(
         print!("{shown}");
     }
     if plan.is_empty() {
+        consent::note_unused(&plan, consent);
         if matches!(request, Request::Recover(_)) {
             resume::forget(&session.state)
                 .map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
@@ -244,16 +253,17 @@ fn carried(
         is_saved,
     );
     world.resumed = resumed;
+    world.origin = Some(session.origin.clone());
     if is_saved {
         world.mark_used()?;
     }
+    let journal = journal(session);
     let is_recovery = matches!(request, Request::Recover(_));
-    if is_recovery {
+    // Without a journal nobody could tell how far it came, so there is nothing to go on with.
+    if is_recovery && !journal.is_nowhere() {
         remember_recovery(session, &plan)?;
     }
-    let journal = Journal::open(&session.state)
-        .map_err(|error| Failure::caused(Exit::Unexpected, "opening the journal in .devstack", &error))?;
-    note_repositories(&journal, &observation)?;
+    note_repositories(&journal, &observation);
     let kind = match consent.format {
         TextOrJson::Json => ProgressKind::Json,
         TextOrJson::Text => ProgressKind::for_people(),
@@ -271,7 +281,7 @@ fn carried(
     }
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
-    note_repositories(&journal, &after)?;
+    note_repositories(&journal, &after);
     drop(world);
     let ended_well = outcome.steps.iter().all(|(_, _, outcome)| outcome.is_success());
     if is_recovery && ended_well {
@@ -341,7 +351,7 @@ fn refuse_stale(
     max_age: Span,
 ) -> Result<(), Failure> {
     let used: Vec<PlanId> = observation.present().flat_map(|(_, facts)| facts.used_plans.iter().cloned()).collect();
-    let served = served_slots(observation);
+    let served = served_slots(observation, now);
     // What a plan made now would be made against.
     let lineage = session.plan(observation, &Request::Converge, now)?.lineage;
     let context = saved::SavedContext {
@@ -357,17 +367,32 @@ fn refuse_stale(
     saved::refuse(plan, &context).map_err(|stale| Failure::caused(Exit::Stale, "the saved plan is stale", &stale))
 }
 
-fn served_slots(observation: &Observation) -> Vec<(PolicyName, Timestamp)> {
-    let complete = observation.present().flat_map(|(_, facts)| &facts.runs).filter(|run| run.is_complete());
-    complete.filter_map(|run| Some((run.manifest.policy.clone(), run.manifest.slot?))).collect()
+fn served_slots(observation: &Observation, now: Timestamp) -> Vec<(PolicyName, Timestamp)> {
+    let slots = observation.present().flat_map(|(_, facts)| &facts.runs).filter_map(|run| {
+        let (policy, slot) = (&run.manifest.policy, run.manifest.slot?);
+        run.serves(policy, slot, now).then(|| (policy.clone(), slot))
+    });
+    slots.collect()
 }
 
-fn note_repositories(journal: &Journal, observation: &Observation) -> Result<(), Failure> {
-    observation.present().try_for_each(|(name, facts)| {
-        journal
-            .note_repository(name, &facts.id)
-            .map_err(|error| Failure::caused(Exit::Unexpected, "writing the journal", &error))
+/// What lies in `.devstack` is a cache: where it can't be written, that is said, and the work is done.
+fn journal(session: &Session) -> Journal {
+    Journal::open_with_room(&session.state).unwrap_or_else(|error| {
+        eprintln!(
+            "warning: {}. Going on without it: `devstack log` and time estimates will not know of this command, and a recovery \
+             that is interrupted can't be gone on with",
+            crate::model::chain(&error)
+        );
+        Journal::nowhere(&session.state)
     })
+}
+
+fn note_repositories(journal: &Journal, observation: &Observation) {
+    for (name, facts) in observation.present() {
+        if let Err(error) = journal.note_repository(name, &facts.id) {
+            eprintln!("warning: repository {name} could not be noted in the journal: {}", crate::model::chain(&error));
+        }
+    }
 }
 
 /// Says what came of it, remembers the state for `status`, and gives the exit code.
@@ -382,10 +407,9 @@ fn finish(
 ) -> Result<Exit, Failure> {
     let now = observation.at;
     // With what this apply has measured.
-    let history = Journal::history(&session.state)
-        .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
+    let history = Journal::history(&session.state).unwrap_or_else(|_| session.history.clone());
     let left = session.plan_with(&history, observation, &Request::Converge, now)?;
-    status::remember(session, observation, &left, now)?;
+    status::remember(session, observation, &left, now);
     match consent.format {
         TextOrJson::Text => {
             if let Some(outcome) = outcome {

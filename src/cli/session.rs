@@ -10,9 +10,9 @@ use jiff::tz::TimeZone;
 use super::error::{Exit, Failure};
 use super::lines;
 use crate::apply::clock::SystemClock;
-use crate::apply::host::Holder;
+use crate::apply::host::{self, Holder};
 use crate::apply::journal::Journal;
-use crate::apply::lease::{self, Lease, LeaseError};
+use crate::apply::lease::{self, Lease, LeaseError, Wanted};
 use crate::apply::resume;
 use crate::engines::{Ground, Workrooms};
 use crate::model::cancel::Cancel;
@@ -20,10 +20,13 @@ use crate::model::compose::ComposeModel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::origin::Origin;
 use crate::model::plan::{Plan, Report};
+use crate::model::run::Manifest;
 use crate::observe::{self, Stores};
 use crate::plan::render::{self, TextOptions};
 use crate::plan::{self, PlanError, Request};
+use crate::repository::Presence;
 use crate::repository::objects::Objects;
 use crate::spec::diagnostic::Look;
 use crate::spec::read::{self, Loaded};
@@ -33,6 +36,10 @@ pub(super) struct Session {
     pub(super) ground: Ground,
     pub(super) stores: Arc<Stores>,
     pub(super) history: History,
+    /// Why nothing is known of earlier applies: somebody else's `.devstack`, for one who may only read.
+    unread: Option<String>,
+    /// Where runs are taken.
+    pub(super) origin: Origin,
     /// `.devstack/` beside the file: a cache, whose loss loses no backup.
     pub(super) state: PathBuf,
     pub(super) zone: TimeZone,
@@ -50,13 +57,25 @@ impl Session {
         let secrets = Arc::clone(&ground.secrets);
         let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref(), secrets));
         let state = loaded.base.join(".devstack");
-        let history = Journal::history(&state)
-            .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
-        Ok(Self { loaded, ground, stores, history, state, zone: TimeZone::system() })
+        let (history, unread) = match Journal::history(&state) {
+            Ok(history) => (history, None),
+            Err(error) => (History::default(), Some(crate::model::chain(&error))),
+        };
+        let docker = loaded.spec.runtime.as_ref().and_then(|runtime| runtime.docker.as_ref());
+        let origin = host::origin(&loaded.base, docker.and_then(|docker| docker.project.as_deref()));
+        Ok(Self { loaded, ground, stores, history, unread, origin, state, zone: TimeZone::system() })
     }
 
     pub(super) fn rooms(&self) -> Workrooms {
         Workrooms::new(self.state.join("work"))
+    }
+
+    /// Without it a repository that was here before would be made anew on a disk that is not mounted.
+    pub(super) fn must_know_its_history(&self) -> Result<(), Failure> {
+        match &self.unread {
+            None => Ok(()),
+            Some(why) => Err(Failure::new(Exit::Unexpected, format!("reading the journal: {why}"))),
+        }
     }
 
     /// How plans are laid out for this reader.
@@ -104,6 +123,8 @@ impl Session {
             self.assume_project();
         }
         let mut observation = observe::observe(spec, &self.ground, &self.stores, &self.history, now, &concerns);
+        observation.origin = Some(self.origin.clone());
+        observation.carried = self.stores.names().filter(|name| self.is_carried(name)).cloned().collect();
         if matches!(request, Request::Recover(_)) {
             observation.compose = self.ground.containers.compose().map(|compose| match compose.resolved() {
                 Ok(resolved) => Observed::Known(ComposeModel::of(&resolved)),
@@ -137,13 +158,20 @@ impl Session {
         observation
     }
 
-    /// Without Compose files that say it the project has the name that it had in the newest run.
+    /// Whether a repository lies in the stack's own folder, wherever links lead to.
+    fn is_carried(&self, name: &RepositoryName) -> bool {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        self.stores.site(name).is_ok_and(|site| real(site.path()).starts_with(real(&self.loaded.base)))
+    }
+
+    /// Without Compose files that say it the project has the name that it had in the newest run, of this place if there is one.
     fn assume_project(&self) {
         let stack = &self.loaded.spec.stack;
         // A repository that cannot be looked at is told of by the look itself.
         let all = self.stores.names().filter_map(|name| self.stores.facts(name, stack).ok());
         let runs = all.flat_map(|facts| facts.runs).map(|run| run.manifest).filter(|run| run.compose.is_some());
-        if let Some(compose) = runs.max_by_key(|run| run.started).and_then(|run| run.compose) {
+        let is_here = |run: &Manifest| run.origin.as_ref().is_none_or(|origin| origin.is_same(&self.origin));
+        if let Some(compose) = runs.max_by_key(|run| (is_here(run), run.started)).and_then(|run| run.compose) {
             self.ground.containers.assume_project(&compose.project);
         }
     }
@@ -202,22 +230,41 @@ impl Session {
 
     /// The stack's lease in every declared repository that can be reached. Taken before the look that the plan rests
     /// on, so that nothing moves between the two.
-    pub(super) fn lease(&self, cancel: &Cancel) -> Result<Lease, Failure> {
-        let mut reachable = Vec::new();
+    pub(super) fn lease(&self, access: Access, cancel: &Cancel) -> Result<Lease, Failure> {
+        let mut wanted = Wanted { reads: access == Access::Reads, ..Wanted::on(Vec::new()) };
         for name in self.stores.names() {
-            // One that cannot be looked at is Unknown to the plan, which then has no step for it.
-            if self.stores.site(name)?.look().is_ok() {
-                reachable.push((name.clone(), self.objects(name)?));
+            match self.stores.site(name)?.look() {
+                Ok(Presence::Present) => wanted.present.push((name.clone(), self.objects(name)?)),
+                // Put there when it is made, and not before: an unmounted disk looks the same.
+                Ok(Presence::Absent) => wanted.absent.push((name.clone(), self.objects(name)?)),
+                // One that cannot be looked at is Unknown to the plan, which then has no step for it.
+                Err(_) => {}
             }
         }
-        Lease::acquire(reachable, &Holder::here(), &self.loaded.spec.stack, Arc::new(SystemClock), cancel.clone())
-            .map_err(|error| match &error {
-                LeaseError::Locked { .. } => Failure::caused(Exit::Locked, "locked", &error)
-                    .hint("wait for it, or if that process is gone for good: `devstack unlock ID`"),
-                _ => Failure::caused(Exit::of(error.kind()), "taking the lease", &error)
-                    .hint("each repository's `path` in the file must be a folder that can be written, or made"),
-            })
+        let lease =
+            Lease::acquire(wanted, &Holder::here(), &self.loaded.spec.stack, Arc::new(SystemClock), cancel.clone());
+        let lease = lease.map_err(|error| match &error {
+            LeaseError::Locked { .. } => Failure::caused(Exit::Locked, "locked", &error)
+                .hint("wait for it, or if that process is gone for good: `devstack unlock ID`"),
+            _ => Failure::caused(Exit::of(error.kind()), "taking the lease", &error)
+                .hint("each repository's `path` in the file must be a folder that can be written, or made"),
+        })?;
+        for (name, why) in lease.unwritable() {
+            eprintln!(
+                "warning: repository {name} can be read here and not written ({why}): no lease is held in it, so who forgets or \
+                 prunes there does not see this command, and nothing is put on record there"
+            );
+        }
+        Ok(lease)
     }
+}
+
+/// What a command does to repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Writes,
+    /// It goes on where nothing can be written: what brings data back must not wait for a disk to become writable.
+    Reads,
 }
 
 /// The file, or its diagnostics as a failure.
@@ -236,7 +283,7 @@ pub(super) fn look() -> Look {
 }
 
 pub(super) fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+    read::home()
 }
 
 /// Writes a private file as a whole: a reader sees the old one or the new one.

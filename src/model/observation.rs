@@ -15,7 +15,8 @@ use super::ids::{
     StackName,
 };
 use super::login::LoginState;
-use super::record::Generation;
+use super::origin::Origin;
+use super::record::{Adopted, Generation};
 use super::retention::Rule;
 use super::run::Manifest;
 use super::units::{ByteSize, Span};
@@ -97,6 +98,15 @@ pub struct Mount {
 pub struct Observation {
     pub at: Timestamp,
     pub took: Span,
+    /// Where devstack stands; none where nobody says, and then every run counts as ours.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+    /// Repositories that lie in the stack's own folder: they move with it, and no other stack writes there.
+    #[serde(default)]
+    pub carried: BTreeSet<RepositoryName>,
+    /// Repositories that can be read and not written: nothing can be kept there before it is overwritten.
+    #[serde(default)]
+    pub unwritable: BTreeSet<RepositoryName>,
     pub services: BTreeMap<ServiceName, Observed<SourceState>>,
     /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
     #[serde(default)]
@@ -193,6 +203,9 @@ pub struct RepositoryFacts {
     pub accepted_shrinks: Vec<(RunId, ServiceName)>,
     pub used_plans: Vec<PlanId>,
     pub generation: Option<Generation>,
+    /// Where the stack has had its place, by somebody's word.
+    #[serde(default)]
+    pub adopted: Vec<Adopted>,
     pub data_reads: Vec<DataRead>,
     /// Oldest first.
     #[serde(default)]
@@ -206,6 +219,47 @@ pub struct RepositoryFacts {
     pub leases: Vec<LeaseFact>,
     /// Locks that a restic program holds: a prune waits for them.
     pub restic_locks: usize,
+    /// Whose they are.
+    #[serde(default)]
+    pub lock_holders: Vec<ResticLock>,
+}
+
+/// A lock of a restic program.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResticLock {
+    pub id: String,
+    /// `user@host pid 4711`.
+    pub owner: String,
+    /// None where it can't be read.
+    pub since: Option<Timestamp>,
+    pub exclusive: bool,
+    /// Why nobody can be holding it any more.
+    pub stale: Option<String>,
+}
+
+impl ResticLock {
+    /// Whose it is, and what removes it.
+    pub fn describe(&self) -> String {
+        let kind = if self.exclusive { "an exclusive restic lock" } else { "a restic lock" };
+        match &self.stale {
+            Some(why) => {
+                format!("{kind} of {} that nobody holds any more ({why}; `restic unlock` removes it)", self.owner)
+            }
+            None => format!("{kind} of {} (if that restic is gone: `restic unlock`)", self.owner),
+        }
+    }
+
+    /// All of them; of many the first few.
+    pub fn describe_all(count: usize, holders: &[Self]) -> String {
+        const NAMED: usize = 3;
+        let mut texts: Vec<String> = holders.iter().take(NAMED).map(Self::describe).collect();
+        match count.saturating_sub(texts.len()) {
+            0 => {}
+            1 => texts.push("a restic lock (if no restic is running: `restic unlock`)".to_owned()),
+            many => texts.push(format!("{many} restic locks (if no restic is running: `restic unlock`)")),
+        }
+        texts.join(" and ")
+    }
 }
 
 impl RepositoryFacts {
@@ -260,6 +314,13 @@ impl Run {
     /// Complete, and the latest word on structure, artifacts and content is that each passed.
     pub fn is_verified(&self) -> bool {
         self.is_complete() && Level::PROOF.iter().all(|level| matches!(self.latest(*level), Some((_, Verdict::Passed))))
+    }
+
+    /// Whether the slot of its policy is served by it, as known at `now`. A run or slot dated in the future comes from a clock
+    /// that was wrong, and serves nothing.
+    pub fn serves(&self, policy: &PolicyName, slot: Timestamp, now: Timestamp) -> bool {
+        let carries = self.manifest.slot.is_some_and(|carried| carried >= slot && carried <= now);
+        carries && self.manifest.policy == *policy && self.manifest.started <= now && self.is_complete()
     }
 
     /// A verification has failed and nothing later passed.

@@ -91,6 +91,9 @@ impl World {
             observation: Observation {
                 at: at(NOW),
                 took: Span::from_millis(1_200),
+                origin: None,
+                carried: Default::default(),
+                unwritable: Default::default(),
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
                 engine: None,
                 left_stopped: Vec::new(),
@@ -193,6 +196,7 @@ pub fn empty_facts(name: &RepositoryName) -> RepositoryFacts {
         accepted_shrinks: vec![],
         used_plans: vec![],
         generation: None,
+        adopted: vec![],
         data_reads: vec![],
         drills: vec![],
         oldest: None,
@@ -200,6 +204,7 @@ pub fn empty_facts(name: &RepositoryName) -> RepositoryFacts {
         marked: None,
         leases: vec![],
         restic_locks: 0,
+        lock_holders: vec![],
     }
 }
 
@@ -265,6 +270,7 @@ pub fn run(of: &str, started: Timestamp, services: &[&str]) -> Run {
             devstack_version: "0.1.0".into(),
             sealed: Sealed::ByItsApply,
             compose: None,
+            origin: None,
         },
         record: SnapshotId::new(Digest::of(id.as_str()).as_str()),
         proofs: vec![proof(&id, Span::from_secs(20).after(started), &names, &Verdict::Passed)],

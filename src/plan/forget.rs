@@ -286,8 +286,10 @@ impl<'a> Planner<'a> {
             }
         }
         let chosen_runs: BTreeSet<&RunId> = runs.iter().collect();
+        // A run of another place is chosen by its name alone.
         let is_chosen = |run: &Projected, of: &PolicyName| {
-            policy.as_ref().is_none_or(|policy| policy == of)
+            (!run.foreign || chosen_runs.contains(&run.run))
+                && policy.as_ref().is_none_or(|policy| policy == of)
                 && (chosen_runs.is_empty() || chosen_runs.contains(&run.run))
                 && service
                     .as_ref()
@@ -297,11 +299,18 @@ impl<'a> Planner<'a> {
         let mut forgets: BTreeMap<RepositoryName, Vec<StepId>> = BTreeMap::new();
         let names: Vec<RepositoryName> = self.places.known.keys().cloned().collect();
         for name in names.iter().filter(|name| repository.as_ref().is_none_or(|it| it == *name)) {
-            let policies: Vec<_> = self.places.known[name].runs.keys().cloned().collect();
+            let strays = self.places.known[name].strays.clone();
+            let strays_of = |of: &PolicyName| {
+                let named = strays.iter().filter(|run| run.seen.is_some_and(|seen| seen.manifest.policy == *of));
+                named.cloned().collect::<Vec<_>>()
+            };
+            let of_strays = strays.iter().filter_map(|run| run.seen).map(|seen| seen.manifest.policy.clone());
+            let policies: BTreeSet<_> = self.places.known[name].runs.keys().cloned().chain(of_strays).collect();
             for of in policies {
-                let projected = self.places.known[name].runs_of(&of).to_vec();
+                let own = self.places.known[name].runs_of(&of).to_vec();
                 let declared = self.spec.backup.get(&of).is_some_and(|policy| policy.to.contains(name));
-                let floor = if declared { newest_verified(&projected) } else { BTreeSet::new() };
+                let floor = if declared { newest_verified(&own, self.now) } else { BTreeSet::new() };
+                let projected = [own, strays_of(&of)].concat();
                 let mut go = BTreeSet::new();
                 for run in projected.iter().filter(|run| is_chosen(run, &of)) {
                     matched.insert(run.run.clone());
@@ -391,8 +400,13 @@ fn candidate(run: &Projected, suspicion: bool, serving: Option<&RunId>) -> Candi
     }
 }
 
-fn newest_verified(runs: &[Projected]) -> BTreeSet<RunId> {
+/// Those that nobody may name. One dated in the future is the newest for as long as the clock was ahead, and could not be got rid of
+/// until then: it is among them only where nothing else is verified.
+fn newest_verified(runs: &[Projected], now: Timestamp) -> BTreeSet<RunId> {
     let mut verified: Vec<_> = runs.iter().filter(|run| run.standing == Standing::Verified).collect();
+    if verified.iter().any(|run| run.started <= now) {
+        verified.retain(|run| run.started <= now);
+    }
     verified.sort_by(|a, b| b.age_key().cmp(&a.age_key()));
     verified.into_iter().take(NEVER_FORGOTTEN).map(|run| run.run.clone()).collect()
 }

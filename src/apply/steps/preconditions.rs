@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::world::{World, repository_error, store_error};
+use super::world::{World, now, repository_error, store_error};
 use crate::apply::resume::Progress;
 use crate::apply::runner::StepError;
 use crate::model::ids::ServiceName;
-use crate::model::observation::{Observed, SourceState};
+use crate::model::observation::{Observed, ResticLock, SourceState};
 use crate::model::outcome::FailureKind;
 use crate::model::step::{Action, Precondition, Step};
 use crate::repository::Presence;
@@ -89,11 +89,7 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
         }
         Precondition::SlotOpen { repository, policy, slot } => {
             let facts = world.facts(repository)?;
-            let served = facts.runs.iter().find(|run| {
-                run.is_complete()
-                    && run.manifest.policy == *policy
-                    && run.manifest.slot.is_some_and(|held| held >= *slot)
-            });
+            let served = facts.runs.iter().find(|run| run.serves(policy, *slot, now()));
             Ok(served.map(|run| format!("run {} has served this slot", run.manifest.run)))
         }
         Precondition::SourceHasData { service } => match world.engine(service)?.observe() {
@@ -185,13 +181,13 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
             let site = world.stores.site(repository).map_err(store_error)?;
             match site.restic_locks().map_err(repository_error)? {
                 0 => Ok(None),
-                count => Err(StepError::new(
-                    FailureKind::Transient,
-                    format!(
-                        "{count} restic locks are held in repository {repository}; \
-                         if no restic is running, remove them with `restic unlock`"
-                    ),
-                )),
+                count => {
+                    let holders = world.store(repository)?.restic_locks().map_err(repository_error)?;
+                    let holders = ResticLock::describe_all(count, &holders);
+                    Err(StepError::transient(format!(
+                        "repository {repository} must be had alone, and there is {holders}"
+                    )))
+                }
             }
         }
     }

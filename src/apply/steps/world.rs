@@ -11,6 +11,7 @@ use crate::apply::runner::StepError;
 use crate::engines::{self, Engine, EngineError, Ground, Workrooms};
 use crate::model::ids::{Digest, PlanId, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{RepositoryFacts, Run};
+use crate::model::origin::Origin;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::Plan;
 use crate::model::record::{Generation, PlanUsed, Record};
@@ -34,6 +35,8 @@ pub struct World {
     pub saved: bool,
     /// What earlier tries of this plan did.
     pub resumed: Resumed,
+    /// Where the runs are taken.
+    pub origin: Option<Origin>,
     facts: Mutex<BTreeMap<RepositoryName, Arc<RepositoryFacts>>>,
 }
 
@@ -50,7 +53,8 @@ impl World {
         saved: bool,
     ) -> Self {
         let resumed = Resumed::default();
-        Self { spec, spec_text, ground, stores, rooms, lease, plan, saved, resumed, facts: Mutex::default() }
+        let (origin, facts) = (None, Mutex::default());
+        Self { spec, spec_text, ground, stores, rooms, lease, plan, saved, resumed, origin, facts }
     }
 
     pub(super) fn store(&self, name: &RepositoryName) -> Result<Arc<Store>, StepError> {
@@ -117,6 +121,20 @@ impl World {
                 format!("repository {repository} is written to without a lease; this is a fault in devstack"),
             )),
         }
+    }
+
+    /// Takes the lease in a repository that is about to be made.
+    pub(super) fn extend_lease(&self, repository: &RepositoryName) -> Result<(), StepError> {
+        match &self.lease {
+            Some(lease) => Ok(lease.extend(repository)?),
+            // Said by whoever checks it next.
+            None => Ok(()),
+        }
+    }
+
+    /// Whether evidence can be put on record. It can't be in a repository that is only read.
+    pub(super) fn is_recorded(&self, repository: &RepositoryName) -> bool {
+        self.lease.as_ref().is_none_or(|lease| !lease.unwritable().contains_key(repository))
     }
 
     /// Moves the repository's generation on: something declared has changed in it.
