@@ -68,6 +68,8 @@ pub enum Kind {
     MissedTime,
     /// A drill came back whole, and too late or too old.
     MissedDrill,
+    /// A drill did without a service, so that it proves nothing of it.
+    DrilledWithout,
     /// A slot of a schedule went by.
     MissedSlot,
     /// Nothing protects it.
@@ -106,7 +108,7 @@ impl Severity {
 }
 
 impl Kind {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Damaged,
         Self::Hurt,
         Self::FailedProof,
@@ -121,6 +123,7 @@ impl Kind {
         Self::MissedPoint,
         Self::MissedTime,
         Self::MissedDrill,
+        Self::DrilledWithout,
         Self::MissedSlot,
         Self::Unprotected,
         Self::Suspect,
@@ -148,6 +151,7 @@ impl Kind {
             Self::MissedPoint => (Degraded, "MISSED", "RPO missed"),
             Self::MissedTime => (Degraded, "MISSED", "RTO missed"),
             Self::MissedDrill => (Degraded, "MISSED", "drill missed an objective"),
+            Self::DrilledWithout => (Degraded, "WITHOUT", "drilled without"),
             Self::MissedSlot => (Degraded, "MISSED", "schedule missed"),
             Self::Unprotected => (Degraded, "UNPROTECTED", "unprotected"),
             Self::Suspect => (Degraded, "SUSPECT", "suspect"),
@@ -323,6 +327,9 @@ fn judged(report: &Report, held: &[Note], now: Timestamp) -> Vec<Finding> {
     findings.extend(noted((Kind::Held, held)));
     let last = report.drill.as_ref().and_then(|drill| drill.last.as_ref());
     findings.extend(last.and_then(|last| drilled(last, now)));
+    findings.extend(last.into_iter().flat_map(|last| &last.without).map(|service| {
+        Finding::new(Kind::DrilledWithout, service, "it could not be isolated; the last drill proves nothing of it")
+    }));
     // Where a repository could not be looked at, that is what is told: nobody knows which runs lie in it.
     let all_seen = report.no_good_run() == "never";
     findings.extend(report.exposure.iter().filter_map(|exposure| exposed(exposure, all_seen, now)));

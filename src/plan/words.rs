@@ -31,6 +31,12 @@ fn plan_with(kind: Kind) -> Option<Plan> {
         Kind::Expiring => report.expiring = note(),
         Kind::FailedDrill => report.drill = Some(drill("restore shop/data: because")),
         Kind::MissedDrill => report.drill = Some(drill("MISSED: it took 2 min")),
+        Kind::DrilledWithout => {
+            let mut drill = drill("");
+            let last = drill.last.as_mut()?;
+            (last.verdict, last.without) = (Verdict::Passed, vec!["agent".to_owned()]);
+            report.drill = Some(drill);
+        }
         Kind::MissedPoint => report.exposure[0].rpo = Some(Span::from_secs(1)),
         Kind::Unmeasured => report.recovery.rto = Some(Span::from_secs(1)),
         Kind::MissedTime => {
@@ -57,7 +63,8 @@ fn settled() -> Plan {
 fn drill(finding: &str) -> DrillReport {
     let verdict = Verdict::Failed(vec![finding.to_owned()]);
     let (at, took) = (at(NOW), Span::from_secs(120));
-    let last = LastDrill { id: "drill-1".to_owned(), at, took, rto: None, partial: false, verdict };
+    let last =
+        LastDrill { id: "drill-1".to_owned(), at, took, rto: None, partial: false, without: Vec::new(), verdict };
     DrillReport { last: Some(last), due: false, next: None }
 }
 

@@ -87,6 +87,7 @@ fn heading(kind: Kind) -> &'static str {
         Kind::MissedPoint => "Recovery point objective missed",
         Kind::MissedTime => "Recovery time objective missed",
         Kind::MissedDrill => "The last drill missed an objective",
+        Kind::DrilledWithout => "The last drill did without",
         Kind::MissedSlot => "Schedule missed",
         Kind::Unprotected => "Unprotected",
         Kind::Suspect => "Shrank",
