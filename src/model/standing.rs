@@ -258,7 +258,7 @@ impl Standing {
         let lines = all.chain(worst).map(|(named, first)| format!("{word}: {}", summary(&groups, named, first)));
         let fits = |line: &String| line.chars().count() <= WIDTH;
         // Counts alone are short enough for any terminal, so that the last of them is given when none fits.
-        lines.clone().find(fits).or_else(|| lines.clone().last()).unwrap_or_default()
+        lines.clone().find(fits).or_else(|| lines.clone().next_back()).unwrap_or_default()
     }
 
     /// Whether anything of this kind was found.

@@ -143,7 +143,7 @@ fn the_line_names_the_worst_first_and_stays_within_its_width() {
     assert_eq!(few.line(), "FAILED: lost: service-number-0, service-number-1; held: service-number-0");
     let many = Standing::of(named(Kind::MissedPoint, 9));
     assert_eq!(many.line(), "DEGRADED: RPO missed: service-number-0, service-number-1, service-number-2 and 6 more");
-    let all = Kind::ALL.into_iter().filter(|kind| *kind as u8 % 3 == 0).flat_map(|kind| named(kind, 30));
+    let all = Kind::ALL.into_iter().filter(|kind| (*kind as u8).is_multiple_of(3)).flat_map(|kind| named(kind, 30));
     let line = Standing::of(all).line();
     assert!(line.starts_with("FAILED: damaged: 30; "), "{line}");
 }
