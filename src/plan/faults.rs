@@ -8,6 +8,7 @@ use super::Planner;
 use crate::model::ids::PolicyName;
 use crate::model::observation::{RepositoryFacts, Run};
 use crate::model::plan::Note;
+use crate::model::run::Sealed;
 use crate::model::units::Span;
 
 /// A slot that nobody has served for so long was missed, however far off the next one is.
@@ -27,7 +28,10 @@ impl Planner<'_> {
     fn report_failed_runs(&mut self) {
         for (name, facts) in self.places.present() {
             let mut newest: BTreeMap<&PolicyName, &Run> = BTreeMap::new();
-            for run in oldest_first(facts).filter(|run| self.spec.backup.contains_key(&run.manifest.policy)) {
+            // One that was cut off is no verdict on its sources: what it was to serve is due again, and told where it is missed.
+            let whole = |run: &&Run| run.manifest.sealed != Sealed::AfterInterruption;
+            let declared = |run: &&Run| self.spec.backup.contains_key(&run.manifest.policy);
+            for run in oldest_first(facts).filter(whole).filter(declared) {
                 newest.insert(&run.manifest.policy, run);
             }
             for run in newest.into_values().filter(|run| !run.manifest.is_complete()) {
