@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
+
 use crate::model::history::History;
 use crate::model::ids::{RepositoryId, RepositoryName};
 
@@ -128,7 +130,7 @@ impl Journal {
 
     /// What the planner may know of earlier applies.
     pub fn history(folder: &Path) -> Result<History, JournalError> {
-        Ok(record::history_of(&Self::read(folder)?.records))
+        Ok(record::history_of(&Self::read(folder)?.records, Timestamp::now()))
     }
 
     fn path(&self) -> PathBuf {

@@ -223,6 +223,7 @@ fn carried(
         print!("{shown}");
     }
     if plan.is_empty() {
+        consent::note_unused(&plan, consent);
         if matches!(request, Request::Recover(_)) {
             resume::forget(&session.state)
                 .map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
@@ -341,7 +342,7 @@ fn refuse_stale(
     max_age: Span,
 ) -> Result<(), Failure> {
     let used: Vec<PlanId> = observation.present().flat_map(|(_, facts)| facts.used_plans.iter().cloned()).collect();
-    let served = served_slots(observation);
+    let served = served_slots(observation, now);
     // What a plan made now would be made against.
     let lineage = session.plan(observation, &Request::Converge, now)?.lineage;
     let context = saved::SavedContext {
@@ -357,9 +358,12 @@ fn refuse_stale(
     saved::refuse(plan, &context).map_err(|stale| Failure::caused(Exit::Stale, "the saved plan is stale", &stale))
 }
 
-fn served_slots(observation: &Observation) -> Vec<(PolicyName, Timestamp)> {
-    let complete = observation.present().flat_map(|(_, facts)| &facts.runs).filter(|run| run.is_complete());
-    complete.filter_map(|run| Some((run.manifest.policy.clone(), run.manifest.slot?))).collect()
+fn served_slots(observation: &Observation, now: Timestamp) -> Vec<(PolicyName, Timestamp)> {
+    let slots = observation.present().flat_map(|(_, facts)| &facts.runs).filter_map(|run| {
+        let (policy, slot) = (&run.manifest.policy, run.manifest.slot?);
+        run.serves(policy, slot, now).then(|| (policy.clone(), slot))
+    });
+    slots.collect()
 }
 
 fn note_repositories(journal: &Journal, observation: &Observation) -> Result<(), Failure> {

@@ -12,8 +12,8 @@ use crate::model::step::Approval;
 /// What a person, or the command line in their place, approves of this plan. `reviewed`: it came out of a saved file,
 /// which somebody has read; that is their word for every step in it.
 pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Approvals, Failure> {
+    note_unused(plan, consent);
     let mut tokens: BTreeSet<String> = consent.approve.iter().cloned().collect();
-    refuse_unknown(plan, &tokens)?;
     if reviewed {
         return Ok(Approvals { tokens, everything: true });
     }
@@ -73,20 +73,24 @@ fn held_words(plan: &Plan) -> BTreeSet<&str> {
     words.collect()
 }
 
-/// A word that approves nothing is a slip of the pen, and the step that was meant would stay held unnoticed.
-fn refuse_unknown(plan: &Plan, tokens: &BTreeSet<String>) -> Result<(), Failure> {
-    let held = held_words(plan);
-    match tokens.iter().find(|token| !held.contains(token.as_str())) {
-        None => Ok(()),
-        Some(unknown) if held.is_empty() => {
-            Err(Failure::new(Exit::Input, format!("--approve {unknown}: no step of this plan waits for approval")))
-        }
-        Some(unknown) => {
-            let words: Vec<&str> = held.into_iter().collect();
-            Err(Failure::new(Exit::Input, format!("--approve {unknown}: no step waits for that word"))
-                .hint(format!("held steps wait for: {}", words.join(", "))))
-        }
+/// A word that approves nothing is told: it may be a slip of the pen, and then the step that was meant stays held, which the exit
+/// code says. A timer gives the same words each time, and what is due is done all the same.
+pub(super) fn note_unused(plan: &Plan, consent: &Consent) {
+    for text in unused(plan, &consent.approve) {
+        eprintln!("note: {text}");
     }
+}
+
+fn unused(plan: &Plan, words: &[String]) -> Vec<String> {
+    let held = held_words(plan);
+    let told = |word: &&String| {
+        let others = match held.is_empty() {
+            true => "no step of this plan waits for approval".to_owned(),
+            false => format!("held steps wait for: {}", held.iter().copied().collect::<Vec<_>>().join(", ")),
+        };
+        (!held.contains(word.as_str())).then(|| format!("--approve {word} approved nothing: {others}"))
+    };
+    words.iter().collect::<BTreeSet<_>>().iter().filter_map(told).collect()
 }
 
 fn answered(question: &str, wanted: &str) -> Result<bool, Failure> {

@@ -1,5 +1,8 @@
 //! One file per verb, and all that prints. The arguments come in here and an exit code goes out.
 
+#[macro_use]
+mod output;
+
 mod apply;
 mod backups;
 mod beside;
@@ -192,15 +195,14 @@ pub fn main() -> std::process::ExitCode {
     let for_programs = arguments.verb.is_for_programs();
     leave_no_core();
     show_log();
-    quiet_when_nobody_reads();
     // Unwound, so that leases and logins are given back on the way.
-    match std::panic::catch_unwind(|| run(arguments)) {
-        Ok(Ok(exit)) => exit.into(),
-        Ok(Err(failure)) if for_programs => failure.report_as_json().into(),
-        Ok(Err(failure)) => failure.report().into(),
-        Err(panic) if is_closed_pipe(panic.as_ref()) => CLOSED_PIPE.into(),
+    let exit = match std::panic::catch_unwind(|| run(arguments)) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) if for_programs => failure.report_as_json(),
+        Ok(Err(failure)) => failure.report(),
         Err(panic) => std::panic::resume_unwind(panic),
-    }
+    };
+    output::ended(exit).into()
 }
 
 /// A core file would hold passwords and keys.
@@ -212,26 +214,6 @@ fn leave_no_core() {
             "warning: a crash could leave a core file with secrets in it: {error}; run `ulimit -c 0` before devstack"
         );
     }
-}
-
-/// As shells say it of a program that the signal SIGPIPE has ended.
-const CLOSED_PIPE: u8 = 128 + 13;
-
-/// `devstack backups | head`: the reader has what it wanted and is gone, which is no fault to be traced.
-fn quiet_when_nobody_reads() {
-    let loud = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !is_closed_pipe(panic.payload()) {
-            loud(panic);
-        }
-    }));
-}
-
-/// Printing says so by a panic, with these words.
-fn is_closed_pipe(payload: &(dyn std::any::Any + Send)) -> bool {
-    payload
-        .downcast_ref::<String>()
-        .is_some_and(|text| text.starts_with("failed printing to") && text.contains("Broken pipe"))
 }
 
 /// What the program and the library below it note, on standard error; `DEVSTACK_LOG=debug` shows more.
@@ -246,7 +228,8 @@ fn show_log() {
     let discreet = tracing_subscriber::filter::filter_fn(move |meta| {
         !tells_secrets(meta.target()) || *meta.level() <= tracing::Level::WARN
     });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
+    // Where standard error can't be written, saying so there would end the process.
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().log_internal_errors(false);
     tracing_subscriber::registry().with(lines.with_filter(filter.and(discreet))).init();
 }
 
@@ -273,7 +256,9 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Verb::Log { lines, format } => log::run(&file, lines, format),
         Verb::Unlock { lease } => unlock::run(&file, &lease),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "devstack", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "devstack", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(Exit::Done)
         }
     }

@@ -236,7 +236,7 @@ pub(super) fn look() -> Look {
 }
 
 pub(super) fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+    read::home()
 }
 
 /// Writes a private file as a whole: a reader sees the old one or the new one.

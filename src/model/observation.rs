@@ -262,6 +262,13 @@ impl Run {
         self.is_complete() && Level::PROOF.iter().all(|level| matches!(self.latest(*level), Some((_, Verdict::Passed))))
     }
 
+    /// Whether the slot of its policy is served by it, as known at `now`. A run or slot dated in the future comes from a clock
+    /// that was wrong, and serves nothing.
+    pub fn serves(&self, policy: &PolicyName, slot: Timestamp, now: Timestamp) -> bool {
+        let carries = self.manifest.slot.is_some_and(|carried| carried >= slot && carried <= now);
+        carries && self.manifest.policy == *policy && self.manifest.started <= now && self.is_complete()
+    }
+
     /// A verification has failed and nothing later passed.
     pub fn is_damaged(&self) -> bool {
         !self.lost.is_empty()

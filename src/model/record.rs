@@ -46,16 +46,15 @@ impl Record {
         }
     }
 
-    /// Whether all that `older` says is said anew here, so that it need not be kept.
+    /// Whether all that `older` says is said anew here, so that it need not be kept. `older` was there before this one was
+    /// written, whatever its date: one of a clock that was ahead would stay the last word until that date.
     pub fn supersedes(&self, older: &Self) -> bool {
         match (self, older) {
             (Self::Proof(new), Self::Proof(old)) => {
-                new.run == old.run && new.at >= old.at && old.levels.keys().all(|level| new.levels.contains_key(level))
+                new.run == old.run && old.levels.keys().all(|level| new.levels.contains_key(level))
             }
-            (Self::DataRead(new), Self::DataRead(old)) => {
-                new.at >= old.at && old.parts.iter().all(|part| new.parts.contains(part))
-            }
-            (Self::RuleApproved(new), Self::RuleApproved(old)) => new.policy == old.policy && new.at >= old.at,
+            (Self::DataRead(new), Self::DataRead(old)) => old.parts.iter().all(|part| new.parts.contains(part)),
+            (Self::RuleApproved(new), Self::RuleApproved(old)) => new.policy == old.policy,
             (Self::Generation(new), Self::Generation(old)) => new.number > old.number,
             // A manifest is never replaced, a used plan stays used, a shrink that was accepted stays accepted.
             _ => false,

@@ -301,7 +301,7 @@ impl<'a> Planner<'a> {
             for of in policies {
                 let projected = self.places.known[name].runs_of(&of).to_vec();
                 let declared = self.spec.backup.get(&of).is_some_and(|policy| policy.to.contains(name));
-                let floor = if declared { newest_verified(&projected) } else { BTreeSet::new() };
+                let floor = if declared { newest_verified(&projected, self.now) } else { BTreeSet::new() };
                 let mut go = BTreeSet::new();
                 for run in projected.iter().filter(|run| is_chosen(run, &of)) {
                     matched.insert(run.run.clone());
@@ -391,8 +391,13 @@ fn candidate(run: &Projected, suspicion: bool, serving: Option<&RunId>) -> Candi
     }
 }
 
-fn newest_verified(runs: &[Projected]) -> BTreeSet<RunId> {
+/// Those that nobody may name. One dated in the future is the newest for as long as the clock was ahead, and could not be got rid of
+/// until then: it is among them only where nothing else is verified.
+fn newest_verified(runs: &[Projected], now: Timestamp) -> BTreeSet<RunId> {
     let mut verified: Vec<_> = runs.iter().filter(|run| run.standing == Standing::Verified).collect();
+    if verified.iter().any(|run| run.started <= now) {
+        verified.retain(|run| run.started <= now);
+    }
     verified.sort_by(|a, b| b.age_key().cmp(&a.age_key()));
     verified.into_iter().take(NEVER_FORGOTTEN).map(|run| run.run.clone()).collect()
 }

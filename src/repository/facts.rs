@@ -38,7 +38,7 @@ impl Store {
         let present: BTreeSet<_> = all.iter().map(|file| SnapshotId::new(hex(&file.id))).collect();
         let mut facts = self.bare_facts()?;
         facts.oldest = all.first().map(|file| file.time.timestamp());
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered { now: Timestamp::now(), ..Gathered::default() };
         let own = format!("stack:{stack}");
         for file in all.iter().filter(|file| file.tags.contains("devstack") && file.tags.contains(&own)) {
             match tag(file, "record:") {
@@ -136,10 +136,17 @@ pub struct UnreadableRecord {
 /// Records on their way into the facts; snapshots come oldest first.
 #[derive(Default)]
 struct Gathered<'a> {
+    now: Timestamp,
     runs: BTreeMap<RunId, Run>,
     proofs: Vec<crate::model::evidence::Proof>,
     rules: BTreeMap<PolicyName, RuleApproved>,
     data: Vec<&'a SnapshotFile>,
+}
+
+/// The order in which words count, the last one most: one dated in the future is of a clock that was ahead, and what was found
+/// since is later whatever it says.
+fn trusted(at: Timestamp, now: Timestamp) -> (bool, Timestamp) {
+    (at <= now, at)
 }
 
 impl Gathered<'_> {
@@ -167,7 +174,7 @@ impl Gathered<'_> {
             Record::Drill(drill) => facts.drills.push(*drill),
             Record::ShrinkAccepted(mark) => facts.accepted_shrinks.push((mark.run, mark.service)),
             Record::RuleApproved(rule) => match self.rules.get(&rule.policy) {
-                Some(known) if known.at > rule.at => {}
+                Some(known) if trusted(known.at, self.now) > trusted(rule.at, self.now) => {}
                 _ => drop(self.rules.insert(rule.policy.clone(), rule)),
             },
             Record::PlanUsed(plan) => facts.used_plans.push(plan.plan),
@@ -179,7 +186,8 @@ impl Gathered<'_> {
     }
 
     fn finish(mut self, facts: &mut RepositoryFacts) {
-        self.proofs.sort_by_key(|proof| proof.at);
+        let now = self.now;
+        self.proofs.sort_by_key(|proof| trusted(proof.at, now));
         for proof in self.proofs {
             // A proof without its run is what an interrupted forget leaves; prune sweeps it.
             if let Some(run) = self.runs.get_mut(&proof.run) {
@@ -204,5 +212,80 @@ impl Gathered<'_> {
         facts.runs = self.runs.into_values().collect();
         facts.runs.sort_by(|a, b| (a.manifest.started, &a.manifest.run).cmp(&(b.manifest.started, &b.manifest.run)));
         facts.data_reads.sort_by_key(|read| read.at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::evidence::{Level, Proof, Verdict};
+    use crate::model::retention::Rule;
+    use crate::model::run::RECORD_FORMAT;
+    use crate::model::units::Span;
+
+    fn sealed(started: Timestamp) -> crate::model::run::Manifest {
+        serde_json::from_value(serde_json::json!({
+            "format": RECORD_FORMAT, "stack": "shop", "run": "20261124T080000Z-daily", "policy": "daily", "slot": started,
+            "started": started, "finished": started, "expected": ["shop"], "parent": null, "base": "20261124T080000Z-daily",
+            "spec_digest": "00", "devstack_version": "0.1.0", "sealed": "by_its_apply",
+            "services": { "shop": { "taken": {
+                "snapshot": "00", "engine": "sqlite", "engine_version": "3", "artifacts": [], "started": started, "took": 1,
+                "added": 1, "suspect": null,
+            } } },
+        }))
+        .unwrap()
+    }
+
+    fn nothing() -> RepositoryFacts {
+        serde_json::from_value(serde_json::json!({
+            "id": "00", "keys": [], "opened_with": null, "runs": [], "unsealed": [], "approved_rules": {},
+            "accepted_shrinks": [], "used_plans": [], "generation": null, "data_reads": [], "oldest": null, "size": 0,
+            "marked": null, "leases": [], "restic_locks": 0,
+        }))
+        .unwrap()
+    }
+
+    fn proof(of: &RunId, when: Timestamp, verdict: &Verdict) -> Record {
+        Record::Proof(Proof {
+            format: RECORD_FORMAT,
+            run: of.clone(),
+            at: when,
+            took: Span::ZERO,
+            read: ByteSize(0),
+            levels: Level::PROOF.iter().map(|level| (*level, verdict.clone())).collect(),
+            services: BTreeMap::new(),
+        })
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_has_written_is_not_the_last_word() {
+        let now: Timestamp = "2026-11-24T11:00:00Z".parse().unwrap();
+        let (hour_ago, tomorrow) = (Span::from_hours(1).before(now), Span::from_hours(24).after(now));
+        let sealed = sealed(Span::from_hours(3).before(now));
+        let failed = Verdict::Failed(vec!["a chunk is wrong".to_owned()]);
+        let (old, new) = (proof(&sealed.run, tomorrow, &Verdict::Passed), proof(&sealed.run, hour_ago, &failed));
+        let rule = |last, when| RuleApproved {
+            format: RECORD_FORMAT,
+            policy: sealed.policy.clone(),
+            rule: Rule { last: Some(last), ..Rule::default() },
+            at: when,
+        };
+        assert!(new.supersedes(&old), "the record that is written now is later than any that is there");
+        let mut facts = nothing();
+        let present = sealed.taken().map(|(_, taken)| taken.snapshot.clone()).collect();
+        let mut gathered = Gathered { now, ..Gathered::default() };
+        let records = [
+            Record::Manifest(Box::new(sealed.clone())),
+            Record::RuleApproved(rule(1, tomorrow)),
+            Record::RuleApproved(rule(7, hour_ago)),
+            new,
+            old,
+        ];
+        for (number, record) in records.into_iter().enumerate() {
+            gathered.add(SnapshotId::new(format!("{number:064x}")), record, &present, &mut facts);
+        }
+        gathered.finish(&mut facts);
+        assert!(facts.runs[0].is_damaged() && !facts.runs[0].is_verified());
+        assert_eq!(facts.approved_rules[&sealed.policy].last, Some(7));
     }
 }

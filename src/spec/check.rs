@@ -4,6 +4,7 @@
 mod assertions;
 mod backup;
 mod circle;
+mod home;
 mod names;
 mod objectives;
 mod repositories;
@@ -40,8 +41,27 @@ pub(super) struct Checked {
     pub secrets: Vec<Range<usize>>,
 }
 
+/// What `~` stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Home<'a> {
+    At(&'a Path),
+    /// Nobody asks: it is a place of its own, apart from all others.
+    Open,
+    /// The environment does not say.
+    Unset,
+}
+
+impl<'a> Home<'a> {
+    fn path(self) -> Option<&'a Path> {
+        match self {
+            Self::At(path) => Some(path),
+            Self::Open | Self::Unset => None,
+        }
+    }
+}
+
 /// `base` is the folder of the file and absolute.
-pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) -> Checked {
+pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Home<'_>) -> Checked {
     let checked = Checked { diagnostics: Vec::new(), secrets: Vec::new() };
     let mut findings = Findings { root, has_vault: spec.vault.is_some(), checked };
     if spec.version != VERSION {
@@ -61,7 +81,10 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Option<&Path>) 
     backup::check(spec, &mut findings);
     objectives::check(spec, &mut findings);
     assertions::check(spec, &mut findings);
-    stores::check(spec, base, home, &mut findings);
+    stores::check(spec, base, home.path(), &mut findings);
+    if matches!(home, Home::Unset) {
+        home::check(&mut findings);
+    }
     let mut checked = findings.checked;
     checked.diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity));
     checked

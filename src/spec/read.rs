@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::check;
+use super::check::{self, Home};
 use super::diagnostic::{Diagnostic, Rejected, Severity};
 use super::file::Spec;
 use super::node::Place;
@@ -34,8 +34,8 @@ pub fn load(path: &Path) -> Result<Loaded, Rejected> {
     })?;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    let home = std::env::home_dir();
-    let mut loaded = parse_with_home(&name, &bytes, &base, home.as_deref())?;
+    let home = home();
+    let mut loaded = parsed(&name, &bytes, &base, home.as_deref().map_or(Home::Unset, Home::At))?;
     loaded.path = absolute;
     let absent = absent_compose_files(&loaded, home.as_deref());
     loaded.warnings.extend(absent);
@@ -83,6 +83,15 @@ pub fn parse(name: &str, bytes: &[u8], base: &Path) -> Result<Loaded, Rejected> 
 
 /// As [`parse`], where `~` is `home`.
 pub fn parse_with_home(name: &str, bytes: &[u8], base: &Path, home: Option<&Path>) -> Result<Loaded, Rejected> {
+    parsed(name, bytes, base, home.map_or(Home::Open, Home::At))
+}
+
+/// The home folder as the environment says it; one that is empty or relative says nothing.
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+}
+
+fn parsed(name: &str, bytes: &[u8], base: &Path, home: Home<'_>) -> Result<Loaded, Rejected> {
     if bytes.len() as u64 > yaml::LARGEST {
         let refusal = too_large(name, bytes.len() as u64);
         return Err(Rejected::new(
@@ -234,5 +243,47 @@ backup:
         assert!(warnings[0].message.contains("more.yml is not there") && warnings[0].severity == Severity::Warning);
         std::fs::write(folder.path().join("more.yml"), "services: {}").unwrap();
         assert_eq!(load(&path).unwrap().warnings, []);
+    }
+
+    #[test]
+    fn without_a_home_folder_every_path_below_it_is_an_error_that_names_its_field() {
+        let text = r#"version: 1
+stack: shop
+runtime:
+  docker: { compose: [~/compose.yml], project: shop }
+vault: { address: "https://vault:8200", ca: ~/ca.pem, login: { token: { file: ~/token } } }
+services:
+  site: { source: { files: { paths: [data, ~/site], exclude: [~/site/cache] } } }
+  shop: { source: { sqlite: { path: ~/shop.db } } }
+repositories:
+  local: { path: ~/x, keys: [ { passphrase: { file: ~/key } }, { age_identity: { file: "~" } } ] }
+  other: { path: ./~x, keys: [ { passphrase: { file: ~ada/key } } ] }
+backup:
+  nightly: { services: all, schedule: { cron: "15 2 * * *" }, to: [local, other] }
+recovery:
+  assert: [ { command: { container: web, run: [cat, ~/x] } } ]
+"#;
+        let refused = parsed("devstack.yaml", text.as_bytes(), Path::new("/srv/shop"), Home::Unset).unwrap_err();
+        let said = refused.render(super::super::diagnostic::Look::Plain);
+        for field in [
+            "runtime.docker.compose[0]",
+            "vault.ca",
+            "vault.login.token.file",
+            "services.site.source.files.paths[1]",
+            "services.shop.source.sqlite.path",
+            "repositories.local.path",
+            "repositories.local.keys[0].passphrase.file",
+            "repositories.local.keys[1].age_identity.file",
+        ] {
+            assert!(said.contains(&format!("`{field}` lies in the home folder, and HOME is not set")), "{field}:\n{said}");
+        }
+        assert_eq!(said.matches("HOME is not set").count(), 8, "{said}");
+        for home in [Home::Open, Home::At(Path::new("/home/ada"))] {
+            let said = match parsed("devstack.yaml", text.as_bytes(), Path::new("/srv/shop"), home) {
+                Ok(_) => String::new(),
+                Err(refused) => refused.render(super::super::diagnostic::Look::Plain),
+            };
+            assert!(!said.contains("HOME"), "{said}");
+        }
     }
 }

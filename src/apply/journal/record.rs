@@ -200,8 +200,9 @@ impl JournalRecord {
     }
 }
 
-/// The last samples of each key, the last apply, and the repositories that were seen here.
-pub(super) fn history_of(records: &[JournalRecord]) -> History {
+/// The last samples of each key, the last apply, and the repositories that were seen here. An apply that is dated after `now` is of a
+/// clock that was ahead: taken at its word, no slot would count as missed until that date.
+pub(super) fn history_of(records: &[JournalRecord], now: Timestamp) -> History {
     let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
     let mut history = History::default();
     for record in records {
@@ -210,7 +211,10 @@ pub(super) fn history_of(records: &[JournalRecord]) -> History {
         }
         match &record.entry {
             Entry::ApplyStarted { drill: true, .. } => {}
-            Entry::ApplyStarted { drill: false, .. } => history.last_apply = history.last_apply.max(Some(record.at)),
+            Entry::ApplyStarted { drill: false, .. } if record.at <= now => {
+                history.last_apply = history.last_apply.max(Some(record.at));
+            }
+            Entry::ApplyStarted { drill: false, .. } => {}
             Entry::RepositoryKnown { name, id } => {
                 history.known_repositories.insert(name.clone(), id.clone());
             }

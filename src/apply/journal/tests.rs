@@ -109,6 +109,16 @@ fn history_has_the_newest_samples_of_good_ends_alone() {
 }
 
 #[test]
+fn an_apply_that_is_dated_in_the_future_is_not_the_last_one() {
+    let now: Timestamp = "2026-11-24T11:00:00Z".parse().unwrap();
+    let at = |at| JournalRecord { at, ..JournalRecord::now(None, apply_started()) };
+    let (before, ahead) = (at(Span::from_hours(1).before(now)), at(Span::from_hours(24).after(now)));
+    let last = |records: &[JournalRecord]| record::history_of(records, now).last_apply;
+    assert_eq!(last(&[before.clone(), ahead.clone()]), Some(before.at));
+    assert_eq!(last(&[ahead]), None);
+}
+
+#[test]
 fn a_repository_is_noted_once_for_each_id_and_the_last_one_holds() {
     let (_parent, folder) = folder();
     let journal = Journal::open(&folder).unwrap();

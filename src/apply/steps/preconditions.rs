@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::world::{World, repository_error, store_error};
+use super::world::{World, now, repository_error, store_error};
 use crate::apply::resume::Progress;
 use crate::apply::runner::StepError;
 use crate::model::ids::ServiceName;
@@ -89,11 +89,7 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
         }
         Precondition::SlotOpen { repository, policy, slot } => {
             let facts = world.facts(repository)?;
-            let served = facts.runs.iter().find(|run| {
-                run.is_complete()
-                    && run.manifest.policy == *policy
-                    && run.manifest.slot.is_some_and(|held| held >= *slot)
-            });
+            let served = facts.runs.iter().find(|run| run.serves(policy, *slot, now()));
             Ok(served.map(|run| format!("run {} has served this slot", run.manifest.run)))
         }
         Precondition::SourceHasData { service } => match world.engine(service)?.observe() {
