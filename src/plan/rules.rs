@@ -641,6 +641,33 @@ fn forget_needs_approval_and_leaves_the_two_newest_of_a_declared_policy() {
     assert!(matches!(ask(ForgetSelection::default()), Err(PlanError::NothingSelected)));
 }
 
+#[test]
+fn a_run_dated_in_the_future_serves_no_slot_and_can_be_forgotten_by_name() {
+    let tomorrow = Span::from_hours(24).after(at(NOW));
+    let ahead = run("daily", tomorrow, &["shop"]);
+    let id = ahead.manifest.run.clone();
+    let slot = at(SLOT);
+    assert!(!ahead.serves(&policy("daily"), slot, at(NOW)), "its date is not reached");
+    assert!(ahead.serves(&policy("daily"), slot, Span::from_hours(25).after(at(NOW))), "its date has passed");
+    let mut slot_ahead = run("daily", hours_ago(1), &["shop"]);
+    slot_ahead.manifest.slot = Some(tomorrow);
+    assert!(!slot_ahead.serves(&policy("daily"), slot, at(NOW)), "a slot of the future, whatever the run's own date");
+    let behind = run("daily", hours_ago(24 * 365), &["shop"]);
+    assert!(!behind.serves(&policy("daily"), slot, at(NOW)), "of a clock that was behind");
+    let served = run("daily", slot, &["shop"]);
+    assert!(served.serves(&policy("daily"), slot, at(NOW)) && !served.serves(&policy("other"), slot, at(NOW)));
+
+    let forget = |world: &World| {
+        world.ask(&Request::Forget(ForgetSelection { runs: vec![id.clone()], ..Default::default() }))
+    };
+    // The next run is planned as if it were not there, and then it can go.
+    let world = World::settled(small()).with_run("local", ahead.clone());
+    assert_eq!(find(&world.plan(), "take").len(), 1);
+    assert!(matches!(forget(&world), Err(PlanError::NeverForgotten { .. })), "nothing else is verified");
+    let world = World::settled(small()).with_history(1, 12).with_run("local", ahead);
+    assert_eq!(forgotten(&forget(&world).unwrap()), [id.clone()]);
+}
+
 fn candidate(id: &str, started: &str, standing: Standing) -> Candidate {
     Candidate { run: RunId::new(id), started: at(started), standing, suspect: false, undeclared: false, serving: false }
 }

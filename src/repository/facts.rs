@@ -229,8 +229,8 @@ mod tests {
             "started": started, "finished": started, "expected": ["shop"], "parent": null, "base": "20261124T080000Z-daily",
             "spec_digest": "00", "devstack_version": "0.1.0", "sealed": "by_its_apply",
             "services": { "shop": { "taken": {
-                "snapshot": "00", "engine": "sqlite", "engine_version": "3", "artifacts": [], "started": started, "took": 1,
-                "added": 1, "suspect": null,
+                "snapshot": "00", "engine": "sqlite", "engine_version": "3", "artifacts": [], "started": started, "took": Span::ZERO,
+                "added": ByteSize(1), "suspect": null,
             } } },
         }))
         .unwrap()
@@ -239,7 +239,7 @@ mod tests {
     fn nothing() -> RepositoryFacts {
         serde_json::from_value(serde_json::json!({
             "id": "00", "keys": [], "opened_with": null, "runs": [], "unsealed": [], "approved_rules": {},
-            "accepted_shrinks": [], "used_plans": [], "generation": null, "data_reads": [], "oldest": null, "size": 0,
+            "accepted_shrinks": [], "used_plans": [], "generation": null, "data_reads": [], "oldest": null, "size": ByteSize(0),
             "marked": null, "leases": [], "restic_locks": 0,
         }))
         .unwrap()
