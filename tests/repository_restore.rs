@@ -201,6 +201,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         devstack_version: "0".into(),
         sealed: Sealed::ByItsApply,
         compose: None,
+        origin: None,
     }
 }
 

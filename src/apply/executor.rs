@@ -79,6 +79,7 @@ impl TimeLimits {
             | Action::RotateSecretId { .. }
             | Action::GenerateKey { .. }
             | Action::CreateRepository { .. }
+            | Action::Adopt { .. }
             | Action::AddKey { .. }
             | Action::RemoveKey { .. }
             | Action::ApproveRule { .. }

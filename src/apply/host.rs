@@ -1,9 +1,12 @@
 //! Which machine and which process this is, and whether another process still lives.
 
 use std::fs;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::model::origin::Origin;
 
 /// A process, by all that tells it from another that was given its number later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +49,13 @@ impl Host {
             pid_namespace: fs::read_link("/proc/self/ns/pid").ok().map(|link| link.to_string_lossy().into_owned()),
         }
     }
+}
+
+/// The place of a stack on this machine: the folder of its file, and the Compose project that the file declares.
+pub fn origin(base: &Path, project: Option<&str>) -> Origin {
+    let Host { name, machine, .. } = Host::here();
+    let real = base.canonicalize().ok().filter(|real| real != base);
+    Origin { host: name, machine, folder: base.to_owned(), real, project: project.map(str::to_owned) }
 }
 
 impl Holder {

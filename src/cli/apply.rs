@@ -245,6 +245,7 @@ fn carried(
         is_saved,
     );
     world.resumed = resumed;
+    world.origin = Some(session.origin.clone());
     if is_saved {
         world.mark_used()?;
     }

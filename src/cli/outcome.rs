@@ -43,6 +43,12 @@ pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> St
     if !advice.is_empty() {
         let _ = writeln!(out, "\n{}", advice.join("\n"));
     }
+    // Told where it matters: what was brought back here came from elsewhere, or what is due here waits for a word.
+    if !matches!(request, Request::Restore { .. }) {
+        for note in &left.report.foreign {
+            let _ = writeln!(out, "\n  FOREIGN  {}: {}", note.resource, render::printable(&note.text));
+        }
+    }
     let _ = write!(out, "\n{}", render::standing(left));
     let _ = writeln!(out, "\n{}", summary(request, outcome, left));
     if matches!(request, Request::Recover(_)) && is_to_go_on(outcome) {

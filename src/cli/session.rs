@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::error::{Exit, Failure};
 use super::lines;
 use crate::apply::clock::SystemClock;
-use crate::apply::host::Holder;
+use crate::apply::host::{self, Holder};
 use crate::apply::journal::Journal;
 use crate::apply::lease::{self, Lease, LeaseError};
 use crate::apply::resume;
@@ -20,7 +20,9 @@ use crate::model::compose::ComposeModel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::origin::Origin;
 use crate::model::plan::{Plan, Report};
+use crate::model::run::Manifest;
 use crate::observe::{self, Stores};
 use crate::plan::render::{self, TextOptions};
 use crate::plan::{self, PlanError, Request};
@@ -33,6 +35,8 @@ pub(super) struct Session {
     pub(super) ground: Ground,
     pub(super) stores: Arc<Stores>,
     pub(super) history: History,
+    /// Where runs are taken.
+    pub(super) origin: Origin,
     /// `.devstack/` beside the file: a cache, whose loss loses no backup.
     pub(super) state: PathBuf,
     pub(super) zone: TimeZone,
@@ -52,7 +56,9 @@ impl Session {
         let state = loaded.base.join(".devstack");
         let history = Journal::history(&state)
             .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
-        Ok(Self { loaded, ground, stores, history, state, zone: TimeZone::system() })
+        let docker = loaded.spec.runtime.as_ref().and_then(|runtime| runtime.docker.as_ref());
+        let origin = host::origin(&loaded.base, docker.and_then(|docker| docker.project.as_deref()));
+        Ok(Self { loaded, ground, stores, history, origin, state, zone: TimeZone::system() })
     }
 
     pub(super) fn rooms(&self) -> Workrooms {
@@ -104,6 +110,8 @@ impl Session {
             self.assume_project();
         }
         let mut observation = observe::observe(spec, &self.ground, &self.stores, &self.history, now, &concerns);
+        observation.origin = Some(self.origin.clone());
+        observation.carried = self.stores.names().filter(|name| self.is_carried(name)).cloned().collect();
         if matches!(request, Request::Recover(_)) {
             observation.compose = self.ground.containers.compose().map(|compose| match compose.resolved() {
                 Ok(resolved) => Observed::Known(ComposeModel::of(&resolved)),
@@ -137,13 +145,20 @@ impl Session {
         observation
     }
 
-    /// Without Compose files that say it the project has the name that it had in the newest run.
+    /// Whether a repository lies in the stack's own folder, wherever links lead to.
+    fn is_carried(&self, name: &RepositoryName) -> bool {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        self.stores.site(name).is_ok_and(|site| real(site.path()).starts_with(real(&self.loaded.base)))
+    }
+
+    /// Without Compose files that say it the project has the name that it had in the newest run, of this place if there is one.
     fn assume_project(&self) {
         let stack = &self.loaded.spec.stack;
         // A repository that cannot be looked at is told of by the look itself.
         let all = self.stores.names().filter_map(|name| self.stores.facts(name, stack).ok());
         let runs = all.flat_map(|facts| facts.runs).map(|run| run.manifest).filter(|run| run.compose.is_some());
-        if let Some(compose) = runs.max_by_key(|run| run.started).and_then(|run| run.compose) {
+        let is_here = |run: &Manifest| run.origin.as_ref().is_none_or(|origin| origin.is_same(&self.origin));
+        if let Some(compose) = runs.max_by_key(|run| (is_here(run), run.started)).and_then(|run| run.compose) {
             self.ground.containers.assume_project(&compose.project);
         }
     }

@@ -269,6 +269,9 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
     for note in &seen.report.lost {
         out.push_str(&format!("  LOST     {}: {}\n", note.resource, render::printable(&note.text)));
     }
+    for note in &seen.report.foreign {
+        out.push_str(&format!("  FOREIGN  {}: {}\n", note.resource, render::printable(&note.text)));
+    }
     for note in &seen.report.expiring {
         out.push_str(&format!("  EXPIRES  {}: {}\n", note.resource, render::printable(&note.text)));
     }

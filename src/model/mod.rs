@@ -12,6 +12,7 @@ pub mod history;
 pub mod ids;
 pub mod login;
 pub mod observation;
+pub mod origin;
 pub mod outcome;
 pub mod plan;
 pub mod record;

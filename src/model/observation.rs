@@ -15,7 +15,8 @@ use super::ids::{
     StackName,
 };
 use super::login::LoginState;
-use super::record::Generation;
+use super::origin::Origin;
+use super::record::{Adopted, Generation};
 use super::retention::Rule;
 use super::run::Manifest;
 use super::units::{ByteSize, Span};
@@ -97,6 +98,12 @@ pub struct Mount {
 pub struct Observation {
     pub at: Timestamp,
     pub took: Span,
+    /// Where devstack stands; none where nobody says, and then every run counts as ours.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+    /// Repositories that lie in the stack's own folder: they move with it, and no other stack writes there.
+    #[serde(default)]
+    pub carried: BTreeSet<RepositoryName>,
     pub services: BTreeMap<ServiceName, Observed<SourceState>>,
     /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
     #[serde(default)]
@@ -193,6 +200,9 @@ pub struct RepositoryFacts {
     pub accepted_shrinks: Vec<(RunId, ServiceName)>,
     pub used_plans: Vec<PlanId>,
     pub generation: Option<Generation>,
+    /// Where the stack has had its place, by somebody's word.
+    #[serde(default)]
+    pub adopted: Vec<Adopted>,
     pub data_reads: Vec<DataRead>,
     /// Oldest first.
     #[serde(default)]

@@ -46,6 +46,9 @@ pub struct Report {
     /// Runs that were found damaged, and that nothing later cleared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Note>,
+    /// Another place of a stack of this name, in a repository that both write to; and what of this one waits for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Vec<Note>,
     /// Sources that are not there, or empty where their newest run held something.
     #[serde(default)]
     pub lost: Vec<Note>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::drill::Drill;
 use super::evidence::{DataRead, Proof};
 use super::ids::{Digest, PlanId, PolicyName, RunId, ServiceName};
+use super::origin::Origin;
 use super::retention::Rule;
 use super::run::Manifest;
 
@@ -21,6 +22,7 @@ pub enum Record {
     RuleApproved(RuleApproved),
     PlanUsed(PlanUsed),
     Generation(Generation),
+    Adopted(Box<Adopted>),
 }
 
 impl Record {
@@ -34,6 +36,7 @@ impl Record {
             Self::RuleApproved(_) => "rule-approved",
             Self::PlanUsed(_) => "plan-used",
             Self::Generation(_) => "generation",
+            Self::Adopted(_) => "adopted",
         }
     }
 
@@ -42,7 +45,12 @@ impl Record {
         match self {
             Self::Proof(_) | Self::DataRead(_) | Self::RuleApproved(_) | Self::Generation(_) => true,
             // What a drill took is compared with the next one, and there are few.
-            Self::Manifest(_) | Self::ShrinkAccepted(_) | Self::PlanUsed(_) | Self::Drill(_) => false,
+            Self::Manifest(_)
+            | Self::ShrinkAccepted(_)
+            | Self::PlanUsed(_)
+            | Self::Drill(_)
+            // Each names runs of other places that are ours since.
+            | Self::Adopted(_) => false,
         }
     }
 
@@ -68,9 +76,12 @@ impl Record {
             Self::Proof(proof) => Some(&proof.run),
             Self::ShrinkAccepted(mark) => Some(&mark.run),
             // A drill may have used several runs, and says what it says after they are gone.
-            Self::Drill(_) | Self::DataRead(_) | Self::RuleApproved(_) | Self::PlanUsed(_) | Self::Generation(_) => {
-                None
-            }
+            Self::Drill(_)
+            | Self::DataRead(_)
+            | Self::RuleApproved(_)
+            | Self::PlanUsed(_)
+            | Self::Generation(_)
+            | Self::Adopted(_) => None,
         }
     }
 }
@@ -108,5 +119,17 @@ pub struct Generation {
     pub number: u64,
     pub spec_digest: Digest,
     pub plan: PlanId,
+    pub at: Timestamp,
+}
+
+/// Somebody has said that the stack has its place in this repository at `origin` now, and no longer where it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adopted {
+    pub format: u32,
+    /// The highest one counts: clocks of two machines say nothing of who was last.
+    pub number: u64,
+    pub origin: Origin,
+    /// The places whose runs count as those of `origin` since.
+    pub from: Vec<Origin>,
     pub at: Timestamp,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate::Certificate;
 use super::compose::ComposeModel;
 use super::ids::{Digest, PolicyName, RunId, ServiceName, SnapshotId, StackName};
+use super::origin::Origin;
 use super::units::{ByteSize, Span};
 
 /// The format of the records that devstack keeps in a repository; a reader refuses a newer one.
@@ -38,6 +39,9 @@ pub struct Manifest {
     /// Of the Compose files that lie beside the manifest; none where none are declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose: Option<ComposeModel>,
+    /// Where it was taken; none in runs of before that was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Who wrote the manifest.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::assertion::Assertion;
 use super::ids::{ContainerId, KeyId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId};
+use super::origin::Origin;
 use super::retention::Rule;
 use super::run::Shrink;
 use super::units::{ByteSize, Span};
@@ -161,6 +162,12 @@ pub enum Action {
     CreateRepository {
         repository: RepositoryName,
         key: usize,
+    },
+    /// Records that the stack has its place in this repository at `origin`, with all the runs of the places `from`.
+    Adopt {
+        repository: RepositoryName,
+        origin: Box<Origin>,
+        from: Vec<Origin>,
     },
     /// Adds the key number `key` of the file.
     AddKey {
@@ -334,6 +341,7 @@ impl Action {
         match self {
             Self::GenerateKey { .. } => "generate key",
             Self::CreateRepository { .. } => "create",
+            Self::Adopt { .. } => "adopt",
             Self::AddKey { .. } => "add key",
             Self::RemoveKey { .. } => "remove key",
             Self::ApproveRule { .. } => "approve rule",
@@ -363,7 +371,7 @@ impl Action {
             Self::GenerateKey { repository, .. }
             | Self::AddKey { repository, .. }
             | Self::RemoveKey { repository, .. } => format!("repository/{repository}/keys"),
-            Self::CreateRepository { repository, .. } | Self::Prune { repository } => {
+            Self::CreateRepository { repository, .. } | Self::Adopt { repository, .. } | Self::Prune { repository } => {
                 format!("repository/{repository}")
             }
             Self::ReadData { repository, .. } => format!("repository/{repository}/data"),
@@ -401,6 +409,7 @@ impl Action {
             | Self::VerifyStack { .. }
             | Self::RotateSecretId { .. } => None,
             Self::CreateRepository { repository, .. }
+            | Self::Adopt { repository, .. }
             | Self::AddKey { repository, .. }
             | Self::RemoveKey { repository, .. }
             | Self::ApproveRule { repository, .. }
@@ -426,7 +435,11 @@ impl Action {
     pub fn moves_generation(&self) -> bool {
         matches!(
             self,
-            Self::CreateRepository { .. } | Self::AddKey { .. } | Self::RemoveKey { .. } | Self::ApproveRule { .. }
+            Self::CreateRepository { .. }
+                | Self::Adopt { .. }
+                | Self::AddKey { .. }
+                | Self::RemoveKey { .. }
+                | Self::ApproveRule { .. }
         )
     }
 

@@ -4,7 +4,7 @@
 mod room;
 mod stores;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -69,6 +69,8 @@ pub fn observe(
     Observation {
         at: now,
         took: Span::from(since.elapsed()),
+        origin: None,
+        carried: BTreeSet::new(),
         engine,
         services,
         left_stopped: Vec::new(),

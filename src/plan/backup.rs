@@ -65,7 +65,8 @@ impl<'a> Planner<'a> {
         let parent = newest_sound(place.runs_of(policy), self.now).and_then(|run| run.seen);
         let (created, sealed) = (place.created, place.sealed);
         let is = place.is(primary);
-        let open = intent.slot.map(|slot| Precondition::SlotOpen {
+        // The slot may be served there by a run of another place, which is no backup of this one.
+        let open = intent.slot.filter(|_| place.elsewhere.is_none()).map(|slot| Precondition::SlotOpen {
             repository: primary.clone(),
             policy: policy.clone(),
             slot,

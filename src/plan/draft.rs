@@ -94,6 +94,17 @@ impl Draft {
         id
     }
 
+    /// Has each step wait for the success of those that `gates` gives for it; they come before it.
+    pub(super) fn wait_for(&mut self, gates: impl Fn(&Action) -> Vec<StepId>) {
+        for step in &mut self.steps {
+            for gate in gates(&step.action).into_iter().filter(|gate| *gate < step.id) {
+                step.waits.retain(|wait| wait.step != gate);
+                step.waits.push(Wait { step: gate, on: WaitOn::Success });
+            }
+            step.waits.sort();
+        }
+    }
+
     pub(super) fn steps(&self) -> &[Step] {
         &self.steps
     }

@@ -152,10 +152,10 @@ impl<'a> Planner<'a> {
         at_once.or_else(|| known().find(usable)).map(|(name, _)| name.clone())
     }
 
-    /// Every known run of a policy in the repositories that it writes to.
+    /// Every known run of a policy in the repositories that it writes to. One of another place protects nothing of this one.
     pub(super) fn runs_in_its_repositories(&self, name: &PolicyName) -> impl Iterator<Item = &Projected<'a>> {
         let places = self.spec.backup[name].to.iter().filter_map(|to| self.places.known.get(to));
-        places.flat_map(|place| place.runs_of(name).iter())
+        places.flat_map(|place| place.runs_of(name).iter()).filter(|run| !run.foreign)
     }
 
     /// The last slot is newer than the newest slot that a complete run carries. A run or slot dated in the future comes

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Planner;
+use super::origin::Standpoint;
 use super::projection::standing;
 use super::retention::Standing;
 use crate::model::evidence::Proof;
@@ -39,10 +40,11 @@ impl<'a> Planner<'a> {
         let mut last: BTreeMap<&ServiceName, LastGood> = BTreeMap::new();
         for (name, facts) in self.places.present() {
             let Some((repository, _)) = self.spec.repositories.get_key_value(name) else { continue };
+            let standpoint = Standpoint::of(self.observation, name, facts);
             // A safety copy is what somebody is about to overwrite: it meets no objective.
             let good = |run: &&Run| {
                 let is_meant = !run.manifest.policy.is_safety() && run.manifest.started <= self.now;
-                is_meant && standing(run) == Standing::Verified
+                is_meant && standing(run) == Standing::Verified && standpoint.is_ours(run)
             };
             for run in facts.runs.iter().filter(good) {
                 for (service, taken) in run.manifest.taken() {

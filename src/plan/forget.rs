@@ -286,8 +286,10 @@ impl<'a> Planner<'a> {
             }
         }
         let chosen_runs: BTreeSet<&RunId> = runs.iter().collect();
+        // A run of another place is chosen by its name alone.
         let is_chosen = |run: &Projected, of: &PolicyName| {
-            policy.as_ref().is_none_or(|policy| policy == of)
+            (!run.foreign || chosen_runs.contains(&run.run))
+                && policy.as_ref().is_none_or(|policy| policy == of)
                 && (chosen_runs.is_empty() || chosen_runs.contains(&run.run))
                 && service
                     .as_ref()

@@ -16,6 +16,7 @@ pub mod graph;
 mod keys;
 mod login;
 mod lost;
+mod origin;
 pub mod prediction;
 mod projection;
 mod recover;
@@ -137,6 +138,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn run(mut self, request: &Request) -> Result<(Vec<crate::model::step::Step>, Report), PlanError> {
         self.report_unknown_repositories();
+        self.report_foreign();
         self.report_damage();
         self.report_sources();
         self.report_containers();
@@ -148,6 +150,7 @@ impl Planner<'_> {
                 if !intents.is_empty() {
                     self.start_runtime();
                 }
+                self.adopt();
                 self.repositories();
                 self.seal_interrupted(&intents);
                 self.accept_shrinks();
@@ -160,6 +163,7 @@ impl Planner<'_> {
             Request::Backup { policies, services, full } => {
                 let intents = self.asked_runs(policies, services, *full)?;
                 self.start_runtime();
+                self.adopt();
                 self.create_missing();
                 self.seal_interrupted(&intents);
                 self.take_runs(&intents);
@@ -174,6 +178,7 @@ impl Planner<'_> {
             Request::Rollback(asked) => self.roll_back(asked)?,
             Request::Forget(selection) => self.forget_selected(selection)?,
         }
+        self.wait_for_adoption();
         if !matches!(request, Request::Converge) {
             self.login(None);
         }

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::origin::Standpoint;
 use super::retention::Standing;
 use crate::model::evidence::Level;
 use crate::model::history::History;
 use crate::model::ids::{PolicyName, RepositoryId, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
+use crate::model::origin::Origin;
 use crate::model::plan::Lineage;
 use crate::model::step::{Precondition, StepId};
 use crate::spec::file::Spec;
@@ -38,6 +40,12 @@ pub(super) struct Place<'a> {
     pub accepts: BTreeMap<PolicyName, Vec<StepId>>,
     /// The step that prunes it.
     pub pruned: Option<StepId>,
+    /// Where else the stack has its place in it. Its runs stand among [`Self::runs`] as if they had been adopted, each marked.
+    pub elsewhere: Option<&'a Origin>,
+    /// The step that moves the stack's place here.
+    pub adopted: Option<StepId>,
+    /// Runs of other places where the stack's own is here: seen and named, and used for nothing.
+    pub strays: Vec<Projected<'a>>,
 }
 
 pub(super) enum State<'a> {
@@ -56,6 +64,8 @@ pub(super) struct Projected<'a> {
     pub suspect: Vec<ServiceName>,
     /// Holds a service that the file no longer names.
     pub undeclared: bool,
+    /// Taken at another place, and not adopted.
+    pub foreign: bool,
     pub seen: Option<&'a Run>,
     /// The step of this plan that has to succeed before it stands so.
     pub pending: Option<StepId>,
@@ -106,7 +116,10 @@ impl<'a> Places<'a> {
                 }
                 Some(Observed::Known(RepositoryState::Present(facts))) => {
                     let mut place = Place::new(State::Present(facts));
-                    place.runs = project(spec, facts);
+                    let standpoint = Standpoint::of(observation, name, facts);
+                    place.elsewhere = standpoint.owner_elsewhere();
+                    let (runs, strays) = project(spec, facts, standpoint);
+                    (place.runs, place.strays) = (runs, strays);
                     known.insert(name.clone(), place);
                 }
             }
@@ -158,6 +171,9 @@ impl<'a> Place<'a> {
             rules: BTreeMap::new(),
             accepts: BTreeMap::new(),
             pruned: None,
+            elsewhere: None,
+            adopted: None,
+            strays: Vec::new(),
         }
     }
 
@@ -168,9 +184,15 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Absent where a repository was before: perhaps a disk that is not mounted, so nothing is begun there unasked.
+    /// Absent where a repository was before: perhaps a disk that is not mounted, so nothing is begun there unasked. Or of another
+    /// place of the stack.
     pub(super) fn is_doubtful(&self) -> bool {
-        matches!(self.state, State::Absent { known_before: Some(_), .. })
+        matches!(self.state, State::Absent { known_before: Some(_), .. }) || self.elsewhere.is_some()
+    }
+
+    /// With those that are used for nothing: who names one knows it.
+    pub(super) fn all_runs(&self) -> impl Iterator<Item = &Projected<'a>> {
+        self.runs.values().flatten().chain(&self.strays)
     }
 
     pub(super) fn runs_of(&self, policy: &PolicyName) -> &[Projected<'a>] {
@@ -202,30 +224,43 @@ impl<'a> Place<'a> {
     }
 }
 
-fn project<'a>(spec: &Spec, facts: &'a RepositoryFacts) -> BTreeMap<PolicyName, Vec<Projected<'a>>> {
+/// The runs by their policies, and the strays.
+fn project<'a>(
+    spec: &Spec,
+    facts: &'a RepositoryFacts,
+    standpoint: Standpoint<'a>,
+) -> (BTreeMap<PolicyName, Vec<Projected<'a>>>, Vec<Projected<'a>>) {
     let accepted: BTreeSet<_> = facts.accepted_shrinks.iter().map(|(run, service)| (run, service)).collect();
     let mut runs: BTreeMap<PolicyName, Vec<Projected>> = BTreeMap::new();
+    let mut strays = Vec::new();
+    let is_elsewhere = standpoint.owner_elsewhere().is_some();
     for run in &facts.runs {
         let manifest = &run.manifest;
         let suspect = manifest
             .taken()
             .filter(|(service, taken)| taken.suspect.is_some() && !accepted.contains(&(&manifest.run, *service)));
         let suspect = suspect.map(|(service, _)| service.clone()).collect();
-        runs.entry(manifest.policy.clone()).or_default().push(Projected {
+        let foreign = !standpoint.is_ours(run);
+        let projected = Projected {
             run: manifest.run.clone(),
             started: manifest.started,
             standing: standing(run),
             slot: manifest.slot,
             suspect,
             undeclared: manifest.taken().any(|(service, _)| !spec.services.contains_key(service)),
+            foreign,
             seen: Some(run),
             pending: None,
-        });
+        };
+        match foreign && !is_elsewhere {
+            true => strays.push(projected),
+            false => runs.entry(manifest.policy.clone()).or_default().push(projected),
+        }
     }
     for runs in runs.values_mut() {
         runs.sort_by(|a, b| a.age_key().cmp(&b.age_key()));
     }
-    runs
+    (runs, strays)
 }
 
 impl Place<'_> {
@@ -239,9 +274,9 @@ impl Place<'_> {
         slot: Option<Timestamp>,
         by: StepId,
     ) {
-        let (suspect, undeclared) = (Vec::new(), false);
+        let (suspect, undeclared, foreign) = (Vec::new(), false, false);
         let pending = Some(by);
-        let projected = Projected { run, started, standing, slot, suspect, undeclared, seen: None, pending };
+        let projected = Projected { run, started, standing, slot, suspect, undeclared, foreign, seen: None, pending };
         self.runs.entry(policy.clone()).or_default().push(projected);
     }
 }

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::Planner;
 use super::draft::NewStep;
-use super::projection::Projected;
+use super::projection::{Place, Projected};
 use super::request::{PlanError, Selection};
 use super::retention::Standing;
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
+use crate::model::origin::Origin;
 use crate::model::run::Taken;
 use crate::model::step::{Action, Effect, Precondition, Restore, RestoreTarget};
 use crate::model::units::Span;
@@ -140,6 +141,9 @@ impl<'a> Planner<'a> {
             Standing::Damaged => step = step.because("the run's last verification found damage"),
             Standing::Incomplete => step = step.because(format!("the run {}", lacking(&found.run))),
         }
+        if let Some(origin) = self.taken_elsewhere(found) {
+            step = step.because(format!("taken at {origin}, and not here"));
+        }
         if let Some(newer) = self.newer_than(found, service, selection, from) {
             step = step.because(newer);
         }
@@ -147,6 +151,14 @@ impl<'a> Planner<'a> {
             step = step.because("its source had shrunk by more than half, and nobody has accepted that");
         }
         step
+    }
+
+    /// Where a run was taken, if not here: of a stack that has moved as well.
+    fn taken_elsewhere(&self, found: &Found<'a>) -> Option<&'a Origin> {
+        let here = self.observation.origin.as_ref()?;
+        let origin = found.run.seen?.manifest.origin.as_ref()?;
+        let is_carried = self.observation.carried.contains(&found.repository);
+        (!is_carried && !origin.is_same(here)).then_some(origin)
     }
 
     fn over_live_data(&self, service: &ServiceName, step: NewStep) -> Result<NewStep, PlanError> {
@@ -232,8 +244,7 @@ impl<'a> Planner<'a> {
     /// A run by its id, from the repository where it stands best.
     fn named(&self, service: &ServiceName, run: &RunId, from: Option<&RepositoryName>) -> Result<Found<'a>, PlanError> {
         let places = self.places.known.iter().filter(|(name, _)| from.is_none_or(|from| from == *name));
-        let all: Vec<_> =
-            places.flat_map(|(_, place)| place.runs.values().flatten()).filter(|it| it.run == *run).collect();
+        let all: Vec<_> = places.flat_map(|(_, place)| place.all_runs()).filter(|it| it.run == *run).collect();
         if all.is_empty() {
             return Err(PlanError::NoSuchRun { run: run.clone(), unknown: self.not_looked_at() });
         }
@@ -256,16 +267,19 @@ impl<'a> Planner<'a> {
             .ok_or_else(|| PlanError::NotInRun { run: run.clone(), service: service.clone() })
     }
 
-    /// Without safety copies, which are chosen by name alone.
+    /// Without safety copies, which are chosen by name alone. So is what was taken at another place, unless this one has no run of
+    /// its own at all: on a machine where nothing is left, that is what comes back.
     fn of_policies(&self, service: &ServiceName, from: Option<&RepositoryName>) -> impl Iterator<Item = Found<'a>> {
-        let is_safety = |found: &Found| found.run.seen.is_some_and(|run| run.manifest.policy.is_safety());
-        self.holding(service, from).filter(move |found| !is_safety(found))
+        let is_safety = |run: &Projected| run.seen.is_some_and(|run| run.manifest.policy.is_safety());
+        let mut all = self.places.known.values().flat_map(Place::all_runs);
+        let has_own = all.any(|run| !run.foreign && !is_safety(run));
+        self.holding(service, from).filter(move |found| !is_safety(&found.run) && !(has_own && found.run.foreign))
     }
 
     fn holding(&self, service: &ServiceName, from: Option<&RepositoryName>) -> impl Iterator<Item = Found<'a>> {
         let places = self.places.known.iter().filter(move |(name, _)| from.is_none_or(|from| from == *name));
         places.flat_map(move |(name, place)| {
-            place.runs.values().flatten().filter_map(move |run| {
+            place.all_runs().filter_map(move |run| {
                 let taken = run.seen?.manifest.taken_of(service)?;
                 Some(Found { repository: name.clone(), run: run.clone(), taken })
             })

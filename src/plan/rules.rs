@@ -657,9 +657,8 @@ fn a_run_dated_in_the_future_serves_no_slot_and_can_be_forgotten_by_name() {
     let served = run("daily", slot, &["shop"]);
     assert!(served.serves(&policy("daily"), slot, at(NOW)) && !served.serves(&policy("other"), slot, at(NOW)));
 
-    let forget = |world: &World| {
-        world.ask(&Request::Forget(ForgetSelection { runs: vec![id.clone()], ..Default::default() }))
-    };
+    let forget =
+        |world: &World| world.ask(&Request::Forget(ForgetSelection { runs: vec![id.clone()], ..Default::default() }));
     // The next run is planned as if it were not there, and then it can go.
     let world = World::settled(small()).with_run("local", ahead.clone());
     assert_eq!(find(&world.plan(), "take").len(), 1);

@@ -44,7 +44,7 @@ impl<'a> Planner<'a> {
             .iter()
             .filter(|(name, _)| asked.from.as_ref().is_none_or(|from| from == *name))
             .flat_map(|(name, place)| safety_runs(place).map(|run| (name.clone(), run.clone())))
-            .filter(|(_, run)| run.started <= self.now && run.standing == Standing::Verified)
+            .filter(|(_, run)| run.started <= self.now && run.standing == Standing::Verified && !run.foreign)
             .collect();
         let Some(last) = copies.iter().map(|(_, run)| run.started).max() else {
             return Err(PlanError::NothingToRollBack { unknown: self.not_looked_at() });

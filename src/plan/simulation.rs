@@ -7,7 +7,7 @@ use crate::model::evidence::{DataRead, Verdict};
 use crate::model::ids::{RepositoryName, RunId, SnapshotId};
 use crate::model::observation::{Marked, Observed, RepositoryFacts, RepositoryState, Run, SourceState, UnsealedRun};
 use crate::model::plan::Plan;
-use crate::model::record::Generation;
+use crate::model::record::{Adopted, Generation};
 use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult};
 use crate::model::step::{Action, Precondition, Step, StepId, WaitOn};
 use crate::model::units::ByteSize;
@@ -108,6 +108,16 @@ impl World {
                 facts.opened_with = Some(facts.keys[0].id.clone());
                 self.set(repository.as_str(), RepositoryState::Present(Box::new(facts)));
             }
+            Action::Adopt { repository, origin, from } => {
+                let adopted = Adopted {
+                    format: RECORD_FORMAT,
+                    number: self.facts(repository.as_str()).adopted.len() as u64 + 1,
+                    origin: (**origin).clone(),
+                    from: from.clone(),
+                    at: now,
+                };
+                self.facts(repository.as_str()).adopted.push(adopted);
+            }
             Action::AddKey { repository, label, .. } => self.facts(repository.as_str()).keys.push(observed_key(label)),
             Action::RemoveKey { repository, id, .. } => {
                 self.facts(repository.as_str()).keys.retain(|key| key.id != *id);
@@ -133,6 +143,7 @@ impl World {
                     devstack_version: plan.devstack_version.clone(),
                     sealed: Sealed::AfterInterruption,
                     compose: None,
+                    origin: self.observation.origin.clone(),
                 };
                 self.seal(repository, manifest);
             }
@@ -176,6 +187,7 @@ impl World {
                     devstack_version: plan.devstack_version.clone(),
                     sealed: Sealed::ByItsApply,
                     compose: None,
+                    origin: self.observation.origin.clone(),
                 };
                 self.seal(repository, manifest);
             }

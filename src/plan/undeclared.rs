@@ -19,7 +19,8 @@ impl Planner<'_> {
         for (name, place) in &self.places.known {
             let mut services: BTreeMap<&ServiceName, usize> = BTreeMap::new();
             for (policy, runs) in &place.runs {
-                let seen = runs.iter().filter_map(|run| run.seen);
+                // What another place has is for that one to say.
+                let seen = runs.iter().filter(|run| !run.foreign).filter_map(|run| run.seen);
                 let count = seen.clone().count();
                 let resource = format!("{name}/{policy}");
                 match self.spec.backup.get(policy) {

@@ -80,6 +80,7 @@ impl Store {
             accepted_shrinks: Vec::new(),
             used_plans: Vec::new(),
             generation: None,
+            adopted: Vec::new(),
             data_reads: Vec::new(),
             drills: Vec::new(),
             oldest: None,
@@ -178,6 +179,7 @@ impl Gathered<'_> {
                 _ => drop(self.rules.insert(rule.policy.clone(), rule)),
             },
             Record::PlanUsed(plan) => facts.used_plans.push(plan.plan),
+            Record::Adopted(adopted) => facts.adopted.push(*adopted),
             Record::Generation(generation) => match &facts.generation {
                 Some(known) if known.number > generation.number => {}
                 _ => facts.generation = Some(generation),

@@ -133,6 +133,7 @@ fn to_json(record: &Record) -> Result<Vec<u8>, serde_json::Error> {
         Record::RuleApproved(rule) => serde_json::to_vec_pretty(rule),
         Record::PlanUsed(plan) => serde_json::to_vec_pretty(plan),
         Record::Generation(generation) => serde_json::to_vec_pretty(generation),
+        Record::Adopted(adopted) => serde_json::to_vec_pretty(adopted),
     }
 }
 
@@ -179,6 +180,7 @@ impl Reader {
             "rule-approved" => serde_json::from_slice(&bytes).map(Record::RuleApproved),
             "plan-used" => serde_json::from_slice(&bytes).map(Record::PlanUsed),
             "generation" => serde_json::from_slice(&bytes).map(Record::Generation),
+            "adopted" => serde_json::from_slice(&bytes).map(Record::Adopted),
             other => return Err(wrong(format!("its kind `{other}` is not known: update devstack"), None)),
         };
         record.map_err(unreadable)

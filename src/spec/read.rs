@@ -275,7 +275,10 @@ recovery:
             "repositories.local.keys[0].passphrase.file",
             "repositories.local.keys[1].age_identity.file",
         ] {
-            assert!(said.contains(&format!("`{field}` lies in the home folder, and HOME is not set")), "{field}:\n{said}");
+            assert!(
+                said.contains(&format!("`{field}` lies in the home folder, and HOME is not set")),
+                "{field}:\n{said}"
+            );
         }
         assert_eq!(said.matches("HOME is not set").count(), 8, "{said}");
         for home in [Home::Open, Home::At(Path::new("/home/ada"))] {

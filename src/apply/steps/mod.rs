@@ -31,6 +31,7 @@ impl StepRunner for World {
         match &step.action {
             Action::GenerateKey { repository, key } => keys::generate(self, repository, *key),
             Action::CreateRepository { repository, key } => keys::create(self, repository, *key),
+            Action::Adopt { repository, origin, from } => run::adopt(self, repository, origin, from),
             Action::AddKey { repository, key, label } => keys::add(self, repository, *key, label),
             Action::RemoveKey { repository, id, label } => keys::remove(self, repository, id, label),
             Action::ApproveRule { repository, policy, rule } => run::approve_rule(self, repository, policy, *rule),

@@ -10,8 +10,9 @@ use crate::engines::{TakeRequest, Work};
 use crate::model::chain;
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, SnapshotId};
 use crate::model::observation::{Observed, SourceState};
+use crate::model::origin::Origin;
 use crate::model::outcome::{Done, FailureKind, StepOutcome};
-use crate::model::record::{Record, RuleApproved, ShrinkAccepted};
+use crate::model::record::{Adopted, Record, RuleApproved, ShrinkAccepted};
 use crate::model::retention::Rule;
 use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult, Shrink, Taken};
 use crate::model::step::{Action, Approval, Step, Take};
@@ -108,6 +109,7 @@ pub(super) fn seal(world: &World, step: &Step, context: &StepContext<'_>) -> Res
         devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
         sealed: Sealed::ByItsApply,
         compose: None,
+        origin: world.origin.clone(),
     };
     let summary = summary(&manifest);
     let advice = write_manifest_with_compose(world, repository, manifest)?;
@@ -214,6 +216,7 @@ pub(super) fn seal_interrupted(
         devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
         sealed: Sealed::AfterInterruption,
         compose: None,
+        origin: world.origin.clone(),
     };
     let text = [("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
     write_manifest(world, repository, manifest, &text)?;
@@ -268,6 +271,26 @@ fn taken_mut<'a>(
         ServiceResult::Taken(taken) => Some((service, taken)),
         ServiceResult::Failed { .. } => None,
     }
+}
+
+/// The stack has its place here from now on. What was planned at another place is not said of this one.
+pub(super) fn adopt(
+    world: &World,
+    repository: &RepositoryName,
+    origin: &Origin,
+    from: &[Origin],
+) -> Result<Done, StepError> {
+    if !world.origin.as_ref().is_some_and(|here| here.is_same(origin)) {
+        let text = format!("the plan was made at {origin}, and this is another place; run `devstack plan` here");
+        return Err(StepError::new(FailureKind::NeedsReplan, text));
+    }
+    let number = world.facts(repository)?.adopted.iter().map(|known| known.number).max().unwrap_or(0) + 1;
+    let (origin, from, at) = (origin.clone(), from.to_vec(), world.plan.now);
+    let summary = format!("the stack has its place at {origin} now");
+    let adopted = Adopted { format: RECORD_FORMAT, number, origin, from, at };
+    world.record(repository, &Record::Adopted(Box::new(adopted)), &[])?;
+    world.next_generation(repository)?;
+    Ok(Done { summary, ..Done::default() })
 }
 
 pub(super) fn approve_rule(

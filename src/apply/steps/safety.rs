@@ -84,6 +84,7 @@ fn taken(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<
         devstack_version: env!("CARGO_PKG_VERSION").to_owned(),
         sealed: Sealed::ByItsApply,
         compose: None,
+        origin: world.origin.clone(),
     };
     let text = [("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
     write_manifest(world, &copy.repository, manifest, &text)?;

@@ -11,6 +11,7 @@ use crate::apply::runner::StepError;
 use crate::engines::{self, Engine, EngineError, Ground, Workrooms};
 use crate::model::ids::{Digest, PlanId, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{RepositoryFacts, Run};
+use crate::model::origin::Origin;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::Plan;
 use crate::model::record::{Generation, PlanUsed, Record};
@@ -34,6 +35,8 @@ pub struct World {
     pub saved: bool,
     /// What earlier tries of this plan did.
     pub resumed: Resumed,
+    /// Where the runs are taken.
+    pub origin: Option<Origin>,
     facts: Mutex<BTreeMap<RepositoryName, Arc<RepositoryFacts>>>,
 }
 
@@ -50,7 +53,8 @@ impl World {
         saved: bool,
     ) -> Self {
         let resumed = Resumed::default();
-        Self { spec, spec_text, ground, stores, rooms, lease, plan, saved, resumed, facts: Mutex::default() }
+        let (origin, facts) = (None, Mutex::default());
+        Self { spec, spec_text, ground, stores, rooms, lease, plan, saved, resumed, origin, facts }
     }
 
     pub(super) fn store(&self, name: &RepositoryName) -> Result<Arc<Store>, StepError> {

@@ -7,6 +7,7 @@ pub(super) fn what(action: &Action) -> String {
     match action {
         Action::GenerateKey { key, .. } => format!("generate key {}", key + 1),
         Action::CreateRepository { .. } => "create".to_owned(),
+        Action::Adopt { .. } => "adopt".to_owned(),
         Action::AddKey { label, .. } => format!("add {label}"),
         Action::RemoveKey { label, .. } => format!("remove {label}"),
         Action::ApproveRule { .. } => "approve rule".to_owned(),

@@ -39,6 +39,7 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
     };
     out.notes("Damaged runs", &plan.report.damaged);
     out.notes("Lost", &plan.report.lost);
+    out.notes("Of another place under the same name", &plan.report.foreign);
     out.notes("Expires before it is needed again", &plan.report.expiring);
     out.steps("Held until somebody approves", &held);
     out.steps("Deletes data", &by_effect(Effect::DeletesData));

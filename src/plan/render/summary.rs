@@ -7,10 +7,11 @@ use crate::model::plan::Plan;
 use crate::model::step::{Action, Approval};
 
 /// The kinds of steps in the order in which they are counted. A seal belongs to its takes and is not counted.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 18] = [
     "to start",
     "to rotate",
     "to create",
+    "to adopt",
     "keys to generate",
     "keys to add",
     "rules to approve",
@@ -31,6 +32,7 @@ fn kind(action: &Action) -> Option<&'static str> {
     Some(match action {
         Action::GenerateKey { .. } => "keys to generate",
         Action::CreateRepository { .. } => "to create",
+        Action::Adopt { .. } => "to adopt",
         Action::AddKey { .. } => "keys to add",
         Action::RemoveKey { .. } => "keys to remove",
         Action::ApproveRule { .. } => "rules to approve",
@@ -62,6 +64,7 @@ pub fn summary(plan: &Plan) -> String {
         let open = [
             (report.damaged.len(), "damaged"),
             (report.lost.len(), "lost"),
+            (report.foreign.len(), "foreign"),
             (report.unknown.len(), "unknown"),
             (report.expiring.len(), "expiring"),
             (report.waiting.len(), "waiting"),
@@ -85,6 +88,7 @@ pub fn summary(plan: &Plan) -> String {
     for (number, word) in [
         (report.damaged.len(), "damaged"),
         (report.lost.len(), "lost"),
+        (report.foreign.len(), "foreign"),
         (report.expiring.len(), "expiring"),
         (report.unchanged.len(), "unchanged"),
         (report.waiting.len(), "waiting"),

@@ -39,8 +39,13 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     let (danger, steps): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| danger(step).is_some());
     let report = &plan.report;
     let failed: Vec<Note> = failed_drill(report.drill.as_ref(), plan.now).into_iter().collect();
-    let dangers: [(&str, &[Note]); 4] =
-        [("DAMAGED", &report.damaged), ("FAILED", &failed), ("LOST", &report.lost), ("EXPIRES", &report.expiring)];
+    let dangers: [(&str, &[Note]); 5] = [
+        ("DAMAGED", &report.damaged),
+        ("FAILED", &failed),
+        ("LOST", &report.lost),
+        ("FOREIGN", &report.foreign),
+        ("EXPIRES", &report.expiring),
+    ];
     block(&mut out, note_lines(&dangers));
     block(&mut out, danger_lines(&danger, &behind));
     let mut lines = step_lines(&steps, &behind, options.all);
