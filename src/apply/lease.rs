@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -41,6 +41,10 @@ pub const EXPIRY: Span = Span::from_secs(60);
 /// How often the first of several who came at once looks whether the others have gone, as they will.
 const LOOKS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Several times within a heartbeat.
+const BETWEEN_WATCHES: Duration = Duration::from_secs(2);
+/// What could not be done where a repository can't be written.
+const PUT: &str = "put";
 
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
@@ -65,6 +69,8 @@ pub enum LeaseError {
     },
     #[error("this apply holds no lease on repository {repository}; this is a fault of devstack")]
     NotHeld { repository: RepositoryName },
+    #[error("nothing is written to repository {repository}: no lease could be put there: {why}")]
+    Unwritable { repository: RepositoryName, why: String },
     #[error("no lease could be made: the system gave no thread or random number; try again when it is less busy")]
     System(#[source] io::Error),
 }
@@ -75,7 +81,7 @@ impl LeaseError {
             Self::Locked { .. } => FailureKind::Locked,
             // Another stack's use passes.
             Self::Busy { .. } | Self::Store { .. } | Self::System(_) => FailureKind::Transient,
-            Self::Lost { .. } | Self::NotHeld { .. } => FailureKind::Permanent,
+            Self::Lost { .. } | Self::NotHeld { .. } | Self::Unwritable { .. } => FailureKind::Permanent,
         }
     }
 }
@@ -86,42 +92,71 @@ impl From<LeaseError> for StepError {
     }
 }
 
+/// On what a lease is wanted.
+pub struct Wanted {
+    /// The repositories that are there.
+    pub present: Vec<(RepositoryName, Arc<dyn Objects>)>,
+    /// Those that a step may make: nothing is put where a disk is perhaps not mounted. See [`Lease::extend`].
+    pub absent: Vec<(RepositoryName, Arc<dyn Objects>)>,
+    /// For what only reads: it goes on without a lease where none can be put. See [`Lease::unwritable`].
+    pub reads: bool,
+    /// How often it is renewed.
+    pub heartbeat: Duration,
+    /// How long a lease that is dated in the future is watched. One that is not renewed meanwhile is nobody's.
+    pub watch: Duration,
+}
+
+impl Wanted {
+    pub fn on(present: Vec<(RepositoryName, Arc<dyn Objects>)>) -> Self {
+        Self { present, absent: Vec::new(), reads: false, heartbeat: HEARTBEAT, watch: EXPIRY.into() }
+    }
+}
+
+/// Why none is held on a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Without {
+    /// It is not made yet.
+    NotYet,
+    /// It can't be written, for this reason.
+    Unwritable(String),
+}
+
 /// The stack's lease on some repositories, renewed in the background until it is released or dropped.
 #[must_use = "dropping it releases it"]
 pub struct Lease {
     held: Arc<Held>,
+    without: Mutex<BTreeMap<RepositoryName, Without>>,
+    watch: Duration,
     heartbeat: Option<JoinHandle<()>>,
 }
 
 impl Lease {
-    /// Takes the lease in all of `objects`, in the order of their names, or in none. Blocks on the stores.
+    /// Takes the lease in all repositories that are there, in the order of their names, or in none. Blocks on the stores.
     ///
     /// `cancel` is set when the lease is lost.
     pub fn acquire(
-        objects: Vec<(RepositoryName, Arc<dyn Objects>)>,
+        wanted: Wanted,
         who: &Holder,
         stack: &StackName,
         clock: Arc<dyn Clock>,
         cancel: Cancel,
-    ) -> Result<Self, LeaseError> {
-        Self::acquire_with(objects, who, stack, clock, cancel, HEARTBEAT)
-    }
-
-    fn acquire_with(
-        objects: Vec<(RepositoryName, Arc<dyn Objects>)>,
-        who: &Holder,
-        stack: &StackName,
-        clock: Arc<dyn Clock>,
-        cancel: Cancel,
-        interval: Duration,
     ) -> Result<Self, LeaseError> {
         let id = random_id()?;
-        let objects: BTreeMap<_, _> = objects.into_iter().collect();
+        let Wanted { present, absent, reads, heartbeat: interval, watch } = wanted;
+        let not_yet = absent.iter().map(|(name, _)| (name.clone(), Without::NotYet)).collect();
+        let objects: BTreeMap<_, _> = present.iter().cloned().chain(absent).collect();
         let held = Held::new(id, stack.clone(), who.clone(), objects, clock, cancel);
         // From here on a drop releases what was taken: all or none.
-        let mut lease = Self { held: Arc::new(held), heartbeat: None };
-        for repository in lease.held.repositories() {
-            take(&lease.held, repository)?;
+        let mut lease = Self { held: Arc::new(held), without: Mutex::new(not_yet), watch, heartbeat: None };
+        let present: BTreeMap<_, _> = present.into_iter().collect();
+        for repository in present.keys() {
+            match take(&lease.held, repository, watch) {
+                // Who else is there was looked for before: only that nobody sees us is lost.
+                Err(LeaseError::Store { act: PUT, source, .. }) if reads => {
+                    lease.without().insert(repository.clone(), Without::Unwritable(source.to_string()));
+                }
+                taken => taken?,
+            }
         }
         let held = lease.held.clone();
         let thread = std::thread::Builder::new().name("lease".into()).spawn(move || held.beat_until_stopped(interval));
@@ -140,11 +175,42 @@ impl Lease {
 
     /// Reads the lease again: still there, ours, and not expired. To be called before each deletion.
     pub fn check(&self, repository: &RepositoryName) -> Result<(), LeaseError> {
+        match self.without().get(repository) {
+            None => {}
+            Some(Without::NotYet) => return Err(LeaseError::NotHeld { repository: repository.clone() }),
+            Some(Without::Unwritable(why)) => {
+                return Err(LeaseError::Unwritable { repository: repository.clone(), why: why.clone() });
+            }
+        }
         self.held.check(repository, Kind::Shared)
+    }
+
+    /// Takes it in a repository that is about to be made. Where it is held already nothing happens.
+    pub fn extend(&self, repository: &RepositoryName) -> Result<(), LeaseError> {
+        if self.without().get(repository) != Some(&Without::NotYet) {
+            return Ok(());
+        }
+        take(&self.held, repository, self.watch)?;
+        self.without().remove(repository);
+        Ok(())
+    }
+
+    /// The repositories that no lease could be put into, with the reasons: nothing is written there, and nobody sees us.
+    pub fn unwritable(&self) -> BTreeMap<RepositoryName, String> {
+        let unwritable = |(name, without): (&RepositoryName, &Without)| match without {
+            Without::NotYet => None,
+            Without::Unwritable(why) => Some((name.clone(), why.clone())),
+        };
+        self.without().iter().filter_map(unwritable).collect()
+    }
+
+    fn without(&self) -> MutexGuard<'_, BTreeMap<RepositoryName, Without>> {
+        self.without.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Alone in a repository, among all stacks, until the guard is dropped.
     pub fn exclusive(&self, repository: &RepositoryName) -> Result<ExclusiveGuard, LeaseError> {
+        self.check(repository)?;
         self.held.put(repository, Kind::Exclusive)?;
         // Made before the look, so that each way out of here takes the object away again.
         let guard = ExclusiveGuard { held: self.held.clone(), repository: repository.clone() };
@@ -210,7 +276,8 @@ impl Drop for ExclusiveGuard {
 /// Of several who come at once, the one with the smallest (time, id) stays and looks again until the others have gone;
 /// the others go at once. Nobody holds it before a look that showed nobody else, so a holder's lease that is not the
 /// smallest is safe as well: the smaller one gives up.
-fn take(held: &Held, repository: &RepositoryName) -> Result<(), LeaseError> {
+fn take(held: &Held, repository: &RepositoryName, watch: Duration) -> Result<(), LeaseError> {
+    end_those_of_the_future(held, repository, watch)?;
     if let Some(error) = in_the_way(held, repository, &survey_others(held, repository)?) {
         return Err(error);
     }
@@ -228,7 +295,41 @@ fn take(held: &Held, repository: &RepositoryName) -> Result<(), LeaseError> {
     Ok(())
 }
 
-/// Everything live in a repository that is not of this lease. What is dead is deleted.
+/// A lease whose holder's clock is ahead would live until that date, though its holder be gone. Whoever holds one renews it, and
+/// takes it for lost after [`EXPIRY`] without: so one that does not change for so long is nobody's.
+fn end_those_of_the_future(held: &Held, repository: &RepositoryName, watch: Duration) -> Result<(), LeaseError> {
+    let ahead = |others: Vec<Seen>| -> BTreeMap<String, Seen> {
+        let ahead = others.into_iter().filter(|other| other.ahead(held.now()).is_some());
+        ahead.map(|other| (other.name.clone(), other)).collect()
+    };
+    let first = ahead(survey_others(held, repository)?);
+    if first.is_empty() {
+        return Ok(());
+    }
+    for other in first.values() {
+        let ahead = other.ahead(held.now()).unwrap_or_default();
+        tracing::warn!(
+            "repository {repository}: the lease of {} is dated {ahead} in the future; looking for {} whether anybody renews it",
+            other.describe(),
+            Span::from(watch)
+        );
+    }
+    let since = Instant::now();
+    let mut still = first;
+    while !still.is_empty() && since.elapsed() < watch {
+        std::thread::sleep(BETWEEN_WATCHES.min(watch));
+        let now = ahead(survey_others(held, repository)?);
+        still.retain(|name, seen| now.get(name) == Some(seen));
+    }
+    let now = ahead(survey_others(held, repository)?);
+    for (name, _) in still.iter().filter(|(name, seen)| now.get(*name) == Some(*seen)) {
+        let store = |source| LeaseError::Store { repository: repository.clone(), act: "taken over", source };
+        held.objects(repository)?.delete(name).map_err(store)?;
+    }
+    Ok(())
+}
+
+/// Everything live in a repository that is not of this lease. What is dead is deleted, where that can be done.
 fn survey_others(held: &Held, repository: &RepositoryName) -> Result<Vec<Seen>, LeaseError> {
     let store = |act| move |source| LeaseError::Store { repository: repository.clone(), act, source };
     let objects = held.objects(repository)?;
@@ -241,7 +342,10 @@ fn survey_others(held: &Held, repository: &RepositoryName) -> Result<Vec<Seen>, 
             others.push(seen);
         } else {
             tracing::info!("repository {repository}: {} is dead; its lease {} is taken over", seen.describe(), seen.id);
-            objects.delete(&seen.name).map_err(store("taken over"))?;
+            // Left where it lies, it is as dead as before; that nothing can be written there is found by our own.
+            if let Err(error) = objects.delete(&seen.name) {
+                tracing::debug!("repository {repository}: the dead lease {} stays: {error}", seen.id);
+            }
         }
     }
     Ok(others)

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
 use super::running::Running;
-use super::session::{Session, write_private};
+use super::session::{Access, Session, write_private};
 use super::{Consent, TextOrJson, consent, drill, known_service, outcome, recover, status};
 use crate::apply::executor::{ExecuteOptions, execute};
 use crate::apply::exit::exit_code;
@@ -182,12 +182,17 @@ fn carried(
     let running = Running::start()?;
     let Running { runtime, cancel } = &running;
     session.ground.secrets.apply();
-    let lease = session.lease(cancel)?;
+    let access = match request {
+        Request::Restore { .. } | Request::Recover(_) | Request::Rollback(_) => Access::Reads,
+        Request::Converge | Request::Backup { .. } | Request::Forget(_) => Access::Writes,
+    };
+    let lease = session.lease(access, cancel)?;
     session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
     start_left_behind(session, cancel)?;
     let now = Timestamp::now();
     let own = lease.id().clone();
-    let observation = session.observe_beside(now, Some(&own), request);
+    let mut observation = session.observe_beside(now, Some(&own), request);
+    observation.unwritable = lease.unwritable().into_keys().collect();
     let is_saved = matches!(origin, Origin::Saved(..));
     let resumed = match &origin {
         Origin::Interrupted(plan) => resume::progress(plan, &read_journal(session)?),

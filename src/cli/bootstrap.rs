@@ -90,7 +90,8 @@ pub(super) fn run(file: &Path, folder: &Path, arguments: &FromArguments) -> Resu
     });
     written.map_err(|error| Failure::caused(Exit::Unexpected, &format!("writing {}", file.display()), &error))?;
     let at = lines::time(run.manifest.started, &TimeZone::system());
-    println!("Written: {}, as stack {stack} had it in run {} of {at}.", file.display(), run.manifest.run);
+    let place = run.manifest.origin.as_ref().map_or_else(String::new, |origin| format!(", taken at {origin}"));
+    println!("Written: {}, as stack {stack} had it in run {} of {at}{place}.", file.display(), run.manifest.run);
     println!("{}", next(file, folder, &bytes));
     Ok(Exit::Done)
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::error::{Exit, Failure};
 use super::point::PointArguments;
 use super::running::Running;
-use super::session::Session;
+use super::session::{Access, Session};
 use super::{Consent, TextOrJson, apply, recover, restore, status, tables};
 use crate::apply::lease::Lease;
 use crate::apply::progress::ProgressKind;
@@ -197,6 +197,9 @@ fn store(session: &Session, outcome: &Outcome, cancel: &Cancel) -> Result<(), Fa
     let mut places: Vec<&RepositoryName> = outcome.drill.services.iter().map(|service| &service.repository).collect();
     places.sort();
     places.dedup();
+    // Said already.
+    let unwritable = lease.unwritable();
+    places.retain(|name| !unwritable.contains_key(*name));
     let written = places.into_iter().try_for_each(|name| {
         let stack = &session.loaded.spec.stack;
         let store = session.stores.open(name)?;
@@ -216,7 +219,7 @@ fn store(session: &Session, outcome: &Outcome, cancel: &Cancel) -> Result<(), Fa
 fn patiently(session: &Session, cancel: &Cancel) -> Result<Lease, Failure> {
     let since = Instant::now();
     loop {
-        match session.lease(cancel) {
+        match session.lease(Access::Reads, cancel) {
             Err(failure) if failure.exit() == Exit::Locked && since.elapsed() < PATIENCE && !cancel.is_cancelled() => {
                 std::thread::sleep(BETWEEN_TRIES);
             }

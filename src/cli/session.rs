@@ -12,7 +12,7 @@ use super::lines;
 use crate::apply::clock::SystemClock;
 use crate::apply::host::{self, Holder};
 use crate::apply::journal::Journal;
-use crate::apply::lease::{self, Lease, LeaseError};
+use crate::apply::lease::{self, Lease, LeaseError, Wanted};
 use crate::apply::resume;
 use crate::engines::{Ground, Workrooms};
 use crate::model::cancel::Cancel;
@@ -26,6 +26,7 @@ use crate::model::run::Manifest;
 use crate::observe::{self, Stores};
 use crate::plan::render::{self, TextOptions};
 use crate::plan::{self, PlanError, Request};
+use crate::repository::Presence;
 use crate::repository::objects::Objects;
 use crate::spec::diagnostic::Look;
 use crate::spec::read::{self, Loaded};
@@ -217,22 +218,41 @@ impl Session {
 
     /// The stack's lease in every declared repository that can be reached. Taken before the look that the plan rests
     /// on, so that nothing moves between the two.
-    pub(super) fn lease(&self, cancel: &Cancel) -> Result<Lease, Failure> {
-        let mut reachable = Vec::new();
+    pub(super) fn lease(&self, access: Access, cancel: &Cancel) -> Result<Lease, Failure> {
+        let mut wanted = Wanted { reads: access == Access::Reads, ..Wanted::on(Vec::new()) };
         for name in self.stores.names() {
-            // One that cannot be looked at is Unknown to the plan, which then has no step for it.
-            if self.stores.site(name)?.look().is_ok() {
-                reachable.push((name.clone(), self.objects(name)?));
+            match self.stores.site(name)?.look() {
+                Ok(Presence::Present) => wanted.present.push((name.clone(), self.objects(name)?)),
+                // Put there when it is made, and not before: an unmounted disk looks the same.
+                Ok(Presence::Absent) => wanted.absent.push((name.clone(), self.objects(name)?)),
+                // One that cannot be looked at is Unknown to the plan, which then has no step for it.
+                Err(_) => {}
             }
         }
-        Lease::acquire(reachable, &Holder::here(), &self.loaded.spec.stack, Arc::new(SystemClock), cancel.clone())
-            .map_err(|error| match &error {
+        let lease =
+            Lease::acquire(wanted, &Holder::here(), &self.loaded.spec.stack, Arc::new(SystemClock), cancel.clone());
+        let lease = lease.map_err(|error| match &error {
                 LeaseError::Locked { .. } => Failure::caused(Exit::Locked, "locked", &error)
                     .hint("wait for it, or if that process is gone for good: `devstack unlock ID`"),
                 _ => Failure::caused(Exit::of(error.kind()), "taking the lease", &error)
                     .hint("each repository's `path` in the file must be a folder that can be written, or made"),
-            })
+            })?;
+        for (name, why) in lease.unwritable() {
+            eprintln!(
+                "warning: repository {name} can be read here and not written ({why}): no lease is held in it, so who forgets or \
+                 prunes there does not see this command, and nothing is put on record there"
+            );
+        }
+        Ok(lease)
     }
+}
+
+/// What a command does to repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Writes,
+    /// It goes on where nothing can be written: what brings data back must not wait for a disk to become writable.
+    Reads,
 }
 
 /// The file, or its diagnostics as a failure.

@@ -104,6 +104,9 @@ pub struct Observation {
     /// Repositories that lie in the stack's own folder: they move with it, and no other stack writes there.
     #[serde(default)]
     pub carried: BTreeSet<RepositoryName>,
+    /// Repositories that can be read and not written: nothing can be kept there before it is overwritten.
+    #[serde(default)]
+    pub unwritable: BTreeSet<RepositoryName>,
     pub services: BTreeMap<ServiceName, Observed<SourceState>>,
     /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
     #[serde(default)]

@@ -71,6 +71,7 @@ pub fn observe(
         took: Span::from(since.elapsed()),
         origin: None,
         carried: BTreeSet::new(),
+        unwritable: BTreeSet::new(),
         engine,
         services,
         left_stopped: Vec::new(),

@@ -93,6 +93,7 @@ impl World {
                 took: Span::from_millis(1_200),
                 origin: None,
                 carried: Default::default(),
+                unwritable: Default::default(),
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
                 engine: None,
                 left_stopped: Vec::new(),

@@ -93,6 +93,9 @@ impl<'a> Planner<'a> {
         let unseen = |reason: &str| PlanError::UnknownTarget { service: name.clone(), reason: reason.to_owned() };
         let replaced = |cleared| {
             let found = Box::new(self.selected(name, &asked.selection, asked.from.as_ref())?);
+            if asked.safety {
+                self.must_take_copies(name, &found.repository)?;
+            }
             Ok(Fate::Replaced { found, cleared })
         };
         let given = match self.observation.services.get(name) {

@@ -154,6 +154,10 @@ pub enum PlanError {
     UnreadCompose { reason: String },
     #[error("there is no room for {}: {needed} come back, and {free} are free in {}", listed_services(.services), .path.display())]
     NoRoom { services: Vec<ServiceName>, needed: ByteSize, free: ByteSize, path: PathBuf },
+    #[error(
+        "repository {repository} can't be written here, so that what {service} holds now can't be copied before it is overwritten"
+    )]
+    NoCopy { service: ServiceName, repository: RepositoryName },
     #[error("there is no safety copy to go back to: nothing was overwritten in the last two weeks{}", Places(.unknown))]
     NothingToRollBack { unknown: Vec<RepositoryName> },
     #[error("what must come back before what goes round in a circle through {through}")]
@@ -224,6 +228,12 @@ impl PlanError {
                         .to_owned(),
                     "where the file system compresses, or stores doubles once: `devstack recover --accept-room`"
                         .to_owned(),
+                ];
+            }
+            Self::NoCopy { service, .. } => {
+                return vec![
+                    format!("restore beside it: `devstack restore {service} --to DIR`"),
+                    "or give the command --without-safety: there is no way back then".to_owned(),
                 ];
             }
             Self::NothingToRollBack { .. } => {

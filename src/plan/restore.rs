@@ -70,6 +70,9 @@ impl<'a> Planner<'a> {
     ) -> Result<(), PlanError> {
         let found = self.selected(service, selection, from)?;
         let overwrites = *target == RestoreTarget::InPlace && self.has_data(service);
+        if overwrites && safety {
+            self.must_take_copies(service, &found.repository)?;
+        }
         let copied = (overwrites && safety).then(|| self.safety_copy(service, &found.repository));
         let (before, safety) = match copied {
             Some((step, run)) => (Some(step), Some(run)),

@@ -20,6 +20,14 @@ use crate::model::units::Span;
 const KEPT: Span = Span::from_secs(14 * 24 * 3600);
 
 impl<'a> Planner<'a> {
+    /// A restore is put back from the repository that it came out of.
+    pub(super) fn must_take_copies(&self, service: &ServiceName, repository: &RepositoryName) -> Result<(), PlanError> {
+        match self.observation.unwritable.contains(repository) {
+            true => Err(PlanError::NoCopy { service: service.clone(), repository: repository.clone() }),
+            false => Ok(()),
+        }
+    }
+
     /// What copies the data of a service before a restore out of `repository`, and the run that it is kept as.
     pub(super) fn safety_copy(&self, service: &ServiceName, repository: &RepositoryName) -> (NewStep, RunId) {
         let run = self.free_run_id(|at| RunId::of_safety(at, service));
@@ -55,6 +63,9 @@ impl<'a> Planner<'a> {
                 let asked_for = asked.only.is_empty() || asked.only.contains(service);
                 if !asked_for || !self.spec.services.contains_key(service) || !done.insert(service) {
                     continue;
+                }
+                if asked.safety {
+                    self.must_take_copies(service, repository)?;
                 }
                 let copied = asked.safety.then(|| self.safety_copy(service, repository));
                 let (before, safety) = match copied {

@@ -49,9 +49,14 @@ impl LocalObjects {
         // The dot keeps a leftover of a killed process out of `list`.
         let staged = folder.join(format!(".staged-{}", hex::encode(unique)));
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(staged)
+        match file.write_all(bytes).and_then(|()| file.sync_all()) {
+            Ok(()) => Ok(staged),
+            // A disk that is full is not filled further at each try.
+            Err(error) => {
+                let _ = fs::remove_file(&staged);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::record::{Kind, LeaseRecord, name_of};
-use super::{EXPIRY, LeaseError};
+use super::{EXPIRY, LeaseError, PUT};
 use crate::apply::clock::Clock;
 use crate::apply::host::Holder;
 use crate::model::cancel::Cancel;
@@ -51,11 +51,6 @@ impl Held {
         self.clock.now()
     }
 
-    /// In the order of their names.
-    pub fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
-        self.objects.keys()
-    }
-
     pub fn objects(&self, repository: &RepositoryName) -> Result<&Arc<dyn Objects>, LeaseError> {
         self.objects.get(repository).ok_or_else(|| LeaseError::NotHeld { repository: repository.clone() })
     }
@@ -66,7 +61,7 @@ impl Held {
         let objects = self.objects(repository)?;
         let mut records = self.records();
         let name = name_of(kind, &self.stack, &self.id);
-        let store = |source| LeaseError::Store { repository: repository.clone(), act: "put", source };
+        let store = |source| LeaseError::Store { repository: repository.clone(), act: PUT, source };
         let bytes = record.to_bytes().map_err(store)?;
         match objects.put_if_absent(&name, &bytes) {
             Ok(true) => {}

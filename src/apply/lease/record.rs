@@ -10,6 +10,7 @@ use super::{EXPIRY, Order};
 use crate::apply::host::{Holder, Host};
 use crate::model::ids::{LeaseId, StackName};
 use crate::model::observation::LeaseFact;
+use crate::model::units::Span;
 use crate::repository::objects::Objects;
 
 pub(super) const PREFIX: &str = "leases/";
@@ -114,6 +115,14 @@ impl Seen {
         }
     }
 
+    /// How far in the future it was renewed, beyond what clocks may differ.
+    pub fn ahead(&self, now: Timestamp) -> Option<Span> {
+        match &self.body {
+            Body::Readable(record) => Some(Span::between(now, record.renewed)).filter(|ahead| *ahead > EXPIRY),
+            Body::Unreadable => None,
+        }
+    }
+
     /// `stack shop, ada@tower pid 4711`.
     pub fn describe(&self) -> String {
         match &self.body {
@@ -129,6 +138,10 @@ impl Seen {
             Body::Unreadable => (format!("unreadable ({})", self.name), Timestamp::MAX),
         };
         let owner = if self.is_exclusive() { format!("{owner} (exclusive)") } else { owner };
+        let owner = match self.ahead(now) {
+            Some(ahead) => format!("{owner}, by a clock that is {ahead} ahead of this one"),
+            None => owner,
+        };
         LeaseFact { id: self.id.clone(), stack: self.stack.clone(), owner, expires, alive: self.is_live(now, here) }
     }
 }

@@ -98,7 +98,7 @@ fn at(repository: &str, objects: &Arc<Memory>) -> (RepositoryName, Arc<dyn Objec
 
 fn acquire(stack: &str, objects: &Arc<Memory>, clock: &Arc<Stopped>) -> Result<Lease, LeaseError> {
     let (who, stack) = (Holder::here(), StackName::new(stack));
-    Lease::acquire(vec![at("local", objects)], &who, &stack, clock.clone(), Cancel::new())
+    Lease::acquire(Wanted::on(vec![at("local", objects)]), &who, &stack, clock.clone(), Cancel::new())
 }
 
 /// What a holder of another place left behind.
@@ -144,12 +144,12 @@ fn all_repositories_are_taken_or_none() {
     let (a, b, clock) = (Arc::new(Memory::default()), Arc::new(Memory::default()), Stopped::new());
     let (who, stack) = (Holder::here(), StackName::new("shop"));
     let both = || vec![at("b", &b), at("a", &a)];
-    let in_b = Lease::acquire(vec![at("b", &b)], &who, &stack, clock.clone(), Cancel::new()).unwrap();
-    assert!(is_locked(&Lease::acquire(both(), &who, &stack, clock.clone(), Cancel::new())));
+    let in_b = Lease::acquire(Wanted::on(vec![at("b", &b)]), &who, &stack, clock.clone(), Cancel::new()).unwrap();
+    assert!(is_locked(&Lease::acquire(Wanted::on(both()), &who, &stack, clock.clone(), Cancel::new())));
     assert_eq!((a.names().len(), b.names().len()), (0, 1));
     in_b.release().unwrap();
     b.fails.store(true, Ordering::SeqCst);
-    let error = Lease::acquire(both(), &who, &stack, clock.clone(), Cancel::new()).err().unwrap();
+    let error = Lease::acquire(Wanted::on(both()), &who, &stack, clock.clone(), Cancel::new()).err().unwrap();
     assert!(matches!(error, LeaseError::Store { .. }) && error.kind() == FailureKind::Transient);
     assert_eq!(a.names().len(), 0);
 }
@@ -203,7 +203,7 @@ fn the_heartbeat_renews_by_itself_and_notices_a_loss() {
     let (objects, cancel) = (Arc::new(Memory::default()), Cancel::new());
     let (who, stack) = (Holder::here(), StackName::new("shop"));
     let (clock, beat) = (Arc::new(SystemClock), Duration::from_millis(1));
-    let lease = Lease::acquire_with(vec![at("local", &objects)], &who, &stack, clock, cancel.clone(), beat).unwrap();
+    let lease = Lease::acquire(Wanted { heartbeat: beat, ..Wanted::on(vec![at("local", &objects)]) }, &who, &stack, clock, cancel.clone()).unwrap();
     objects.wait_for_renewals(3);
     // The heartbeat may be about to renew what is removed here, and put it back once: until it is seen.
     let begun = std::time::Instant::now();
@@ -221,7 +221,7 @@ fn a_lease_that_was_removed_or_replaced_is_lost_before_the_next_deletion() {
     for replaced in [false, true] {
         let (objects, clock, cancel) = (Arc::new(Memory::default()), Stopped::new(), Cancel::new());
         let (who, stack) = (Holder::here(), StackName::new("shop"));
-        let lease = Lease::acquire(vec![at("local", &objects)], &who, &stack, clock, cancel.clone()).unwrap();
+        let lease = Lease::acquire(Wanted::on(vec![at("local", &objects)]), &who, &stack, clock, cancel.clone()).unwrap();
         lease.check(&name("local")).unwrap();
         let own = objects.names().remove(0);
         if replaced {
@@ -333,7 +333,7 @@ fn race(objects: Arc<dyn Objects>, tries: usize, enter: impl Fn(&Lease, usize) -
                 let stack = StackName::new(if thread % 2 == 0 { "shop" } else { "blog" });
                 for _ in 0..tries {
                     let all = vec![(name("local"), objects.clone())];
-                    match Lease::acquire(all, &who, &stack, Arc::new(SystemClock), Cancel::new()) {
+                    match Lease::acquire(Wanted::on(all), &who, &stack, Arc::new(SystemClock), Cancel::new()) {
                         Ok(lease) if enter(&lease, thread % 2) => {
                             entered.fetch_add(1, Ordering::SeqCst);
                         }
@@ -387,4 +387,84 @@ fn exclusive_use_is_never_beside_another_stacks_lease() {
     };
     race(Arc::new(Memory::default()), 500, enter);
     assert!(alone.into_inner() > 0);
+}
+
+/// A store that can be read, and not written.
+struct ReadOnly(Arc<Memory>);
+
+impl Objects for ReadOnly {
+    fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.0.get(name)
+    }
+
+    fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+        self.0.list(prefix)
+    }
+
+    fn put_if_absent(&self, _: &str, _: &[u8]) -> io::Result<bool> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn replace(&self, _: &str, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn delete(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+#[test]
+fn what_only_reads_goes_without_a_lease_where_none_can_be_put_and_heeds_those_of_others() {
+    let (objects, clock) = (Arc::new(Memory::default()), Stopped::new());
+    let (who, stack) = (Holder::here(), StackName::new("shop"));
+    let wanted = |reads| {
+        let read_only: Arc<dyn Objects> = Arc::new(ReadOnly(objects.clone()));
+        Wanted { reads, ..Wanted::on(vec![(name("local"), read_only)]) }
+    };
+    let acquire = |reads| Lease::acquire(wanted(reads), &who, &stack, clock.clone(), Cancel::new());
+    assert!(matches!(acquire(false), Err(LeaseError::Store { .. })), "what writes does not");
+    // One of a process that is gone is in nobody's way, though it can't be taken away.
+    let dead = forge(&objects, Kind::Shared, "shop", elsewhere(), clock.now());
+    clock.pass(120);
+    let lease = acquire(true).unwrap();
+    assert_eq!(lease.unwritable().into_keys().collect::<Vec<_>>(), [name("local")]);
+    assert!(matches!(lease.check(&name("local")), Err(LeaseError::Unwritable { .. })));
+    assert!(!lease.lost(), "nothing was held that could be lost");
+    lease.release().unwrap();
+    assert!(objects.names().iter().any(|name| name.contains(dead.as_str())));
+    forge(&objects, Kind::Shared, "shop", elsewhere(), clock.now());
+    assert!(is_locked(&acquire(true)), "a live one is heeded");
+}
+
+#[test]
+fn nothing_is_put_into_a_repository_that_is_not_there_before_it_is_made() {
+    let (objects, clock) = (Arc::new(Memory::default()), Stopped::new());
+    let (who, stack) = (Holder::here(), StackName::new("shop"));
+    let wanted = || Wanted { absent: vec![at("new", &objects)], ..Wanted::on(Vec::new()) };
+    let acquire = || Lease::acquire(wanted(), &who, &stack, clock.clone(), Cancel::new()).unwrap();
+    let (first, second) = (acquire(), acquire());
+    assert!(objects.names().is_empty());
+    assert!(matches!(first.check(&name("new")), Err(LeaseError::NotHeld { .. })));
+    first.extend(&name("new")).unwrap();
+    first.extend(&name("new")).unwrap();
+    first.check(&name("new")).unwrap();
+    assert!(matches!(second.extend(&name("new")), Err(LeaseError::Locked { .. })));
+    drop((first, second));
+    assert!(objects.names().is_empty());
+}
+
+#[test]
+fn a_lease_dated_in_the_future_that_nobody_renews_is_taken_over() {
+    let (objects, clock) = (Arc::new(Memory::default()), Stopped::new());
+    let (who, stack) = (Holder::here(), StackName::new("shop"));
+    let wanted = || Wanted { watch: Duration::ZERO, ..Wanted::on(vec![at("local", &objects)]) };
+    let tomorrow = Span::from_hours(24).after(clock.now());
+    forge(&objects, Kind::Shared, "shop", elsewhere(), tomorrow);
+    let facts = list(objects.as_ref(), &*clock).unwrap();
+    assert!(facts[0].owner.contains("24 h ahead") || facts[0].owner.contains("1 d ahead"), "{}", facts[0].owner);
+    drop(Lease::acquire(wanted(), &who, &stack, clock.clone(), Cancel::new()).unwrap());
+    // Clocks that differ by less than an expiry are everyday.
+    forge(&objects, Kind::Shared, "shop", elsewhere(), Span::from_secs(50).after(clock.now()));
+    assert!(is_locked(&Lease::acquire(wanted(), &who, &stack, clock.clone(), Cancel::new())));
 }

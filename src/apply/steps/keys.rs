@@ -27,6 +27,8 @@ pub(super) fn generate(world: &World, repository: &RepositoryName, key: usize) -
 }
 
 pub(super) fn create(world: &World, repository: &RepositoryName, key: usize) -> Result<Done, StepError> {
+    // Only now: before, nothing was put where a disk is perhaps not mounted.
+    world.extend_lease(repository)?;
     world.check_lease(repository)?;
     let store = world.stores.create(repository, key).map_err(store_error)?;
     if world.saved {

@@ -37,10 +37,15 @@ pub(super) fn prove(
     let damage: Vec<String> =
         proof.findings().map(|(level, finding)| format!("{}: {finding}", level.as_str())).collect();
     let (read, took) = (proof.read, proof.took);
-    world.record(repository, &Record::Proof(proof), &[])?;
+    let kept = if world.is_recorded(repository) {
+        world.record(repository, &Record::Proof(proof), &[])?;
+        ""
+    } else {
+        " (not put on record: the repository can't be written here)"
+    };
     let summary = match damage.len() {
-        0 => format!("{read} read back and checked in {took}"),
-        count => format!("DAMAGED: {count} findings"),
+        0 => format!("{read} read back and checked in {took}{kept}"),
+        count => format!("DAMAGED: {count} findings{kept}"),
     };
     Ok(Done { bytes: read, summary, damage, ..Done::default() })
 }

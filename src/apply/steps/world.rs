@@ -123,6 +123,20 @@ impl World {
         }
     }
 
+    /// Takes the lease in a repository that is about to be made.
+    pub(super) fn extend_lease(&self, repository: &RepositoryName) -> Result<(), StepError> {
+        match &self.lease {
+            Some(lease) => Ok(lease.extend(repository)?),
+            // Said by whoever checks it next.
+            None => Ok(()),
+        }
+    }
+
+    /// Whether evidence can be put on record. It can't be in a repository that is only read.
+    pub(super) fn is_recorded(&self, repository: &RepositoryName) -> bool {
+        self.lease.as_ref().is_none_or(|lease| !lease.unwritable().contains_key(repository))
+    }
+
     /// Moves the repository's generation on: something declared has changed in it.
     pub(super) fn next_generation(&self, repository: &RepositoryName) -> Result<(), StepError> {
         let number = self.facts(repository)?.generation.as_ref().map_or(0, |generation| generation.number) + 1;
