@@ -20,6 +20,7 @@ pub use record::{ApplyId, Counts, Ended, Entry, JOURNAL_FORMAT, JournalRecord};
 /// The journal's file in its folder.
 pub const FILE: &str = "journal.jsonl";
 const LOCK_FILE: &str = "journal.lock";
+const ROOM_FILE: &str = "journal.room";
 
 /// Above this the older half goes: some 50,000 steps, which are years of a small stack, read in a few 100 ms.
 const LARGEST: u64 = 16 << 20;
@@ -62,13 +63,46 @@ pub struct Contents {
 pub struct Journal {
     folder: PathBuf,
     largest: u64,
-    file: Arc<Mutex<File>>,
+    /// None for one that is not written.
+    file: Option<Arc<Mutex<File>>>,
 }
+
+/// More than the records of a small apply take.
+const RESERVE: usize = 16 << 10;
 
 impl Journal {
     /// Opens or makes the journal in `folder` (the stack's `.devstack/`). A torn last line is cut off, with a warning.
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
         Self::open_with(folder, LARGEST)
+    }
+
+    /// As [`Self::open`], with room for what comes. A disk that fills up later ends an apply; one that is full already, or can't be
+    /// written at all, is found here, before anything was begun.
+    pub fn open_with_room(folder: &Path) -> Result<Self, JournalError> {
+        let journal = Self::open(folder)?;
+        journal.must_have_room()?;
+        Ok(journal)
+    }
+
+    /// A journal that nobody writes: what cannot be kept in `folder` hinders no work.
+    pub fn nowhere(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), largest: LARGEST, file: None }
+    }
+
+    pub fn is_nowhere(&self) -> bool {
+        self.file.is_none()
+    }
+
+    fn must_have_room(&self) -> Result<(), JournalError> {
+        let path = self.folder.join(ROOM_FILE);
+        let written =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).and_then(|mut file| {
+                file.write_all(&[0; RESERVE])?;
+                file.sync_all()
+            });
+        // Whatever came of it.
+        let _ = fs::remove_file(&path);
+        written.map_err(failed("given room", &self.path()))
     }
 
     fn open_with(folder: &Path, largest: u64) -> Result<Self, JournalError> {
@@ -81,11 +115,12 @@ impl Journal {
         compaction::compact_if_larger(&path, largest)?;
         let file = open_file(&path)?;
         sync(folder)?;
-        Ok(Self { folder: folder.to_owned(), largest, file: Arc::new(Mutex::new(file)) })
+        Ok(Self { folder: folder.to_owned(), largest, file: Some(Arc::new(Mutex::new(file))) })
     }
 
     /// Appends one record, with one write, and syncs it to the disk before it returns.
     pub fn append(&self, apply: Option<&ApplyId>, entry: Entry) -> Result<(), JournalError> {
+        let Some(file) = &self.file else { return Ok(()) };
         let path = self.path();
         let record = JournalRecord::now(apply.cloned(), entry);
         let mut line =
@@ -93,7 +128,7 @@ impl Journal {
         line.push(b'\n');
 
         // A panic elsewhere cannot leave a file handle half changed, so a poisoned lock is as good as another.
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         let _lock = lock(&self.folder)?;
         self.reopen_if_replaced(&mut file)?;
         let before = file.metadata().map_err(failed("looked at", &path))?.len();
@@ -112,7 +147,7 @@ impl Journal {
     /// Remembers that a repository was made or opened, once for each id: if it is gone one day, it is not made anew
     /// without a word.
     pub fn note_repository(&self, name: &RepositoryName, id: &RepositoryId) -> Result<(), JournalError> {
-        if Self::history(&self.folder)?.known_repositories.get(name) == Some(id) {
+        if self.is_nowhere() || Self::history(&self.folder)?.known_repositories.get(name) == Some(id) {
             return Ok(());
         }
         self.append(None, Entry::RepositoryKnown { name: name.clone(), id: id.clone() })

@@ -178,6 +178,7 @@ fn carried(
 ) -> Result<Carried, Failure> {
     if matches!(request, Request::Converge | Request::Backup { .. }) {
         refuse_amid_recovery(session)?;
+        session.must_know_its_history()?;
     }
     let running = Running::start()?;
     let Running { runtime, cancel } = &running;
@@ -187,7 +188,9 @@ fn carried(
         Request::Converge | Request::Backup { .. } | Request::Forget(_) => Access::Writes,
     };
     let lease = session.lease(access, cancel)?;
-    session.rooms().sweep().map_err(|error| Failure::caused(Exit::Unexpected, "sweeping private folders", &error))?;
+    if let Err(error) = session.rooms().sweep() {
+        eprintln!("warning: what killed commands left in .devstack/work could not be removed: {error}");
+    }
     start_left_behind(session, cancel)?;
     let now = Timestamp::now();
     let own = lease.id().clone();
@@ -254,13 +257,13 @@ fn carried(
     if is_saved {
         world.mark_used()?;
     }
+    let journal = journal(session);
     let is_recovery = matches!(request, Request::Recover(_));
-    if is_recovery {
+    // Without a journal nobody could tell how far it came, so there is nothing to go on with.
+    if is_recovery && !journal.is_nowhere() {
         remember_recovery(session, &plan)?;
     }
-    let journal = Journal::open(&session.state)
-        .map_err(|error| Failure::caused(Exit::Unexpected, "opening the journal in .devstack", &error))?;
-    note_repositories(&journal, &observation)?;
+    note_repositories(&journal, &observation);
     let kind = match consent.format {
         TextOrJson::Json => ProgressKind::Json,
         TextOrJson::Text => ProgressKind::for_people(),
@@ -278,7 +281,7 @@ fn carried(
     }
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
-    note_repositories(&journal, &after)?;
+    note_repositories(&journal, &after);
     drop(world);
     let ended_well = outcome.steps.iter().all(|(_, _, outcome)| outcome.is_success());
     if is_recovery && ended_well {
@@ -372,12 +375,24 @@ fn served_slots(observation: &Observation, now: Timestamp) -> Vec<(PolicyName, T
     slots.collect()
 }
 
-fn note_repositories(journal: &Journal, observation: &Observation) -> Result<(), Failure> {
-    observation.present().try_for_each(|(name, facts)| {
-        journal
-            .note_repository(name, &facts.id)
-            .map_err(|error| Failure::caused(Exit::Unexpected, "writing the journal", &error))
+/// What lies in `.devstack` is a cache: where it can't be written, that is said, and the work is done.
+fn journal(session: &Session) -> Journal {
+    Journal::open_with_room(&session.state).unwrap_or_else(|error| {
+        eprintln!(
+            "warning: {}. Going on without it: `devstack log` and time estimates will not know of this command, and a recovery \
+             that is interrupted can't be gone on with",
+            crate::model::chain(&error)
+        );
+        Journal::nowhere(&session.state)
     })
+}
+
+fn note_repositories(journal: &Journal, observation: &Observation) {
+    for (name, facts) in observation.present() {
+        if let Err(error) = journal.note_repository(name, &facts.id) {
+            eprintln!("warning: repository {name} could not be noted in the journal: {}", crate::model::chain(&error));
+        }
+    }
 }
 
 /// Says what came of it, remembers the state for `status`, and gives the exit code.
@@ -392,10 +407,9 @@ fn finish(
 ) -> Result<Exit, Failure> {
     let now = observation.at;
     // With what this apply has measured.
-    let history = Journal::history(&session.state)
-        .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
+    let history = Journal::history(&session.state).unwrap_or_else(|_| session.history.clone());
     let left = session.plan_with(&history, observation, &Request::Converge, now)?;
-    status::remember(session, observation, &left, now)?;
+    status::remember(session, observation, &left, now);
     match consent.format {
         TextOrJson::Text => {
             if let Some(outcome) = outcome {

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) ground: Ground,
     pub(super) stores: Arc<Stores>,
     pub(super) history: History,
+    /// Why nothing is known of earlier applies: somebody else's `.devstack`, for one who may only read.
+    unread: Option<String>,
     /// Where runs are taken.
     pub(super) origin: Origin,
     /// `.devstack/` beside the file: a cache, whose loss loses no backup.
@@ -55,15 +57,25 @@ impl Session {
         let secrets = Arc::clone(&ground.secrets);
         let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref(), secrets));
         let state = loaded.base.join(".devstack");
-        let history = Journal::history(&state)
-            .map_err(|error| Failure::caused(Exit::Unexpected, "reading the journal", &error))?;
+        let (history, unread) = match Journal::history(&state) {
+            Ok(history) => (history, None),
+            Err(error) => (History::default(), Some(crate::model::chain(&error))),
+        };
         let docker = loaded.spec.runtime.as_ref().and_then(|runtime| runtime.docker.as_ref());
         let origin = host::origin(&loaded.base, docker.and_then(|docker| docker.project.as_deref()));
-        Ok(Self { loaded, ground, stores, history, origin, state, zone: TimeZone::system() })
+        Ok(Self { loaded, ground, stores, history, unread, origin, state, zone: TimeZone::system() })
     }
 
     pub(super) fn rooms(&self) -> Workrooms {
         Workrooms::new(self.state.join("work"))
+    }
+
+    /// Without it a repository that was here before would be made anew on a disk that is not mounted.
+    pub(super) fn must_know_its_history(&self) -> Result<(), Failure> {
+        match &self.unread {
+            None => Ok(()),
+            Some(why) => Err(Failure::new(Exit::Unexpected, format!("reading the journal: {why}"))),
+        }
     }
 
     /// How plans are laid out for this reader.
@@ -232,11 +244,11 @@ impl Session {
         let lease =
             Lease::acquire(wanted, &Holder::here(), &self.loaded.spec.stack, Arc::new(SystemClock), cancel.clone());
         let lease = lease.map_err(|error| match &error {
-                LeaseError::Locked { .. } => Failure::caused(Exit::Locked, "locked", &error)
-                    .hint("wait for it, or if that process is gone for good: `devstack unlock ID`"),
-                _ => Failure::caused(Exit::of(error.kind()), "taking the lease", &error)
-                    .hint("each repository's `path` in the file must be a folder that can be written, or made"),
-            })?;
+            LeaseError::Locked { .. } => Failure::caused(Exit::Locked, "locked", &error)
+                .hint("wait for it, or if that process is gone for good: `devstack unlock ID`"),
+            _ => Failure::caused(Exit::of(error.kind()), "taking the lease", &error)
+                .hint("each repository's `path` in the file must be a folder that can be written, or made"),
+        })?;
         for (name, why) in lease.unwritable() {
             eprintln!(
                 "warning: repository {name} can be read here and not written ({why}): no lease is held in it, so who forgets or \

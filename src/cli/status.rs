@@ -84,9 +84,7 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
             let plan = session.plan(&observation, &Request::Converge, now)?;
             let remembered = summarise(&session, &observation, &plan, now);
             // A look is worth having where nothing can be kept, as for somebody who may only read.
-            if let Err(failure) = save(&session, &remembered) {
-                eprintln!("warning: {}", failure.text());
-            }
+            keep(&session, &remembered);
             remembered
         }
     };
@@ -107,13 +105,14 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
 }
 
 /// Keeps what was just seen, so that `status` answers at once.
-pub(super) fn remember(
-    session: &Session,
-    observation: &Observation,
-    plan: &Plan,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    save(session, &summarise(session, observation, plan, now))
+pub(super) fn remember(session: &Session, observation: &Observation, plan: &Plan, now: Timestamp) {
+    keep(session, &summarise(session, observation, plan, now));
+}
+
+fn keep(session: &Session, remembered: &Remembered) {
+    if let Err(failure) = save(session, remembered) {
+        eprintln!("warning: {}; `devstack status --live` looks anew", failure.text());
+    }
 }
 
 /// What was seen is no longer so.

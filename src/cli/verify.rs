@@ -84,7 +84,7 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
     let now = Timestamp::now();
     let observation = session.observe_beside(now, Some(lease.id()), &Request::Converge);
     if let Ok(plan) = session.plan(&observation, &Request::Converge, now) {
-        status::remember(&session, &observation, &plan, now)?;
+        status::remember(&session, &observation, &plan, now);
     }
     apply::release(lease)?;
     print(&found, arguments.format);

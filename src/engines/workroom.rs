@@ -2,7 +2,7 @@
 //! sweeps what a killed one left.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,22 +22,31 @@ pub struct Workroom {
 }
 
 const LOCK: &str = "owner.lock";
+const BLOCK: usize = 4096;
 
 impl Workrooms {
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
-    /// A new room of its own.
+    /// A new room of its own; where `.devstack` can't be written, under the system's folder for what is temporary.
     pub fn enter(&self) -> io::Result<Workroom> {
+        self.enter_here().or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::StorageFull => enter_elsewhere(),
+            _ => Err(error),
+        })
+    }
+
+    fn enter_here(&self) -> io::Result<Workroom> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
         let mut unique = [0_u8; 8];
         getrandom::fill(&mut unique).map_err(io::Error::other)?;
         let folder = self.root.join(hex::encode(unique));
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
-        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(LOCK))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Workroom { folder, _lock: lock })
+        locked(folder)
     }
 
     /// Removes the rooms whose owner is gone: the kernel drops a killed process's lock, so a lock that can be had
@@ -57,6 +66,29 @@ impl Workrooms {
             }
         }
         Ok(swept)
+    }
+}
+
+/// Of a name that nobody can have made before. Nothing sweeps there: what lies in a folder that all may write is anybody's.
+fn enter_elsewhere() -> io::Result<Workroom> {
+    locked(tempfile::Builder::new().prefix("devstack-").tempdir()?.keep())
+}
+
+fn locked(folder: PathBuf) -> io::Result<Workroom> {
+    let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(LOCK));
+    let locked = lock.and_then(|mut lock| {
+        // A folder can be made on a full disk, and nothing be put into it.
+        lock.write_all(&[0; BLOCK])?;
+        lock.sync_all()?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(lock)
+    });
+    match locked {
+        Ok(lock) => Ok(Workroom { folder, _lock: lock }),
+        Err(error) => {
+            let _ = fs::remove_dir_all(&folder);
+            Err(error)
+        }
     }
 }
 

@@ -28,7 +28,8 @@ pub struct StoppedBook {
 
 /// One note in the folder.
 pub(super) struct Note {
-    path: PathBuf,
+    /// None where it could not be written.
+    path: Option<PathBuf>,
 }
 
 /// Containers that are stopped for as long as this lives. [`Stopped::start_again`] says whether they came back.
@@ -48,6 +49,12 @@ pub struct Paused {
     container: ContainerState,
     /// None once it goes on.
     note: Option<Note>,
+}
+
+/// Nothing can be kept there, and trying again would give the same.
+fn is_unwritable(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
 impl StoppedBook {
@@ -107,15 +114,33 @@ impl StoppedBook {
             let mut unique = [0_u8; 8];
             getrandom::fill(&mut unique).map_err(io::Error::other)?;
             let path = self.folder.join(hex::encode(unique));
-            fs::write(&path, text)?;
-            fs::File::open(&path)?.sync_all()?;
-            fs::File::open(&self.folder)?.sync_all()?;
-            Ok(Note { path })
+            let written = fs::write(&path, text)
+                .and_then(|()| fs::File::open(&path)?.sync_all())
+                .and_then(|()| fs::File::open(&self.folder)?.sync_all());
+            match written {
+                Ok(()) => Ok(Note { path: Some(path) }),
+                Err(error) => {
+                    // Half a note names half an id.
+                    let _ = fs::remove_file(&path);
+                    Err(error)
+                }
+            }
         };
-        write().map_err(|source| RuntimeError::Io {
-            doing: format!("writing in {} which containers are stopped", self.folder.display()),
-            source,
-        })
+        match write() {
+            // A cache that can't be written hinders no backup: what is lost is that the next apply cleans up after a kill.
+            Err(source) if is_unwritable(&source) => {
+                tracing::warn!(
+                    "{} can't be written ({source}): if devstack is killed now, start what it stopped by hand, \
+                     with `docker compose up -d`",
+                    self.folder.display()
+                );
+                Ok(Note { path: None })
+            }
+            written => written.map_err(|source| RuntimeError::Io {
+                doing: format!("writing in {} which containers are stopped", self.folder.display()),
+                source,
+            }),
+        }
     }
 
     /// Whether an apply that is gone has left a note.
@@ -207,10 +232,7 @@ impl Stopped {
         match first {
             // The note stays: the next apply tries again.
             Some(error) => Err(error),
-            None => remove(&self.note.path).map_err(|source| RuntimeError::Io {
-                doing: format!("removing the note {}", self.note.path.display()),
-                source,
-            }),
+            None => self.note.remove(),
         }
     }
 }
@@ -243,9 +265,15 @@ impl Drop for Paused {
 impl Note {
     /// What it tells of is over.
     pub(super) fn done(self) {
-        if let Err(error) = remove(&self.path) {
-            tracing::warn!("removing the note {} failed: {error}", self.path.display());
+        if let Err(error) = self.remove() {
+            tracing::warn!("{}", crate::model::chain(&error));
         }
+    }
+
+    fn remove(&self) -> Result<(), RuntimeError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        remove(path)
+            .map_err(|source| RuntimeError::Io { doing: format!("removing the note {}", path.display()), source })
     }
 }
 

@@ -203,7 +203,14 @@ fn the_heartbeat_renews_by_itself_and_notices_a_loss() {
     let (objects, cancel) = (Arc::new(Memory::default()), Cancel::new());
     let (who, stack) = (Holder::here(), StackName::new("shop"));
     let (clock, beat) = (Arc::new(SystemClock), Duration::from_millis(1));
-    let lease = Lease::acquire(Wanted { heartbeat: beat, ..Wanted::on(vec![at("local", &objects)]) }, &who, &stack, clock, cancel.clone()).unwrap();
+    let lease = Lease::acquire(
+        Wanted { heartbeat: beat, ..Wanted::on(vec![at("local", &objects)]) },
+        &who,
+        &stack,
+        clock,
+        cancel.clone(),
+    )
+    .unwrap();
     objects.wait_for_renewals(3);
     // The heartbeat may be about to renew what is removed here, and put it back once: until it is seen.
     let begun = std::time::Instant::now();
@@ -221,7 +228,8 @@ fn a_lease_that_was_removed_or_replaced_is_lost_before_the_next_deletion() {
     for replaced in [false, true] {
         let (objects, clock, cancel) = (Arc::new(Memory::default()), Stopped::new(), Cancel::new());
         let (who, stack) = (Holder::here(), StackName::new("shop"));
-        let lease = Lease::acquire(Wanted::on(vec![at("local", &objects)]), &who, &stack, clock, cancel.clone()).unwrap();
+        let lease =
+            Lease::acquire(Wanted::on(vec![at("local", &objects)]), &who, &stack, clock, cancel.clone()).unwrap();
         lease.check(&name("local")).unwrap();
         let own = objects.names().remove(0);
         if replaced {
