@@ -219,6 +219,47 @@ pub struct RepositoryFacts {
     pub leases: Vec<LeaseFact>,
     /// Locks that a restic program holds: a prune waits for them.
     pub restic_locks: usize,
+    /// Whose they are.
+    #[serde(default)]
+    pub lock_holders: Vec<ResticLock>,
+}
+
+/// A lock of a restic program.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResticLock {
+    pub id: String,
+    /// `user@host pid 4711`.
+    pub owner: String,
+    /// None where it can't be read.
+    pub since: Option<Timestamp>,
+    pub exclusive: bool,
+    /// Why nobody can be holding it any more.
+    pub stale: Option<String>,
+}
+
+impl ResticLock {
+    /// Whose it is, and what removes it.
+    pub fn describe(&self) -> String {
+        let kind = if self.exclusive { "an exclusive restic lock" } else { "a restic lock" };
+        match &self.stale {
+            Some(why) => {
+                format!("{kind} of {} that nobody holds any more ({why}; `restic unlock` removes it)", self.owner)
+            }
+            None => format!("{kind} of {} (if that restic is gone: `restic unlock`)", self.owner),
+        }
+    }
+
+    /// All of them; of many the first few.
+    pub fn describe_all(count: usize, holders: &[Self]) -> String {
+        const NAMED: usize = 3;
+        let mut texts: Vec<String> = holders.iter().take(NAMED).map(Self::describe).collect();
+        match count.saturating_sub(texts.len()) {
+            0 => {}
+            1 => texts.push("a restic lock (if no restic is running: `restic unlock`)".to_owned()),
+            many => texts.push(format!("{many} restic locks (if no restic is running: `restic unlock`)")),
+        }
+        texts.join(" and ")
+    }
 }
 
 impl RepositoryFacts {

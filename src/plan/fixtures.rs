@@ -204,6 +204,7 @@ pub fn empty_facts(name: &RepositoryName) -> RepositoryFacts {
         marked: None,
         leases: vec![],
         restic_locks: 0,
+        lock_holders: vec![],
     }
 }
 

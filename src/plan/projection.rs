@@ -9,7 +9,7 @@ use super::retention::Standing;
 use crate::model::evidence::Level;
 use crate::model::history::History;
 use crate::model::ids::{PolicyName, RepositoryId, RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
+use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, ResticLock, Run};
 use crate::model::origin::Origin;
 use crate::model::plan::Lineage;
 use crate::model::step::{Precondition, StepId};
@@ -215,10 +215,8 @@ impl<'a> Place<'a> {
                 .filter(|lease| lease.alive && lease.stack != *stack)
                 .map(|lease| format!("stack {} ({}, lease {})", lease.stack, lease.owner, lease.id)),
         );
-        match facts.restic_locks {
-            0 => {}
-            1 => holders.push("a restic lock".to_owned()),
-            many => holders.push(format!("{many} restic locks")),
+        if facts.restic_locks > 0 {
+            holders.push(ResticLock::describe_all(facts.restic_locks, &facts.lock_holders));
         }
         (!holders.is_empty()).then(|| holders.join(" and "))
     }

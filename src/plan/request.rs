@@ -266,6 +266,7 @@ impl PlanError {
             | Self::NothingKnown { .. }
             | Self::UnknownTarget { .. }
             | Self::UnreadCompose { .. }
+            | Self::NoCopy { .. }
             | Self::NoRoom { .. } => true,
             Self::Several { refused, .. } => refused.iter().any(Self::is_of_the_world),
             _ => false,

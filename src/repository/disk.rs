@@ -29,6 +29,8 @@ pub(super) struct Disk {
     config_is_fixed: bool,
     /// Damaged files, by their ids: not listed, so that what is whole can be read around them.
     hidden: Arc<BTreeSet<String>>,
+    /// The folder of the locks stands for that of the snapshots.
+    locks_for_snapshots: bool,
 }
 
 /// The encrypted copy of a key's password.
@@ -48,11 +50,23 @@ pub(super) struct DamagedFile {
 
 impl Disk {
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), shown_key: None, sidecar: None, config_is_fixed: false, hidden: Arc::default() }
+        Self {
+            root: root.to_owned(),
+            shown_key: None,
+            sidecar: None,
+            config_is_fixed: false,
+            hidden: Arc::default(),
+            locks_for_snapshots: false,
+        }
     }
 
     pub fn hiding(self, hidden: Arc<BTreeSet<String>>) -> Self {
         Self { hidden, ..self }
+    }
+
+    /// For reading locks, which the library has no kind of file for.
+    pub fn with_locks_for_snapshots(self) -> Self {
+        Self { locks_for_snapshots: true, ..self }
     }
 
     pub fn with_fixed_config(self) -> Self {
@@ -72,6 +86,7 @@ impl Disk {
         match kind {
             FileType::Config => self.root.join("config"),
             FileType::Pack => self.root.join("data").join(&hex[..2]).join(&*hex),
+            FileType::Snapshot if self.locks_for_snapshots => self.root.join("locks").join(&*hex),
             FileType::Index | FileType::Key | FileType::Snapshot => self.root.join(kind.dirname()).join(&*hex),
         }
     }

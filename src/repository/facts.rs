@@ -70,6 +70,7 @@ impl Store {
 
     /// What can be said without reading records.
     fn bare_facts(&self) -> Result<RepositoryFacts, RepositoryError> {
+        let locks = self.restic_locks()?;
         Ok(RepositoryFacts {
             id: self.id(),
             keys: self.site.keys()?,
@@ -87,7 +88,8 @@ impl Store {
             size: self.site.size()?,
             marked: self.marked()?,
             leases: Vec::new(),
-            restic_locks: self.site.restic_locks()?,
+            restic_locks: locks.len(),
+            lock_holders: locks,
         })
     }
 

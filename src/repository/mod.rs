@@ -13,6 +13,7 @@ pub mod gpg;
 mod keys;
 mod ledger;
 mod listing;
+mod locks;
 pub mod objects;
 mod opening;
 mod prune;

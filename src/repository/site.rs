@@ -191,14 +191,22 @@ impl Site {
         Ok(head)
     }
 
-    /// Locks that restic programs hold.
+    /// How many locks restic programs hold.
     pub fn restic_locks(&self) -> Result<usize, RepositoryError> {
+        self.restic_lock_names().map(|names| names.len())
+    }
+
+    pub(super) fn restic_lock_names(&self) -> Result<Vec<String>, RepositoryError> {
         let folder = self.path.join("locks");
         match fs::read_dir(&folder) {
             Ok(entries) => {
-                entries.map(|entry| entry.map_err(|source| self.io("list", &folder, source)).map(|_| 1)).sum()
+                let names = entries.map(|entry| match entry {
+                    Ok(entry) => Ok(entry.file_name().to_string_lossy().into_owned()),
+                    Err(source) => Err(self.io("list", &folder, source)),
+                });
+                names.collect()
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(source) => Err(self.io("list", &folder, source)),
         }
     }

@@ -47,7 +47,7 @@ pub(super) type Indexed = Repository<IndexedFullStatus>;
 
 pub struct Store {
     pub(super) site: Site,
-    master: MasterKey,
+    pub(super) master: MasterKey,
     opened_with: KeyId,
     id: RepositoryId,
     pub(super) repository: Repository<OpenStatus>,

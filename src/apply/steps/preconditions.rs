@@ -6,7 +6,7 @@ use super::world::{World, now, repository_error, store_error};
 use crate::apply::resume::Progress;
 use crate::apply::runner::StepError;
 use crate::model::ids::ServiceName;
-use crate::model::observation::{Observed, SourceState};
+use crate::model::observation::{Observed, ResticLock, SourceState};
 use crate::model::outcome::FailureKind;
 use crate::model::step::{Action, Precondition, Step};
 use crate::repository::Presence;
@@ -181,13 +181,13 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
             let site = world.stores.site(repository).map_err(store_error)?;
             match site.restic_locks().map_err(repository_error)? {
                 0 => Ok(None),
-                count => Err(StepError::new(
-                    FailureKind::Transient,
-                    format!(
-                        "{count} restic locks are held in repository {repository}; \
-                         if no restic is running, remove them with `restic unlock`"
-                    ),
-                )),
+                count => {
+                    let holders = world.store(repository)?.restic_locks().map_err(repository_error)?;
+                    let holders = ResticLock::describe_all(count, &holders);
+                    Err(StepError::transient(format!(
+                        "repository {repository} must be had alone, and there is {holders}"
+                    )))
+                }
             }
         }
     }
