@@ -441,6 +441,7 @@ fn what_only_reads_goes_without_a_lease_where_none_can_be_put_and_heeds_those_of
     assert!(!lease.lost(), "nothing was held that could be lost");
     lease.release().unwrap();
     assert!(objects.names().iter().any(|name| name.contains(dead.as_str())));
+    objects.delete(&name_of(Kind::Shared, &stack, &dead)).unwrap();
     forge(&objects, Kind::Shared, "shop", elsewhere(), clock.now());
     assert!(is_locked(&acquire(true)), "a live one is heeded");
 }
