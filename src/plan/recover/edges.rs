@@ -26,7 +26,7 @@ impl<'a> Planner<'a> {
                 graph.edge(Node::Restore(before.clone()), restore());
             }
             if service.source.needs_docker() {
-                self.place_in_containers(name, &service.source, model, &mut graph)?;
+                self.place_in_containers(name, &service.source, (model, started), &mut graph)?;
             } else if !started.is_empty() {
                 // Compose reads its files, and containers mount others.
                 graph.edge(restore(), Node::Create);
@@ -44,7 +44,7 @@ impl<'a> Planner<'a> {
         &self,
         name: &ServiceName,
         source: &Source,
-        model: Option<&ComposeModel>,
+        (model, started): (Option<&ComposeModel>, &BTreeSet<String>),
         graph: &mut Graph,
     ) -> Result<(), PlanError> {
         let restore = || Node::Restore(name.clone());
@@ -74,7 +74,9 @@ impl<'a> Planner<'a> {
             }
         }
         if let (Source::Volume(volume), Some(model)) = (source, model) {
-            for service in volume.volume.iter().flat_map(|volume| model.mounting(volume)) {
+            // A job of a profile that was never in use may mount it too, and is not started for that.
+            let mounting = volume.volume.iter().flat_map(|volume| model.mounting(volume));
+            for service in mounting.filter(|service| started.contains(*service)) {
                 graph.edge(restore(), Node::Start(service.to_owned()));
             }
         }

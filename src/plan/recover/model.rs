@@ -97,11 +97,7 @@ impl<'a> Planner<'a> {
                 let run = model.services.iter().filter(|(_, service)| has_run(service)).map(|(name, _)| name.clone());
                 run.chain(lives_in(&|_| true)).collect()
             }
-            false => {
-                let named = self.spec.services.iter().filter(|(name, _)| asked.only.contains(name));
-                let containers = named.flat_map(|(_, service)| service.source.containers());
-                containers.filter_map(|name| model.service(name)).map(str::to_owned).collect::<Vec<_>>()
-            }
+            false => lives_in(&|name| asked.only.contains(name)),
         };
         let mut all = BTreeSet::new();
         while let Some(service) = open.pop() {

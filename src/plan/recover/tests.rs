@@ -308,6 +308,8 @@ fn seen() -> World {
         let service = ComposeService {
             profiles: vec!["extra".to_owned()],
             seen: seen(containers, false),
+            // Each could write to the volume that comes back.
+            volumes: vec!["p_data".to_owned()],
             ..ComposeService::default()
         };
         model.services.insert(name.to_owned(), service);
