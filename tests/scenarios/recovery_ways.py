@@ -194,7 +194,7 @@ WHOLE = [
     Small("the engine's socket beside it", others="  watch: { image: IMAGE, entrypoint: ENTRY, volumes: ['/var/run/docker.sock:/var/run/docker.sock'] }\n",
           degraded=True),
     Small("the machine's network beside it", others="  host: { image: IMAGE, entrypoint: ENTRY, network_mode: host }\n", degraded=True),
-    Small("all power beside it", others="  all: { image: IMAGE, entrypoint: ENTRY, privileged: true }\n", degraded=True),
+    Small("the machine's processes beside it", others="  all: { image: IMAGE, entrypoint: ENTRY, pid: host }\n", degraded=True),
 ]
 
 # What can't: each is told by both.
