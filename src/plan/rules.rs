@@ -323,6 +323,7 @@ fn each_part_of_the_data_is_read_once_within_data_every() {
         parts: parts.collect(),
         verdict: Finding::Failed(vec!["damage".into()]),
         hurt: vec![],
+        remembered: false,
     };
     world.facts("local").data_reads.push(read(3, 0..=255));
     assert_eq!(parts(&world).len(), 3, "three slots have passed since, whatever the verdict was");
