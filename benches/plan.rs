@@ -145,6 +145,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
         engine: None,
         left_stopped: Vec::new(),
+        unfinished_recovery: None,
         login: None,
         compose: None,
         up: None,

@@ -23,6 +23,7 @@ use crate::model::drill::Drill;
 use crate::model::ids::RepositoryName;
 use crate::model::observation::Observation;
 use crate::model::record::Record;
+use crate::model::standing::{Finding, Kind, MISSED, Standing};
 use crate::observe;
 use crate::plan::{Recover, drills, render};
 
@@ -103,11 +104,14 @@ fn carry_out(
     let outcome = apart(session, asked, keys, None, parallel, format, &running)?;
     let stored = if outcome.interrupted { Ok(()) } else { store(session, &outcome, &running.cancel) };
     status::forget(session);
+    let standing = standing(&outcome);
     match format {
-        TextOrJson::Text => print!("{}", text(session, &outcome)),
+        TextOrJson::Text => print!("{}", text(session, &outcome, &standing)),
         TextOrJson::Json => println!(
             "{}",
-            serde_json::json!({ "event": "finished", "drill": outcome.drill, "interrupted": outcome.interrupted })
+            serde_json::json!({
+                "event": "finished", "verdict": standing, "drill": outcome.drill, "interrupted": outcome.interrupted,
+            })
         ),
     }
     let mut exit = match (outcome.interrupted, outcome.drill.passed()) {
@@ -225,10 +229,26 @@ fn patiently(session: &Session, cancel: &Cancel) -> Result<Lease, Failure> {
     }
 }
 
+/// An objective that was not met is one thing, a stack that did not come back another.
+fn standing(outcome: &Outcome) -> Standing {
+    let of = |finding: &String| match finding.strip_prefix(MISSED) {
+        Some(text) => Finding::new(Kind::MissedDrill, "the drill", text),
+        None => Finding::new(Kind::FailedDrill, "the drill", finding),
+    };
+    let stopped = outcome.interrupted.then(|| Finding::new(Kind::Stopped, "the drill", "interrupted"));
+    let left = outcome
+        .left_behind
+        .as_ref()
+        .map(|error| Finding::new(Kind::FailedStep, "removing what it made", crate::model::chain(error)));
+    Standing::of(outcome.drill.findings().iter().map(of).chain(stopped).chain(left))
+}
+
 /// Danger first, then the times, then what the drill says nothing of.
-fn text(session: &Session, outcome: &Outcome) -> String {
+fn text(session: &Session, outcome: &Outcome, standing: &Standing) -> String {
     let drill = &outcome.drill;
-    let mut out = format!("\ndevstack drill   stack {}   {}\n\n{}", session.loaded.spec.stack, drill.id, told(drill));
+    let verdict = render::printable(&standing.line()).into_owned();
+    let stack = &session.loaded.spec.stack;
+    let mut out = format!("\n{verdict}\ndevstack drill   stack {stack}   {}\n\n{}", drill.id, told(drill));
     let of = drill.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
     let part = if drill.partial { " Not every service of the file was in it." } else { "" };
     let word = match (outcome.interrupted, drill.passed()) {

@@ -20,7 +20,8 @@ use crate::model::compose::ComposeModel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
 use crate::model::observation::{Observation, Observed, RepositoryState};
-use crate::model::plan::{Plan, Report};
+use crate::model::plan::Plan;
+use crate::model::standing::Standing;
 use crate::observe::{self, Stores};
 use crate::plan::render::{self, TextOptions};
 use crate::plan::{self, PlanError, Request};
@@ -70,13 +71,13 @@ impl Session {
             Ok(plan) => lines::time(plan?.now, &self.zone),
             Err(error) => return Some(crate::model::chain(&error)),
         };
-        Some(format!("a recovery that began at {since} has not come to its end"))
+        Some(format!("the recovery that began at {since} is unfinished"))
     }
 
     /// Said by what only looks.
     pub(super) fn warn_of_recovery(&self) {
         if let Some(text) = self.interrupted_recovery() {
-            eprintln!("warning: {text}: go on with it by `devstack recover --resume`");
+            eprintln!("warning: {text}; to continue: `devstack recover --resume`");
         }
     }
 
@@ -131,6 +132,7 @@ impl Session {
                 Err(failure) => *state = Observed::Unknown { reason: failure.text().to_owned() },
             }
         }
+        observation.unfinished_recovery = self.interrupted_recovery();
         if own.is_none() && observation.present().all(|(_, facts)| facts.leases.is_empty()) {
             observation.left_stopped = self.left_stopped();
         }
@@ -163,15 +165,11 @@ impl Session {
         self.stores.troubles().into_iter().fold(Exit::Done, |worst, kind| worst.or_worse(Exit::of(kind)))
     }
 
-    /// What it is to the shell that something declared could not be looked at or is not there, whatever else was done: a
-    /// timer that runs `apply` must not stay green over it.
-    pub(super) fn troubled(&self, report: &Report) -> Exit {
-        match report.is_troubled() {
-            true => self.unseen().or_worse(Exit::Partly),
-            // Until it goes on or is left, no backup is taken.
-            false if self.interrupted_recovery().is_some() => Exit::Partly,
-            false => Exit::Done,
-        }
+    /// What a verdict is to the shell, whatever else was done: a timer that runs `apply` must not stay green over what the
+    /// first line says. A repository that could not be opened has a reason of its own (3 for a wrong key). `strict`: DEGRADED
+    /// counts.
+    pub(super) fn judged(&self, standing: &Standing, strict: bool) -> Exit {
+        self.unseen().or_worse(Exit::from_code(standing.code(strict)))
     }
 
     pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod record;
 pub mod retention;
 pub mod run;
+pub mod standing;
 pub mod step;
 pub mod units;
 

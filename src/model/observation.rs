@@ -104,6 +104,9 @@ pub struct Observation {
     /// Containers that a devstack which is gone had stopped, and that nobody has started since.
     #[serde(default)]
     pub left_stopped: Vec<String>,
+    /// When the recovery began that has not ended here, or why its plan can't be read.
+    #[serde(default)]
+    pub unfinished_recovery: Option<String>,
     /// What devstack logs in to Vault with, where this look had to.
     #[serde(default)]
     pub login: Option<Observed<LoginState>>,

@@ -72,6 +72,7 @@ pub fn observe(
         engine,
         services,
         left_stopped: Vec::new(),
+        unfinished_recovery: None,
         login,
         compose: None,
         up: None,

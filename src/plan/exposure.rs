@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::Planner;
 use super::projection::standing;
 use super::retention::Standing;
-use crate::model::evidence::Proof;
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::Run;
 use crate::model::plan::Exposure;
@@ -24,11 +23,6 @@ pub(super) struct LastGood<'a> {
 impl LastGood<'_> {
     fn age_key(&self) -> (Timestamp, &RunId) {
         (self.run.manifest.started, &self.run.manifest.run)
-    }
-
-    /// The newest proof that has timed the service's reading back.
-    pub(super) fn proof(&self, service: &ServiceName) -> Option<&Proof> {
-        self.run.proofs.iter().rev().find(|proof| proof.services.contains_key(service))
     }
 }
 

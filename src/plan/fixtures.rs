@@ -94,6 +94,7 @@ impl World {
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
                 engine: None,
                 left_stopped: Vec::new(),
+                unfinished_recovery: None,
                 login: None,
                 compose: None,
                 up: None,

@@ -11,6 +11,7 @@ mod draft;
 pub mod drills;
 mod due;
 mod exposure;
+mod faults;
 mod forget;
 pub mod graph;
 mod keys;
@@ -41,6 +42,8 @@ mod rules;
 mod scenarios;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod words;
 
 use jiff::Timestamp;
 
@@ -138,6 +141,7 @@ impl Planner<'_> {
     fn run(mut self, request: &Request) -> Result<(Vec<crate::model::step::Step>, Report), PlanError> {
         self.report_unknown_repositories();
         self.report_damage();
+        self.report_faults();
         self.report_sources();
         self.report_containers();
         self.report_certificates();
