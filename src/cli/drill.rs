@@ -248,7 +248,7 @@ fn text(session: &Session, outcome: &Outcome, standing: &Standing) -> String {
     let drill = &outcome.drill;
     let verdict = render::printable(&standing.line()).into_owned();
     let stack = &session.loaded.spec.stack;
-    let mut out = format!("\n{verdict}\ndevstack drill   stack {stack}   {}\n\n{}", drill.id, told(drill));
+    let mut out = format!("{verdict}\ndevstack drill   stack {stack}   {}\n\n{}", drill.id, told(drill));
     let of = drill.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
     let part = if drill.partial { " Not every service of the file was in it." } else { "" };
     let word = match (outcome.interrupted, drill.passed()) {

@@ -95,12 +95,8 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
 fn look(session: &Session, now: Timestamp) -> Result<Remembered, Failure> {
     let observation = session.observe(now);
     let plan = session.plan(&observation, &Request::Converge, now)?;
-    let seen = summarise(session, &observation, &plan, now);
-    // A look is worth having where nothing can be kept, as for somebody who may only read.
-    if let Err(failure) = save(session, &seen) {
-        eprintln!("warning: {}", failure.text());
-    }
-    Ok(seen)
+    // Looking writes nothing, not even what would make the next answer quick: what commands that work have seen is kept.
+    Ok(summarise(session, &observation, &plan, now))
 }
 
 impl Remembered {

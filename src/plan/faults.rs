@@ -33,7 +33,11 @@ impl Planner<'_> {
             for run in newest.into_values().filter(|run| !run.manifest.is_complete()) {
                 let missing: Vec<&str> = run.manifest.missing().map(|(service, _)| service.as_str()).collect();
                 let id = &run.manifest.run;
-                let text = format!("the newest run of {} is without {}", run.manifest.policy, missing.join(", "));
+                let text = format!(
+                    "the newest run of {} is without {}; `devstack backup` takes another",
+                    run.manifest.policy,
+                    missing.join(", ")
+                );
                 self.report.failed.push(Note::new(format!("{name}/{id}"), text));
             }
         }

@@ -87,11 +87,11 @@ pub fn summary(plan: &Plan) -> String {
     line
 }
 
-/// `1 damaged, 2 lost`: how many findings there are of each word.
+/// `1 damaged, 2 lost`: how many findings there are of each kind.
 fn counted(standing: &Standing) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for finding in standing.findings() {
-        let word = finding.kind.word();
+        let word = finding.kind.label();
         match counts.iter_mut().find(|(known, _)| *known == word) {
             Some((_, count)) => *count += 1,
             None => counts.push((word, 1)),
