@@ -248,7 +248,10 @@ impl Standing {
         if groups.is_empty() {
             return word.to_owned();
         }
-        let lines = (0..=NAMED).rev().map(|named| format!("{word}: {}", summary(&groups, named)));
+        let all = (1..=NAMED).rev().map(|named| (named, groups.len()));
+        // Then the worst keep their names, and the others are counted.
+        let worst = (0..groups.len()).rev().map(|first| (1, first));
+        let lines = all.chain(worst).map(|(named, first)| format!("{word}: {}", summary(&groups, named, first)));
         let fits = |line: &String| line.chars().count() <= WIDTH;
         // Counts alone are short enough for any terminal, so that the last of them is given when none fits.
         lines.clone().find(fits).or_else(|| lines.clone().last()).unwrap_or_default()
@@ -380,9 +383,10 @@ fn in_time(forecast: &RecoveryForecast) -> Vec<Finding> {
 /// What the objective of everything is called among those of services.
 const WHOLE: &str = "the stack";
 
-/// `lost: shop/data; RPO missed: shop, site and 3 more`: up to `named` names of each kind; with none, counts.
-fn summary(groups: &[(Kind, Vec<&str>)], named: usize) -> String {
-    let told = |(kind, resources): &(Kind, Vec<&str>)| {
+/// `lost: shop/data; RPO missed: shop, site and 3 more`: up to `named` names of each of the `first` kinds; of the others, counts.
+fn summary(groups: &[(Kind, Vec<&str>)], named: usize, first: usize) -> String {
+    let told = |(index, (kind, resources)): (usize, &(Kind, Vec<&str>))| {
+        let named = if index < first { named } else { 0 };
         let mut names: Vec<&str> = Vec::new();
         for resource in resources {
             if !names.contains(resource) {
@@ -397,5 +401,5 @@ fn summary(groups: &[(Kind, Vec<&str>)], named: usize) -> String {
             (_, more) => format!("{}: {} and {more} more", kind.label(), names[..shown].join(", ")),
         }
     };
-    groups.iter().map(told).collect::<Vec<_>>().join("; ")
+    groups.iter().enumerate().map(told).collect::<Vec<_>>().join("; ")
 }

@@ -162,7 +162,7 @@ def a_damaged_run_makes_the_drill_fail_and_stands_in_the_evidence(world: World) 
         must(not any(service.get("back_after") for service in failed["services"]), "something was restored from a damaged run")
         must_have_left_nothing(stack)
         said = stack.devstack("status", expect=8).out
-        must(said.startswith(f"FAILED: damaged: local/{run}; drill failed: drill"), f"the first line does not say it: {said}")
+        must(said.startswith(f"FAILED: damaged: local/{run}; drill failed: drill; "), f"the first line does not say it: {said}")
         must("FAILED      drill: the drill" in said and f"DAMAGED     local/{run}" in said, f"the failed drill is not told first: {said}")
         must(stack.devstack("plan", expect=8).out.count("FAILED") >= 2, "the plan says nothing of the failed drill")
 
