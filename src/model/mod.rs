@@ -10,6 +10,7 @@ pub mod drill;
 pub mod evidence;
 pub mod history;
 pub mod ids;
+pub mod image;
 pub mod login;
 pub mod observation;
 pub mod outcome;
