@@ -9,6 +9,7 @@ pub mod compose;
 pub mod drill;
 pub mod evidence;
 pub mod history;
+pub mod holdings;
 pub mod ids;
 pub mod image;
 pub mod login;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod record;
 pub mod retention;
 pub mod run;
+pub mod server;
 pub mod step;
 pub mod units;
 
