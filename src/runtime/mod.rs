@@ -12,6 +12,7 @@ mod exec;
 mod labelled;
 mod lifecycle;
 mod made;
+mod programs;
 mod stopped;
 mod visit;
 

@@ -1,0 +1,37 @@
+//! What a running container has said of itself.
+
+use super::Holdings;
+use crate::model::image::Server;
+
+impl Holdings {
+    /// The service is this server, whatever its image is called: what it mounts is looked at again.
+    pub fn tell(&mut self, service: &str, server: Server) {
+        let Some(holder) = self.services.get_mut(service).filter(|holder| holder.server != Some(server)) else { return };
+        holder.server = Some(server);
+        let volumes = self.volumes.iter_mut().flat_map(|volume| &mut volume.uses);
+        let all = volumes.chain(self.binds.iter_mut().flat_map(|bind| &mut bind.uses));
+        for it in all.chain(self.nameless.iter_mut().map(|nameless| &mut nameless.at)).filter(|it| it.service == service) {
+            it.data_of = Some(server).filter(|server| server.keeps_data_at(&it.target));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_found_running_has_its_data_where_such_servers_keep_it() {
+        let resolved = serde_json::json!({ "name": "shop", "services": {
+            "db": { "image": "acme/db", "volumes": [ { "type": "volume", "source": "pg", "target": "/var/lib/postgresql/data" },
+                { "type": "bind", "source": "/srv/dumps", "target": "/dumps" } ] },
+        } });
+        let mut held = Holdings::of(&resolved, &[]);
+        assert_eq!(held.services["db"].server, None);
+        held.tell("db", Server::Postgres);
+        held.tell("nobody", Server::Redis);
+        assert_eq!(held.services["db"].server, Some(Server::Postgres));
+        assert_eq!(held.volumes[0].uses[0].data_of, Some(Server::Postgres));
+        assert_eq!(held.binds[0].uses[0].data_of, None);
+    }
+}
