@@ -185,6 +185,8 @@ fn look(
     }
     if !ids.is_empty() {
         let own = own_snapshots(&facts);
+        // Listed anew: the reading has replaced the record of the one before.
+        let snapshots: Vec<SnapshotId> = store.snapshots()?.into_iter().map(|(id, _)| id).collect();
         let hurt = store.reader()?.snapshots_using_packs(&ids, &snapshots)?;
         here.foreign.extend(hurt.into_iter().filter(|snapshot| !own.contains(snapshot)));
     }
