@@ -78,10 +78,11 @@ impl<'a> Planner<'a> {
                 let newest = theirs.iter().map(|run| run.started).filter(|at| *at <= self.now).max();
                 let newest =
                     newest.map_or_else(String::new, |at| format!(", the newest {} old", Span::between(at, self.now)));
+                let here = self.observation.origin.as_ref().map(Origin::to_string).unwrap_or_default();
                 let text = format!(
-                    "stack {} has its place at {owner} here ({}{newest}), and not in this folder. Nothing of this folder is written \
-                     to it. If the stack has moved here: --approve adopt:{name}. If it is another one, give it a name of its own \
-                     (`stack:` in the file)",
+                    "stack {} is backed up to it from {owner} ({}{newest}), and this is {here}. Nothing is written to it from here. \
+                     If the stack has moved here: `devstack apply --approve adopt:{name}`. If it is another one, give it a name of \
+                     its own (`stack:` in the file)",
                     self.spec.stack,
                     count(theirs.len(), "run"),
                 );
@@ -115,7 +116,7 @@ impl<'a> Planner<'a> {
             let from = Standpoint::of(self.observation, &name, facts).others();
             let action = Action::Adopt { repository: name.clone(), origin: Box::new(here.clone()), from };
             let step = NewStep::new(action)
-                .because(format!("the stack has its place at {owner} there, and this is {here}"))
+                .because(format!("the stack is backed up there from {owner}, and this is {here}"))
                 .given(place.is(&name))
                 .held(
                     format!("adopt:{name}"),

@@ -74,7 +74,7 @@ def a_stack_recovered_elsewhere_needs_one_word(world: World) -> None:
     shutil.rmtree(old.folder)
     new.devstack("init", "--from", shared, "--passphrase-file", str(new.passphrase))
     recovered = new.devstack("recover", "--yes")
-    must(f"taken at {old.folder}" in recovered.said, "nobody says where the runs come from")
+    must(f"taken at {old.folder}" in " ".join(recovered.said.split()), "nobody says where the runs come from")
     must("adopt:local" in recovered.said, "nobody says what comes next")
     new.devstack("apply", "--yes", expect=4)
     new.devstack("apply", "--yes", "--approve", "adopt:local")
