@@ -299,11 +299,18 @@ impl<'a> Planner<'a> {
         let mut forgets: BTreeMap<RepositoryName, Vec<StepId>> = BTreeMap::new();
         let names: Vec<RepositoryName> = self.places.known.keys().cloned().collect();
         for name in names.iter().filter(|name| repository.as_ref().is_none_or(|it| it == *name)) {
-            let policies: Vec<_> = self.places.known[name].runs.keys().cloned().collect();
+            let strays = self.places.known[name].strays.clone();
+            let strays_of = |of: &PolicyName| {
+                let named = strays.iter().filter(|run| run.seen.is_some_and(|seen| seen.manifest.policy == *of));
+                named.cloned().collect::<Vec<_>>()
+            };
+            let of_strays = strays.iter().filter_map(|run| run.seen).map(|seen| seen.manifest.policy.clone());
+            let policies: BTreeSet<_> = self.places.known[name].runs.keys().cloned().chain(of_strays).collect();
             for of in policies {
-                let projected = self.places.known[name].runs_of(&of).to_vec();
+                let own = self.places.known[name].runs_of(&of).to_vec();
                 let declared = self.spec.backup.get(&of).is_some_and(|policy| policy.to.contains(name));
-                let floor = if declared { newest_verified(&projected, self.now) } else { BTreeSet::new() };
+                let floor = if declared { newest_verified(&own, self.now) } else { BTreeSet::new() };
+                let projected = [own, strays_of(&of)].concat();
                 let mut go = BTreeSet::new();
                 for run in projected.iter().filter(|run| is_chosen(run, &of)) {
                     matched.insert(run.run.clone());

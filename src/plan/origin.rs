@@ -120,7 +120,7 @@ impl<'a> Planner<'a> {
                 .given(place.is(&name))
                 .held(
                     format!("adopt:{name}"),
-                    format!("the runs in it are of {owner}; with this word the stack has its place here, and no longer there"),
+                    format!("its runs were taken at {owner}; with this word the stack lives here, and no longer there"),
                 );
             let id = self.draft.add(step);
             self.wrote(&name, [id]);

@@ -144,6 +144,9 @@ fn retention_forgets_nothing_of_another_place() {
     assert_eq!(find(&plan, "adopt").len(), 0, "whose the repository is, is not in doubt");
     assert!(plan.report.foreign[0].text.contains(&format!("devstack forget {id}")), "{:?}", plan.report.foreign);
 
+    let named = ForgetSelection { runs: vec![id.clone()], ..Default::default() };
+    assert_eq!(forgotten(&world.ask(&Request::Forget(named)).unwrap()), [id.clone()], "what the note says is accepted");
+
     // From the other place, only who names a run forgets it, and never the last two.
     world.observation.origin = Some(staging());
     let forget = |selection| world.ask(&Request::Forget(selection));
