@@ -276,7 +276,7 @@ impl<'a> Planner<'a> {
         let is_safety = |run: &Projected| run.seen.is_some_and(|run| run.manifest.policy.is_safety());
         let mut all = self.places.known.values().flat_map(Place::all_runs);
         let has_own = all.any(|run| !run.foreign && !is_safety(run));
-        self.holding(service, from).filter(move |found| !is_safety(&found.run) && !(has_own && found.run.foreign))
+        self.holding(service, from).filter(move |found| !(is_safety(&found.run) || (has_own && found.run.foreign)))
     }
 
     fn holding(&self, service: &ServiceName, from: Option<&RepositoryName>) -> impl Iterator<Item = Found<'a>> {

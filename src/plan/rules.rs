@@ -664,7 +664,7 @@ fn a_run_dated_in_the_future_serves_no_slot_and_can_be_forgotten_by_name() {
     assert_eq!(find(&world.plan(), "take").len(), 1);
     assert!(matches!(forget(&world), Err(PlanError::NeverForgotten { .. })), "nothing else is verified");
     let world = World::settled(small()).with_history(1, 12).with_run("local", ahead);
-    assert_eq!(forgotten(&forget(&world).unwrap()), [id.clone()]);
+    assert_eq!(forgotten(&forget(&world).unwrap()), std::slice::from_ref(&id));
 }
 
 fn candidate(id: &str, started: &str, standing: Standing) -> Candidate {

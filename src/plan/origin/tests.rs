@@ -145,7 +145,11 @@ fn retention_forgets_nothing_of_another_place() {
     assert!(plan.report.foreign[0].text.contains(&format!("devstack forget {id}")), "{:?}", plan.report.foreign);
 
     let named = ForgetSelection { runs: vec![id.clone()], ..Default::default() };
-    assert_eq!(forgotten(&world.ask(&Request::Forget(named)).unwrap()), [id.clone()], "what the note says is accepted");
+    assert_eq!(
+        forgotten(&world.ask(&Request::Forget(named)).unwrap()),
+        std::slice::from_ref(&id),
+        "what the note says is accepted"
+    );
 
     // From the other place, only who names a run forgets it, and never the last two.
     world.observation.origin = Some(staging());
