@@ -109,6 +109,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         devstack_version: "0".to_owned(),
         sealed: Sealed::ByItsApply,
         compose: None,
+        origin: None,
     };
     let proof = Proof {
         format: RECORD_FORMAT,
@@ -129,6 +130,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         accepted_shrinks: Vec::new(),
         used_plans: Vec::new(),
         generation: None,
+        adopted: Vec::new(),
         data_reads: Vec::new(),
         drills: Vec::new(),
         oldest: Some(started),
@@ -136,12 +138,16 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         marked: None,
         leases: Vec::new(),
         restic_locks: 0,
+        lock_holders: Vec::new(),
     };
     let data = SourceState::HasData { bytes: Some(ByteSize::mib(10)) };
     Ok(Observation {
         room: BTreeMap::new(),
         at: now,
         took: Span::ZERO,
+        origin: None,
+        carried: Default::default(),
+        unwritable: Default::default(),
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
         engine: None,
         left_stopped: Vec::new(),
