@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::server::ServerKind;
+use super::image::Server;
 
 /// Everything that one stack holds, each thing once.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Holdings {
     pub builds: Vec<Build>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<ExternalNetwork>,
+    /// What could not be looked into, each with the reason: there may be more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 /// A service of Compose.
@@ -38,7 +41,7 @@ pub struct Holder {
     pub container_name: Option<String>,
     /// The server that it is, if it is one of a kind that devstack has an engine for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<ServerKind>,
+    pub server: Option<Server>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<String>,
     /// The Compose files name it. If not, there is only a container of it.
@@ -61,7 +64,7 @@ pub struct Use {
     pub writes: bool,
     /// The server that keeps its own data there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_of: Option<ServerKind>,
+    pub data_of: Option<Server>,
 }
 
 /// A volume with a name.
@@ -186,7 +189,7 @@ pub struct ExternalNetwork {
 
 impl Holdings {
     pub fn is_empty(&self) -> bool {
-        let Self { project: _, services, volumes, nameless, binds, files, builds, networks } = self;
+        let Self { project: _, services, volumes, nameless, binds, files, builds, networks, unread } = self;
         services.is_empty()
             && volumes.is_empty()
             && nameless.is_empty()
@@ -194,6 +197,7 @@ impl Holdings {
             && files.is_empty()
             && builds.is_empty()
             && networks.is_empty()
+            && unread.is_empty()
     }
 
     /// The service that devstack.yaml calls so: by its name, or by that of one of its containers.
@@ -265,7 +269,7 @@ impl Holdings {
 
     /// One order, whatever the Compose files and the engine list first.
     fn sort(&mut self) {
-        let Self { project: _, services, volumes, nameless, binds, files, builds, networks } = self;
+        let Self { project: _, services, volumes, nameless, binds, files, builds, networks, unread: _ } = self;
         for holder in services.values_mut() {
             holder.targets.sort();
             holder.targets.dedup();

@@ -4,8 +4,11 @@
 //! Names are compared part by part and never by a substring: `zabbix-server-mysql` is no MySQL. Where the name says
 //! nothing, what the Compose file tells of the service (where it mounts data, which variables it sets) is asked.
 
+use serde::{Deserialize, Serialize};
+
 /// A server that has an engine of its own in devstack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Server {
     Postgres,
     Mysql,
@@ -42,6 +45,47 @@ impl Server {
         }
     }
 
+    /// As people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Mysql => "MySQL",
+            Self::Mariadb => "MariaDB",
+            Self::Mongodb => "MongoDB",
+            Self::Redis => "Redis",
+            Self::Rabbitmq => "RabbitMQ",
+            Self::Vault => "Vault",
+        }
+    }
+
+    /// The programs that are the server.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["postgres", "postmaster"],
+            Self::Mysql => &["mysqld"],
+            Self::Mariadb => &["mariadbd", "mysqld"],
+            Self::Mongodb => &["mongod"],
+            Self::Redis => &["redis-server", "valkey-server"],
+            Self::Rabbitmq => &["rabbitmq-server"],
+            Self::Vault => &["server"],
+        }
+    }
+
+    /// Whether `command`, the entrypoint and the command of a container of this server's image, runs the server. The image
+    /// of a server holds its clients too: a job that dumps, a node that forms a cluster and ends, a sentinel.
+    pub fn is_run_by(self, command: &str) -> bool {
+        let words = || command.split(|c: char| c.is_whitespace() || "/;&|\"'".contains(c));
+        let is_dev = || words().any(|word| word.trim_start_matches('-') == "dev");
+        match self {
+            Self::Redis if words().any(|word| word == "--sentinel") => return false,
+            // It keeps nothing.
+            Self::Vault if is_dev() => return false,
+            _ => {}
+        }
+        let serves = words().any(|word| self.programs().contains(&word));
+        serves || !words().any(|word| CLIENTS.contains(&word))
+    }
+
     /// Where its images keep data. A mount at or above one of these is what the server's own source takes.
     pub fn data_folders(self) -> &'static [&'static str] {
         match self {
@@ -70,6 +114,27 @@ impl Server {
             .any(|folder| target == *folder || is_below(target, folder) || is_below(folder, target))
     }
 }
+
+/// Programs that ask a server, or watch over servers, and hold no data.
+const CLIENTS: &[&str] = &[
+    "psql",
+    "pg_dump",
+    "pg_dumpall",
+    "pg_restore",
+    "pg_basebackup",
+    "pg_isready",
+    "mysql",
+    "mysqldump",
+    "mysqladmin",
+    "mariadb",
+    "mariadb-dump",
+    "mongosh",
+    "mongodump",
+    "redis-cli",
+    "valkey-cli",
+    "redis-sentinel",
+    "agent",
+];
 
 fn is_below(path: &str, folder: &str) -> bool {
     !folder.is_empty() && path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
@@ -656,5 +721,23 @@ mod tests {
         assert!(!Server::Postgres.keeps_data_at("/docker-entrypoint-initdb.d"));
         assert!(!Server::Postgres.keeps_data_at("/var/lib/postgresql2"));
         assert!(!Server::Redis.keeps_data_at("/usr/local/etc/redis"));
+    }
+
+    #[test]
+    fn a_servers_image_that_runs_a_client_is_no_server() {
+        for (server, command, runs) in [
+            (Server::Redis, "redis-cli --cluster create a:6379", false),
+            (Server::Redis, "redis-server /etc/sentinel.conf --sentinel", false),
+            (Server::Redis, "sh -c 'redis-server & redis-cli ping'", true),
+            (Server::Postgres, "sh -c 'while :; do pg_dump shop > /backups/x; done'", false),
+            (Server::Postgres, "postgres -c wal_level=logical", true),
+            (Server::Postgres, "", true),
+            (Server::Mysql, "--character-set-server=utf8mb4", true),
+            (Server::Vault, "vault server -dev", false),
+            (Server::Vault, "vault agent -config=/a.hcl", false),
+            (Server::Vault, "vault server -config=/v.hcl", true),
+        ] {
+            assert_eq!(server.is_run_by(command), runs, "{command}");
+        }
     }
 }

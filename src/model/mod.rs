@@ -19,7 +19,6 @@ pub mod plan;
 pub mod record;
 pub mod retention;
 pub mod run;
-pub mod server;
 pub mod step;
 pub mod units;
 

@@ -9,12 +9,14 @@ mod containers;
 mod docker;
 mod error;
 mod exec;
+mod held;
 mod labelled;
 mod lifecycle;
 mod made;
 mod programs;
 mod stopped;
 mod visit;
+mod written;
 
 pub use archive::{Download, Upload};
 pub use colima::Colima;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Backing, Build, ExternalNetwork, HeldVolume, Holder, Holdings, ReadAs, Use};
-use crate::model::server::{Clues, ServerKind};
+use crate::model::image::{Kind, Server, Signs, of_signs};
 
 /// `volumes_from` may go through as many services.
 const DEEPEST: usize = 16;
@@ -41,7 +41,9 @@ impl Holdings {
         let own = server.and_then(|server| own_folder(server, service));
         for (mount, read_only) in mounts(name, service, resolved, DEEPEST) {
             let target = mount["target"].as_str().unwrap_or_default().to_owned();
-            let data_of = server.filter(|server| server.keeps_data_in(&target, own));
+            let data_of = server.filter(|server| {
+                server.keeps_data_at(&target) || own.is_some_and(|own| Path::new(own).starts_with(&target))
+            });
             let writes = !read_only && mount["read_only"] != true;
             let at = Use { service: name.to_owned(), target: target.clone(), writes, data_of };
             match (mount["type"].as_str(), mount["source"].as_str()) {
@@ -52,7 +54,7 @@ impl Holdings {
                 (Some("volume"), None) if service["volumes"].as_array().is_some_and(|own| own.contains(mount)) => {
                     self.nameless(at);
                 }
-                (Some("bind"), Some(path)) => self.bind(Path::new(path)).uses.push(at),
+                (Some("bind"), Some(path)) => self.bind(&plain(path)).uses.push(at),
                 _ => continue,
             }
             if let Some(holder) = self.services.get_mut(name) {
@@ -82,7 +84,7 @@ impl Holdings {
             for entry in one_or_many(&service[key]) {
                 let path = entry.as_str().or_else(|| entry["path"].as_str());
                 if let Some(path) = path {
-                    self.file(Path::new(path), read_as, Some(name), entry["required"] == false);
+                    self.file(&plain(path), read_as, Some(name), entry["required"] == false);
                 }
             }
         }
@@ -97,14 +99,14 @@ impl Holdings {
                 let key = entry.as_str().or_else(|| entry["source"].as_str()).or_else(|| entry["config"].as_str());
                 let file = key.and_then(|key| resolved[all][key]["file"].as_str()).or_else(|| entry["file"].as_str());
                 if let Some(path) = file {
-                    self.file(Path::new(path), read_as, Some(name), false);
+                    self.file(&plain(path), read_as, Some(name), false);
                 }
             }
         }
         for option in one_or_many(&service["security_opt"]).filter_map(Value::as_str) {
             let profile = option.strip_prefix("seccomp").and_then(|rest| rest.strip_prefix([':', '=']));
             if let Some(path) = profile.filter(|path| path.starts_with('/')) {
-                self.file(Path::new(path), ReadAs::Security, Some(name), false);
+                self.file(&plain(path), ReadAs::Security, Some(name), false);
             }
         }
     }
@@ -113,11 +115,11 @@ impl Holdings {
         let build = &service["build"];
         let context = build.as_str().or_else(|| build["context"].as_str());
         let further = entries(&build["additional_contexts"]).filter_map(|(_, path)| path.as_str());
-        let mut folders = context.into_iter().chain(further).filter(|path| path.starts_with('/')).map(Path::new);
+        let mut folders = context.into_iter().chain(further).filter(|path| path.starts_with('/')).map(plain);
         if let (Some(context), Some(dockerfile)) = (context, build["dockerfile"].as_str()) {
-            let path = Path::new(dockerfile);
+            let path = plain(dockerfile);
             if path.is_absolute() && !path.starts_with(context) {
-                self.file(path, ReadAs::Dockerfile, Some(name), false);
+                self.file(&path, ReadAs::Dockerfile, Some(name), false);
             }
         }
         for context in folders.by_ref() {
@@ -125,7 +127,7 @@ impl Holdings {
                 Some(build) => drop(build.services.insert(name.to_owned())),
                 None => {
                     let services = [name.to_owned()].into();
-                    self.builds.push(Build { context: context.to_owned(), services });
+                    self.builds.push(Build { context, services });
                 }
             }
         }
@@ -150,17 +152,14 @@ fn holder(service: &Value) -> Holder {
     let image = service["image"].as_str().map(str::to_owned);
     let command = [words(&service["entrypoint"]), words(&service["command"])].join(" ");
     let variables: Vec<&str> = names(&service["environment"]).collect();
-    let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
-    let ports = one_or_many(&service["ports"]).filter_map(|port| number(&port["target"]));
-    let ports: Vec<u16> = ports.filter_map(|port| port.try_into().ok()).collect();
-    let clues = Clues {
-        image: image.as_deref().unwrap_or_default(),
-        command: command.trim(),
-        ports: &ports,
-        variables: &variables,
+    let targets: Vec<&str> = one_or_many(&service["volumes"]).filter_map(|it| it["target"].as_str()).collect();
+    let signs = Signs { image: image.as_deref().unwrap_or_default(), targets: &targets, variables: &variables };
+    let server = match of_signs(&signs) {
+        Kind::Server(server) => Some(server).filter(|server| server.is_run_by(command.trim())),
+        Kind::Untried(_) | Kind::Helper | Kind::Other => None,
     };
     Holder {
-        server: ServerKind::told_by(&clues),
+        server,
         container_name: service["container_name"].as_str().map(str::to_owned),
         profiles: one_or_many(&service["profiles"]).filter_map(Value::as_str).map(str::to_owned).collect(),
         declared: true,
@@ -193,21 +192,21 @@ fn backing(declared: &Value) -> Backing {
     match (driver, option("type")) {
         (Some(driver), _) => Backing::Remote(format!("the driver {driver}")),
         (None, "tmpfs") => Backing::Memory,
-        (None, _) if bound => Backing::Folder(PathBuf::from(option("device"))),
+        (None, _) if bound => Backing::Folder(plain(option("device"))),
         (None, "" | "none") => Backing::Local,
         (None, kind) => Backing::Remote(format!("{kind} {}", option("device")).trim().to_owned()),
     }
 }
 
 /// Where a server's variables say that it keeps its data.
-fn own_folder(server: ServerKind, service: &Value) -> Option<&str> {
+fn own_folder(server: Server, service: &Value) -> Option<&str> {
     match server {
-        ServerKind::Postgres => ["PGDATA", "POSTGRESQL_DATA_DIR", "PGROOT"]
+        Server::Postgres => ["PGDATA", "POSTGRESQL_DATA_DIR", "PGROOT"]
             .iter()
             .find_map(|name| service["environment"][*name].as_str())
             .filter(|path| path.starts_with('/') && path.len() > 1),
-        ServerKind::Rabbitmq => service["environment"]["RABBITMQ_MNESIA_BASE"].as_str(),
-        ServerKind::Mysql | ServerKind::Mariadb | ServerKind::Mongodb | ServerKind::Redis | ServerKind::Vault => None,
+        Server::Rabbitmq => service["environment"]["RABBITMQ_MNESIA_BASE"].as_str(),
+        Server::Mysql | Server::Mariadb | Server::Mongodb | Server::Redis | Server::Vault => None,
     }
 }
 
@@ -225,6 +224,11 @@ fn names(value: &Value) -> impl Iterator<Item = &str> {
 fn one_or_many(value: &Value) -> impl Iterator<Item = &Value> {
     let one = Some(value).filter(|value| !value.is_array() && !value.is_null());
     value.as_array().into_iter().flatten().chain(one)
+}
+
+/// Compose prints each `$` twice, so that it would read it once.
+fn plain(path: &str) -> PathBuf {
+    PathBuf::from(path.replace("$$", "$"))
 }
 
 fn words(value: &Value) -> String {

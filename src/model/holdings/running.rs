@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{Backing, HeldVolume, Holdings, Use};
+use crate::model::image::{Kind, Server, of_name};
 use crate::model::observation::{ContainerState, Mount};
-use crate::model::server::{Clues, ServerKind};
 
 /// The label that Compose writes, with the name of the container's service.
 const SERVICE: &str = "com.docker.compose.service";
@@ -26,7 +26,10 @@ impl Holdings {
                 holder.image = Some(container.image.clone());
             }
             if !holder.declared && holder.server.is_none() {
-                holder.server = ServerKind::told_by(&Clues { image: &container.image, ..Clues::default() });
+                holder.server = match of_name(&container.image) {
+                    Kind::Server(server) => Some(server),
+                    Kind::Untried(_) | Kind::Helper | Kind::Other => None,
+                };
             }
             let server = holder.server;
             holder.targets.extend(container.mounts.iter().map(|mount| mount.destination.clone()));
@@ -38,9 +41,9 @@ impl Holdings {
         self
     }
 
-    fn mount(&mut self, service: &str, server: Option<ServerKind>, mount: &Mount) {
+    fn mount(&mut self, service: &str, server: Option<Server>, mount: &Mount) {
         let target = mount.destination.clone();
-        let data_of = server.filter(|server| server.keeps_data_in(&target, None));
+        let data_of = server.filter(|server| server.keeps_data_at(&target));
         let at = Use { service: service.to_owned(), target: target.clone(), writes: mount.writable, data_of };
         let known = |uses: &[Use]| uses.iter().any(|it| it.service == service && it.target == target);
         match &mount.volume {

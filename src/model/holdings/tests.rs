@@ -83,7 +83,7 @@ fn volumes_know_who_mounts_them_who_writes_and_where_their_bytes_lie() {
     assert_eq!(uses, [("job", false), ("web", true)]);
     assert_eq!(writers(&media.uses).into_iter().collect::<Vec<_>>(), ["web"]);
     let pg = held.volume("postgres-data").unwrap();
-    assert!(pg.external && pg.uses[0].data_of == Some(ServerKind::Postgres));
+    assert!(pg.external && pg.uses[0].data_of == Some(Server::Postgres));
     let backups = held.volume("shop_backups").unwrap();
     assert_eq!(backups.backing, Backing::Remote("nfs :/backups".into()));
     assert!(backups.uses[0].data_of.is_none() && !backups.uses[0].writes);
@@ -147,9 +147,9 @@ fn containers_add_what_the_files_do_not_say() {
     assert_eq!(held.volume("postgres-data").unwrap().uses.len(), 1);
     let nameless: Vec<_> =
         held.nameless.iter().map(|it| (it.at.service.as_str(), it.at.data_of, it.volumes.len())).collect();
-    assert_eq!(nameless, [("db", Some(ServerKind::Postgres), 1), ("web", None, 0)]);
+    assert_eq!(nameless, [("db", Some(Server::Postgres), 1), ("web", None, 0)]);
     assert!(!held.services["gone"].declared && held.services["web"].declared);
-    assert_eq!(held.services["gone"].server, Some(ServerKind::Postgres));
+    assert_eq!(held.services["gone"].server, Some(Server::Postgres));
     assert!(held.volume("shop_gone").unwrap().key.is_none());
     let binds: Vec<_> = held.binds.iter().map(|it| (it.path.display().to_string(), it.uses.len())).collect();
     assert_eq!(binds, [("/srv/conf".to_owned(), 3)]);
