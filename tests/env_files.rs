@@ -31,7 +31,9 @@ fn every_file_is_read_as_compose_reads_it() {
         let mut variables = Variables::default();
         let read = dotenv::read(&case.text, &mut variables, &outside).map(|()| {
             // The environment goes before what a file of Compose's own says.
-            let value = |name: &String| outside(name).or_else(|| variables.get(name).map(|text| Zeroizing::new(text.to_owned())));
+            let value = |name: &String| {
+                outside(name).or_else(|| variables.get(name).map(|text| Zeroizing::new(text.to_owned())))
+            };
             let pairs = all.names.iter().filter_map(|name| Some((name.clone(), value(name)?.to_string())));
             pairs.collect::<BTreeMap<_, _>>()
         });
@@ -39,5 +41,11 @@ fn every_file_is_read_as_compose_reads_it() {
             wrong.push(format!("{:?}\n  devstack {read:?}\n  compose  {:?}", case.text, case.values));
         }
     }
-    assert!(wrong.is_empty() && all.cases.len() == 200, "{} of {}:\n{}", wrong.len(), all.cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty() && all.cases.len() == 200,
+        "{} of {}:\n{}",
+        wrong.len(),
+        all.cases.len(),
+        wrong.join("\n")
+    );
 }
