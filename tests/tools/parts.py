@@ -13,10 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import build_folder
+from build_folder import CACHE
 from cargo_tests import CargoRun, Name, cargo_test
 
 TOP = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack-tests"
+TOOLS = TOP / "tests/tools"
+# Every target in one command, wherever something is built: a binary built without the tests has other features in some
+# dependencies, which are then built twice.
+EVERYTHING = ["cargo", "build", "--all-targets"]
 ORACLES = ["restic", "age", "age-keygen", "gpg", "sqlite3"]
 IMAGES = {
     "engines": ["postgres", "mysql", "mariadb", "redis", "rabbitmq", "app", "mongo"],
@@ -47,13 +52,14 @@ class Part:
         self.failed += 1
         self.failures.append(what)
 
-    def check(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+    def check(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> bool:
         heading(f"{self.name}: {name}")
         done = subprocess.run(command, stdin=subprocess.DEVNULL, env=os.environ | (environment or {}))
         if done.returncode == 0:
             self.checks.append(name)
         else:
             self.fail(f"{name}: `{' '.join(command)}` ended with {done.returncode}")
+        return done.returncode == 0
 
     def count(self, run: CargoRun, command: str) -> None:
         self.passed += run.passed
@@ -101,14 +107,24 @@ def quick(part: Part, _: dict[str, Part]) -> None:
     # What counts the tests is tested first: nothing after it could be believed otherwise.
     part.check("test command", [sys.executable, "-m", "unittest", "discover", "-q", "-s", "tests/tools"])
     part.check("format", ["cargo", "fmt", "--all", "--check"])
-    part.check("lint", ["cargo", "clippy", "--all-targets", "--", "-D", "warnings"])
+    lint(part)
     heading("quick: cargo test")
     run = cargo_test([])
     part.count(run, "cargo test")
     part.deferred = run.ignored_tests
     if run.passed + run.failed == 0:
         part.fail("`cargo test` ran no test at all")
-    part.check("documentation", ["cargo", "doc", "--no-deps"], {"RUSTDOCFLAGS": "-D warnings"})
+    # The command that tests the examples in the documentation, with a program in rustdoc's place that makes the documentation:
+    # `cargo doc` would check all dependencies once more, and here they are built.
+    part.check("documentation", ["cargo", "test", "--doc"], {"RUSTDOC": str(TOOLS / "rustdoc")})
+
+
+def lint(part: Part) -> None:
+    """Lints what it builds. `cargo clippy` would check all dependencies, and `cargo test` build them afterwards."""
+    linting = {"RUSTC_WORKSPACE_WRAPPER": str(TOOLS / "rustc")}
+    if part.check("lint", EVERYTHING, linting):
+        # What is built with it is what is tested. Where it fails, the tests are built without a look at lints, and run.
+        os.environ |= linting
 
 
 def oracles(part: Part, parts: dict[str, Part]) -> None:
@@ -206,7 +222,7 @@ def build(part: Part) -> bool:
     """The binary that the scenarios run: the debug one, which checks its arithmetic, is there after `cargo test`, and stands on
     crates that are optimised all the same. The release's own build takes minutes and is the soak's and the benches'."""
     heading(f"{part.name}: the binary")
-    built = subprocess.run(["cargo", "build", "--bin", "devstack"], stdin=subprocess.DEVNULL)
+    built = subprocess.run(EVERYTHING, stdin=subprocess.DEVNULL)
     if built.returncode != 0:
         part.fail("the binary did not build, so no scenario could run")
     return built.returncode == 0
@@ -214,7 +230,7 @@ def build(part: Part) -> bool:
 
 def scenarios(part: Part, missing: dict[str, str], kind: str) -> None:
     heading(f"{part.name}: scenarios with the real binary")
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or os.environ.get("CARGO_BUILD_TARGET_DIR") or TOP / "target")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
@@ -280,6 +296,9 @@ def main(arguments: list[str]) -> int:
         print(f"tests/run: no part is called {unknown[0]}; there are {', '.join(PARTS)}", file=sys.stderr)
         return 2
     os.chdir(TOP)
+    if folder := build_folder.chosen():
+        # What is made incrementally is of use to who works in one clone; it costs more at first, and much room.
+        os.environ |= {"CARGO_BUILD_BUILD_DIR": str(folder), "CARGO_INCREMENTAL": "0"}
     chosen = [name for name in PARTS if not arguments or name in arguments]
     parts: dict[str, Part] = {}
     pool = ThreadPoolExecutor(1)
