@@ -139,6 +139,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
     };
     let data = SourceState::HasData { bytes: Some(ByteSize::mib(10)) };
     Ok(Observation {
+        misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         at: now,
         took: Span::ZERO,

@@ -15,6 +15,7 @@ pub mod observation;
 pub mod outcome;
 pub mod plan;
 pub mod record;
+pub mod resolved;
 pub mod retention;
 pub mod run;
 pub mod step;

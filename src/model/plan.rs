@@ -85,6 +85,9 @@ pub struct LastDrill {
     pub took: Span,
     pub rto: Option<Span>,
     pub partial: bool,
+    /// Services of Compose that could not be isolated, and that the drill did without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
     pub verdict: Verdict,
 }
 

@@ -97,6 +97,7 @@ impl World {
                 login: None,
                 compose: None,
                 up: None,
+                misplaced: BTreeMap::new(),
                 room: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 certificates: BTreeMap::new(),

@@ -19,7 +19,10 @@ pub fn drilled(report: &DrillReport, now: Timestamp) -> String {
 fn in_words(last: &LastDrill, now: Timestamp) -> String {
     let ago = Span::between(last.at, now);
     let of = last.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
-    let part = if last.partial { ", not of every service" } else { "" };
+    let mut part = if last.partial { ", not of every service".to_owned() } else { String::new() };
+    if !last.without.is_empty() {
+        part.push_str(&format!(", without {}", last.without.join(", ")));
+    }
     match last.verdict {
         Verdict::Passed => format!("drilled {ago} ago: {}{of}{part}", last.took),
         Verdict::Failed(_) => format!("drilled {ago} ago: FAILED after {}{of}{part}", last.took),
