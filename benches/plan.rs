@@ -142,6 +142,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
     };
     let data = SourceState::HasData { bytes: Some(ByteSize::mib(10)) };
     Ok(Observation {
+        misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         at: now,
         took: Span::ZERO,
@@ -151,6 +152,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
         engine: None,
         left_stopped: Vec::new(),
+        unfinished_recovery: None,
         login: None,
         compose: None,
         up: None,

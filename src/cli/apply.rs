@@ -24,6 +24,7 @@ use crate::model::ids::{PlanId, PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::Observation;
 use crate::model::outcome::ApplyOutcome;
 use crate::model::plan::Plan;
+use crate::model::standing::{Finding, Kind, Standing};
 use crate::model::units::Span;
 use crate::plan::{ForgetSelection, Request, render, saved};
 use crate::runtime::RuntimeError;
@@ -35,7 +36,7 @@ pub(super) struct ApplyArguments {
     /// Refuse a saved plan that is older than this.
     #[arg(long, default_value = "24h", value_parser = super::parse_span, value_name = "TIME")]
     max_age: Span,
-    /// Exit 8 when an objective is missed or predicted to be missed.
+    /// Exit 8 when the verdict is DEGRADED too: an objective missed or not measured, something unprotected, suspect or expiring.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -215,8 +216,11 @@ fn carried(
         _ => None,
     };
     if consent.format == TextOrJson::Text {
+        if *request == Request::Converge {
+            println!("{}", render::printable(&Standing::of_plan(&plan).line()));
+        }
         if let Some(text) = &held {
-            println!("{text}");
+            println!("\n{text}");
         }
         if !resumed.is_empty() {
             println!("Going on with the recovery {}: {} of its steps were begun.\n", plan.id.short(), resumed.len());
@@ -279,14 +283,14 @@ fn carried(
             "error: the lease was lost while the plan was carried out, so it was stopped; somebody unlocked it, or this machine stood still for over a minute"
         );
     }
-    // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
-    let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
-    note_repositories(&journal, &after);
-    drop(world);
     let ended_well = outcome.steps.iter().all(|(_, _, outcome)| outcome.is_success());
     if is_recovery && ended_well {
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
     }
+    // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
+    let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
+    note_repositories(&journal, &after);
+    drop(world);
     let exit = finish(session, request, &after, &plan, Some(&outcome), consent, strict)?;
     Ok(Carried::of(exit, held.is_some()))
 }
@@ -410,25 +414,37 @@ fn finish(
     let history = Journal::history(&session.state).unwrap_or_else(|_| session.history.clone());
     let left = session.plan_with(&history, observation, &Request::Converge, now)?;
     status::remember(session, observation, &left, now);
+    let standing = standing(request, plan, outcome, &left);
     match consent.format {
         TextOrJson::Text => {
             if let Some(outcome) = outcome {
-                print!("{}", outcome::text(request, outcome, &left));
+                print!("{}", outcome::text(request, outcome, &left, &standing));
             }
         }
-        TextOrJson::Json => println!("{}", outcome::json(plan, outcome, &left)),
+        TextOrJson::Json => println!("{}", outcome::json(plan, outcome, &left, &standing)),
     }
     if let Some(reason) = outcome.and_then(|outcome| outcome.unjournalled.as_ref()) {
         eprintln!("error: {reason}");
     }
+    let exit = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome))).or_worse(session.unseen());
+    // What was asked of the other verbs is one thing; how the whole stack stands is told by those that look at it.
+    Ok(if *request == Request::Converge { exit.or_worse(session.judged(&standing, strict)) } else { exit })
+}
+
+/// What came of it, and where the stack stands now.
+fn standing(request: &Request, plan: &Plan, outcome: Option<&ApplyOutcome>, left: &Plan) -> Standing {
+    let came = outcome.map(outcome::findings).unwrap_or_default();
+    if *request != Request::Converge {
+        return Standing::of(came);
+    }
     let troubled_before: BTreeSet<&str> = plan.report.troubles().collect();
-    // A repository that could not be looked at is a part of the file that was not made so. So is a source; but not one that
-    // was well before: a server that was stopped to be read may still be starting.
-    let is_troubled = *request == Request::Converge
-        && left.report.troubles().any(|one| outcome.is_none() || troubled_before.contains(one));
-    let exit = outcome
-        .map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)))
-        .or_worse(session.unseen())
-        .or_worse(if is_troubled { Exit::Partly } else { Exit::Done });
-    Ok(if exit == Exit::Done && strict && left.report.is_missed(now) { Exit::Verification } else { exit })
+    // A source that was well before the work is not judged by a look just after it: a server that was stopped to be read may
+    // still be starting.
+    let is_starting = |it: &Finding| {
+        matches!(it.kind, Kind::Lost | Kind::Unknown)
+            && outcome.is_some()
+            && !troubled_before.contains(it.resource.as_str())
+    };
+    let stands = Standing::of_plan(left).findings().iter().filter(|it| !is_starting(it)).cloned().collect();
+    Standing::of([came, stands].concat())
 }

@@ -23,6 +23,7 @@ use crate::model::drill::Drill;
 use crate::model::ids::RepositoryName;
 use crate::model::observation::Observation;
 use crate::model::record::Record;
+use crate::model::standing::{Finding, Kind, MISSED, Standing};
 use crate::observe;
 use crate::plan::{Recover, drills, render};
 
@@ -47,7 +48,7 @@ pub(super) fn run(file: &Path, arguments: &DrillArguments) -> Result<Exit, Failu
     let point = &arguments.point;
     let asked = Recover::lost(point.only.clone(), point.selection(), point.from.clone());
     let keys = keys(arguments.escrow.as_ref())?;
-    carry_out(&session, &asked, keys, arguments.parallel, arguments.format)
+    carry_out(&session, &asked, keys, arguments.parallel, arguments.format, Exit::Verification)
 }
 
 /// Which keys open a Vault.
@@ -74,7 +75,7 @@ pub(super) fn after_apply(session: &Session, consent: &Consent, exit: Exit) -> R
         eprintln!("note: a drill is due and waits for an apply that ends well");
         return Ok(exit);
     }
-    let drilled = carry_out(session, &Recover::everything(), keys(None)?, consent.parallel, consent.format)
+    let drilled = carry_out(session, &Recover::everything(), keys(None)?, consent.parallel, consent.format, Exit::Done)
         .unwrap_or_else(|failure| {
             eprintln!("error: the drill could not be made: {}", failure.text());
             failure.exit()
@@ -87,12 +88,15 @@ fn repositories(session: &Session, now: Timestamp) -> Observation {
     observe::observe(&session.loaded.spec, &session.ground, &session.stores, &session.history, now, &|_| false)
 }
 
+/// `degraded`: what it is to the shell that a drill did without a service, of which it then says nothing. An apply that is to
+/// back up is not in trouble over it.
 fn carry_out(
     session: &Session,
     asked: &Recover,
     keys: VaultRestore,
     parallel: u8,
     format: TextOrJson,
+    degraded: Exit,
 ) -> Result<Exit, Failure> {
     let running = Running::start()?;
     // From here on, so that a signal never leaves containers behind.
@@ -103,17 +107,21 @@ fn carry_out(
     let outcome = apart(session, asked, keys, None, parallel, format, &running)?;
     let stored = if outcome.interrupted { Ok(()) } else { store(session, &outcome, &running.cancel) };
     status::forget(session);
+    let standing = standing(&outcome);
     match format {
-        TextOrJson::Text => print!("{}", text(session, &outcome)),
+        TextOrJson::Text => print!("{}", text(session, &outcome, &standing)),
         TextOrJson::Json => println!(
             "{}",
-            serde_json::json!({ "event": "finished", "drill": outcome.drill, "interrupted": outcome.interrupted })
+            serde_json::json!({
+                "event": "finished", "verdict": standing, "drill": outcome.drill, "interrupted": outcome.interrupted,
+            })
         ),
     }
-    let mut exit = match (outcome.interrupted, outcome.drill.passed()) {
-        (true, _) => Exit::Partly,
-        (false, true) => Exit::Done,
-        (false, false) => Exit::Verification,
+    let mut exit = match (outcome.interrupted, outcome.drill.passed(), outcome.drill.is_whole()) {
+        (true, ..) => Exit::Partly,
+        (false, true, true) => Exit::Done,
+        (false, true, false) => degraded,
+        (false, false, _) => Exit::Verification,
     };
     if let Some(error) = &outcome.left_behind {
         eprintln!("error: something of the drill is still there: {}", crate::model::chain(error));
@@ -228,24 +236,58 @@ fn patiently(session: &Session, cancel: &Cancel) -> Result<Lease, Failure> {
     }
 }
 
+/// An objective that was not met is one thing, a stack that did not come back another.
+fn standing(outcome: &Outcome) -> Standing {
+    let of = |finding: &String| match finding.strip_prefix(MISSED) {
+        Some(text) => Finding::new(Kind::MissedDrill, "the drill", text),
+        None => Finding::new(Kind::FailedDrill, "the drill", finding),
+    };
+    let stopped = outcome.interrupted.then(|| Finding::new(Kind::Stopped, "the drill", "interrupted"));
+    let left = outcome
+        .left_behind
+        .as_ref()
+        .map(|error| Finding::new(Kind::FailedStep, "removing what it made", crate::model::chain(error)));
+    let without = &outcome.drill.without;
+    let without = without.iter().map(|it| Finding::new(Kind::DrilledWithout, &it.resource, &it.text));
+    Standing::of(outcome.drill.findings().iter().map(of).chain(stopped).chain(left).chain(without))
+}
+
 /// Danger first, then the times, then what the drill says nothing of.
-fn text(session: &Session, outcome: &Outcome) -> String {
+fn text(session: &Session, outcome: &Outcome, standing: &Standing) -> String {
     let drill = &outcome.drill;
-    let mut out = format!("\ndevstack drill   stack {}   {}\n\n{}", session.loaded.spec.stack, drill.id, told(drill));
+    let verdict = render::printable(&standing.line()).into_owned();
+    let stack = &session.loaded.spec.stack;
+    let mut out = format!("{verdict}\ndevstack drill   stack {stack}   {}\n\n{}", drill.id, told(drill));
     let of = drill.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
     let part = if drill.partial { " Not every service of the file was in it." } else { "" };
-    let word = match (outcome.interrupted, drill.passed()) {
-        (true, _) => "Drill INTERRUPTED",
-        (false, true) => "Drill passed",
-        (false, false) => "Drill FAILED",
+    let word = match (outcome.interrupted, drill.passed(), drill.without.is_empty()) {
+        (true, ..) => "Drill INTERRUPTED".to_owned(),
+        (false, true, true) => "Drill passed".to_owned(),
+        (false, true, false) => format!("Drill DEGRADED (left out: {})", names(drill)),
+        (false, false, _) => "Drill FAILED".to_owned(),
     };
     let _ = writeln!(out, "\n{word}: {}{of}.{part} The live stack was not touched.", drill.took);
     out
 }
 
+fn names(drill: &Drill) -> String {
+    drill.without.iter().map(|note| note.resource.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 /// What went wrong, each step with its time, when each service was back, what it went without.
 pub(super) fn told(drill: &Drill) -> String {
     let mut out = String::new();
+    for note in &drill.without {
+        let _ = writeln!(
+            out,
+            "  WITHOUT  {} was left out, and nothing declared needs it: {}",
+            note.resource,
+            render::printable(&note.text)
+        );
+    }
+    if !drill.without.is_empty() {
+        out.push('\n');
+    }
     for finding in drill.findings() {
         let (word, rest) =
             finding.split_once(": ").filter(|(word, _)| *word == "MISSED").unwrap_or(("FAILED", finding));

@@ -56,8 +56,9 @@ pub struct Arguments {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, or nothing to do · 1 unexpected · 2 changes are pending (plan --detailed-exitcode) · 3 the file, the
 arguments or a key are wrong · 4 a held step was not approved, or a guard refused · 5 the saved plan is stale · 6 another
-apply holds the lease · 7 a source failed or is not there, partly applied, or interrupted · 8 verification or an assertion failed,
-or an objective is missed under --strict";
+apply holds the lease · 7 FAILED: a source or a run failed, is gone or could not be inspected; partly applied, or interrupted ·
+8 FAILED: damage, a failed verification, drill or assertion; or DEGRADED (status, verify and drill always, plan and apply
+under --strict)";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

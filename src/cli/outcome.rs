@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use crate::model::outcome::{ApplyOutcome, StepOutcome};
+use crate::model::outcome::{ApplyOutcome, FailureKind, StepOutcome};
 use crate::model::plan::Plan;
+use crate::model::standing::{Finding, Kind, Standing};
 use crate::model::step::{Action, RestoreTarget, StepId};
 use crate::plan::{Request, render};
 
@@ -22,10 +23,14 @@ fn names(request: &Request) -> (&'static str, &'static str) {
 }
 
 /// For a person: failures, what is held, what was done, what to do now, and what is left.
-pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> String {
+pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan, standing: &Standing) -> String {
     let mut out = String::new();
     let (verb, _) = names(request);
-    let _ = writeln!(out, "\ndevstack {verb}   plan {}   took {}\n", outcome.plan.short(), outcome.took);
+    let verdict = match request {
+        Request::Converge => format!("{}\n", render::printable(&standing.line())),
+        _ => String::new(),
+    };
+    let _ = writeln!(out, "\n{verdict}devstack {verb}   plan {}   took {}\n", outcome.plan.short(), outcome.took);
     let width = outcome.steps.iter().map(|(_, action, _)| action.resource().chars().count()).max().unwrap_or(0);
     let mut rows: Vec<(u8, String)> =
         outcome.steps.iter().map(|(id, action, came)| row(request, (*id, action, came), width)).collect();
@@ -132,7 +137,7 @@ fn summary(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> String {
         return format!("{word}: {}. The live data is untouched.", parts.join(", "));
     }
     let report = &left.report;
-    let nothing_open = report.waiting.is_empty() && report.damaged.is_empty() && !report.is_troubled();
+    let nothing_open = report.waiting.is_empty() && Standing::of_plan(left) == Standing::Ok;
     let rest = match left.steps.len() {
         0 if all_well && nothing_open => "The stack is as declared.".to_owned(),
         0 => "Nothing else is due now; `devstack plan` says what is open.".to_owned(),
@@ -146,10 +151,33 @@ fn summary(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> String {
     format!("{word}: {}. {rest}{troubles}", parts.join(", "))
 }
 
+/// What went wrong, or waits for a word, as findings.
+pub(super) fn findings(outcome: &ApplyOutcome) -> Vec<Finding> {
+    let of_step = |(_, action, came): &(StepId, Action, StepOutcome)| {
+        let what = format!("{} {}", action.verb(), action.resource());
+        match came {
+            StepOutcome::Failed { kind: FailureKind::Damage, reason } => {
+                Some(Finding::new(Kind::Damaged, what, reason))
+            }
+            StepOutcome::Failed { reason, .. } => Some(Finding::new(Kind::FailedStep, what, reason)),
+            StepOutcome::Done(done) if !done.damage.is_empty() => {
+                Some(Finding::new(Kind::Damaged, what, done.damage.join("; ")))
+            }
+            StepOutcome::Interrupted => Some(Finding::new(Kind::Stopped, what, "interrupted")),
+            StepOutcome::Held { token } => Some(Finding::new(Kind::Held, token, what)),
+            // A skipped one has its cause in a step of its own.
+            StepOutcome::Done(_) | StepOutcome::AlreadyDone { .. } | StepOutcome::Skipped { .. } => None,
+        }
+    };
+    let unjournalled = outcome.unjournalled.iter().map(|reason| Finding::new(Kind::FailedStep, "the journal", reason));
+    outcome.steps.iter().filter_map(of_step).chain(unjournalled).collect()
+}
+
 /// The last line of a JSON stream: the plan's id, every outcome, and what is left.
-pub(super) fn json(plan: &Plan, outcome: Option<&ApplyOutcome>, left: &Plan) -> String {
+pub(super) fn json(plan: &Plan, outcome: Option<&ApplyOutcome>, left: &Plan, standing: &Standing) -> String {
     json!({
         "event": "finished",
+        "verdict": standing,
         "plan": plan.id,
         "outcome": outcome,
         "steps_left": left.steps.len(),
@@ -163,7 +191,7 @@ mod tests {
     use super::*;
     use crate::apply::plans::prove;
     use crate::model::ids::PlanId;
-    use crate::model::outcome::{Done, FailureKind};
+    use crate::model::outcome::Done;
     use crate::model::units::Span;
     use crate::plan::fixtures::{World, small};
     use crate::plan::{Recover, Rollback};
@@ -178,7 +206,8 @@ mod tests {
             interrupted: false,
             unjournalled: None,
         };
-        text(request, &outcome, &World::settled(small()).with_history(2, 12).plan())
+        let left = World::settled(small()).with_history(2, 12).plan();
+        text(request, &outcome, &left, &Standing::of(findings(&outcome)))
     }
 
     fn started() -> Action {

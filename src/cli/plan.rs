@@ -9,6 +9,7 @@ use super::error::{Exit, Failure};
 use super::recover;
 use super::session::{Session, write_private};
 use crate::model::plan::Plan;
+use crate::model::standing::Standing;
 use crate::plan::{Request, render, saved};
 
 #[derive(Debug, Args)]
@@ -21,7 +22,7 @@ pub(super) struct PlanArguments {
     /// Exit 2 when there are steps.
     #[arg(long)]
     detailed_exitcode: bool,
-    /// Exit 8 when an objective is missed or predicted to be missed.
+    /// Exit 8 when the verdict is DEGRADED too: an objective missed or not measured, something unprotected, suspect or expiring.
     #[arg(long)]
     strict: bool,
     /// List what is unchanged too, and every step by itself.
@@ -54,15 +55,19 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
     let now = Timestamp::now();
     let observation = session.observe(now);
     let plan = session.plan(&observation, &Request::Converge, now)?;
+    let standing = Standing::of_plan(&plan);
     let printed = match arguments.format {
         PlanFormat::Text => render::text(&plan, &session.layout(arguments.all)),
-        PlanFormat::Json => json(&plan)?,
+        PlanFormat::Json => render::json_with_verdict(&plan).map_err(unwritable)?,
         PlanFormat::Markdown => render::markdown(&plan, &session.zone),
         PlanFormat::Mermaid => render::mermaid(&plan),
         PlanFormat::Dot => render::dot(&plan),
     };
-    if let (PlanFormat::Text, Some(text)) = (arguments.format, recover::held_by(&session, &plan)?) {
-        println!("{text}");
+    if matches!(arguments.format, PlanFormat::Text) {
+        println!("{}", render::printable(&standing.line()));
+        if let Some(text) = recover::held_by(&session, &plan)? {
+            println!("\n{text}");
+        }
     }
     print!("{printed}");
     if let Some(path) = &arguments.out {
@@ -71,11 +76,9 @@ pub(super) fn run(file: &Path, arguments: &PlanArguments) -> Result<Exit, Failur
             .map_err(|error| Failure::caused(Exit::Input, &format!("saving the plan to {}", path.display()), &error))?;
         eprintln!("saved as {}; carry it out with `devstack apply {}`", path.display(), path.display());
     }
-    let troubled = session.troubled(&plan.report);
-    Ok(if troubled != Exit::Done {
-        troubled
-    } else if arguments.strict && plan.report.is_missed(now) {
-        Exit::Verification
+    let judged = session.judged(&standing, arguments.strict);
+    Ok(if judged != Exit::Done {
+        judged
     } else if arguments.detailed_exitcode && !plan.is_empty() {
         Exit::Changes
     } else {
@@ -103,5 +106,9 @@ fn refuse_to_overwrite(path: &Path) -> Result<(), Failure> {
 }
 
 fn json(plan: &Plan) -> Result<String, Failure> {
-    render::json(plan).map_err(|error| Failure::caused(Exit::Unexpected, "writing the plan as JSON", &error))
+    render::json(plan).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::caused(Exit::Unexpected, "writing the plan as JSON", &error)
 }

@@ -1,5 +1,6 @@
 //! What every verb begins with: the file read, the repositories at hand, the history, the time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,21 +15,23 @@ use crate::apply::host::{self, Holder};
 use crate::apply::journal::Journal;
 use crate::apply::lease::{self, Lease, LeaseError, Wanted};
 use crate::apply::resume;
-use crate::engines::{Ground, Workrooms};
+use crate::engines::{self, Ground, Workrooms};
 use crate::model::cancel::Cancel;
 use crate::model::compose::ComposeModel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
-use crate::model::observation::{Observation, Observed, RepositoryState};
+use crate::model::observation::{Misplaced, Observation, Observed, RepositoryState, Run, SourceState};
 use crate::model::origin::Origin;
-use crate::model::plan::{Plan, Report};
+use crate::model::plan::Plan;
 use crate::model::run::Manifest;
+use crate::model::standing::Standing;
 use crate::observe::{self, Stores};
 use crate::plan::render::{self, TextOptions};
-use crate::plan::{self, PlanError, Request};
+use crate::plan::{self, PlanError, Recover, Request, Selection};
 use crate::repository::Presence;
 use crate::repository::objects::Objects;
 use crate::spec::diagnostic::Look;
+use crate::spec::file::Source;
 use crate::spec::read::{self, Loaded};
 
 pub(super) struct Session {
@@ -89,13 +92,13 @@ impl Session {
             Ok(plan) => lines::time(plan?.now, &self.zone),
             Err(error) => return Some(crate::model::chain(&error)),
         };
-        Some(format!("a recovery that began at {since} has not come to its end"))
+        Some(format!("the recovery that began at {since} is unfinished"))
     }
 
     /// Said by what only looks.
     pub(super) fn warn_of_recovery(&self) {
         if let Some(text) = self.interrupted_recovery() {
-            eprintln!("warning: {text}: go on with it by `devstack recover --resume`");
+            eprintln!("warning: {text}; to continue: `devstack recover --resume`");
         }
     }
 
@@ -122,12 +125,13 @@ impl Session {
         if matches!(request, Request::Recover(_)) && !self.ground.containers.knows_project() {
             self.assume_project();
         }
+        self.remember_names(matches!(request, Request::Converge | Request::Backup { .. } | Request::Forget(_)));
         let mut observation = observe::observe(spec, &self.ground, &self.stores, &self.history, now, &concerns);
         observation.origin = Some(self.origin.clone());
         observation.carried = self.stores.names().filter(|name| self.is_carried(name)).cloned().collect();
         if matches!(request, Request::Recover(_)) {
-            observation.compose = self.ground.containers.compose().map(|compose| match compose.resolved() {
-                Ok(resolved) => Observed::Known(ComposeModel::of(&resolved)),
+            observation.compose = self.ground.containers.compose().map(|compose| match compose.resolved_here() {
+                Ok(resolved) => Observed::Known(resolved.known()),
                 Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
             });
             let services = spec.services.iter().filter(|(name, _)| concerns(name));
@@ -138,6 +142,9 @@ impl Session {
                 Ok(up) => Observed::Known(up),
                 Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
             });
+        }
+        if let Request::Recover(asked) = request {
+            observation.misplaced = self.misplaced(&observation, asked);
         }
         for (name, state) in &mut observation.repositories {
             let Observed::Known(RepositoryState::Present(facts)) = state else { continue };
@@ -152,6 +159,7 @@ impl Session {
                 Err(failure) => *state = Observed::Unknown { reason: failure.text().to_owned() },
             }
         }
+        observation.unfinished_recovery = self.interrupted_recovery();
         if own.is_none() && observation.present().all(|(_, facts)| facts.leases.is_empty()) {
             observation.left_stopped = self.left_stopped();
         }
@@ -164,16 +172,78 @@ impl Session {
         self.stores.site(name).is_ok_and(|site| real(site.path()).starts_with(real(&self.loaded.base)))
     }
 
-    /// Without Compose files that say it the project has the name that it had in the newest run, of this place if there is one.
+    /// Without Compose files that say it the project has the name that it had in the newest run, of this place if there is one, or
+    /// where its name is that of a folder which is now another, the name of this one.
     fn assume_project(&self) {
+        let Some(compose) = self.models_of_runs().into_iter().next_back() else { return };
+        let here = self.ground.containers.compose().map(|compose| compose.folder());
+        let name = match (&compose.folder, here) {
+            (Some(then), Some(here)) if *then != here && project_of(then) == compose.project => project_of(&here),
+            _ => compose.project,
+        };
+        self.ground.containers.assume_project(&name);
+    }
+
+    /// The file may call a container by a name that it had before the stack's folder moved. `cheaply`: only where it calls one by
+    /// a name that has a number at its end, which no service of Compose needs.
+    fn remember_names(&self, cheaply: bool) {
+        let mut named = self.loaded.spec.services.values().flat_map(|service| service.source.containers());
+        let is_numbered = |name: &str| {
+            name.rsplit_once(['-', '_'])
+                .is_some_and(|(_, end)| !end.is_empty() && end.bytes().all(|it| it.is_ascii_digit()))
+        };
+        let is_compose = self.ground.containers.compose().is_some();
+        if !is_compose || (cheaply && !named.any(is_numbered)) {
+            return;
+        }
+        let mut projects: Vec<String> = self.models_of_runs().into_iter().map(|model| model.project).collect();
+        projects.sort();
+        projects.dedup();
+        self.ground.containers.once_called(projects);
+    }
+
+    /// Folders that stand where the run that is meant has files. A run that can't be read is told of by its proof.
+    fn misplaced(&self, observation: &Observation, asked: &Recover) -> BTreeMap<ServiceName, Vec<Misplaced>> {
+        let mut found = BTreeMap::new();
+        for (name, service) in self.loaded.spec.services.iter().filter(|(name, _)| asked.names(name)) {
+            let is_there = matches!(
+                observation.services.get(name),
+                Some(Observed::Known(SourceState::HasData { .. } | SourceState::Empty))
+            );
+            if !is_there || !matches!(service.source, Source::Files(_) | Source::Certificates(_)) {
+                continue;
+            }
+            let runs = observation.present().flat_map(|(place, facts)| facts.runs.iter().map(move |run| (place, run)));
+            let is_meant = |run: &Run| match &asked.selection {
+                Selection::Run(id) => run.manifest.run == *id,
+                Selection::At(at) => run.is_verified() && run.manifest.started <= *at,
+                Selection::Newest => run.is_verified(),
+                Selection::Latest => true,
+            };
+            let taken = runs
+                .filter(|(place, run)| is_meant(run) && asked.from.as_ref().is_none_or(|from| from == *place))
+                .filter_map(|(place, run)| Some((place, run, run.manifest.taken_of(name)?)))
+                .max_by_key(|(_, run, _)| run.manifest.started);
+            let Some((place, _, taken)) = taken else { continue };
+            let reader = self.stores.open(place).ok().and_then(|store| store.reader().ok());
+            let misplaced =
+                reader.and_then(|reader| engines::out_of_place(&service.source, &self.ground, &reader, taken).ok());
+            found
+                .extend(misplaced.filter(|misplaced| !misplaced.is_empty()).map(|misplaced| (name.clone(), misplaced)));
+        }
+        found
+    }
+
+    /// What the runs say of the Compose files, the newest last.
+    fn models_of_runs(&self) -> Vec<ComposeModel> {
         let stack = &self.loaded.spec.stack;
         // A repository that cannot be looked at is told of by the look itself.
         let all = self.stores.names().filter_map(|name| self.stores.facts(name, stack).ok());
-        let runs = all.flat_map(|facts| facts.runs).map(|run| run.manifest).filter(|run| run.compose.is_some());
+        let mut runs: Vec<_> = all.flat_map(|facts| facts.runs).map(|run| run.manifest).collect();
+        // Those of this place are the last word on it.
         let is_here = |run: &Manifest| run.origin.as_ref().is_none_or(|origin| origin.is_same(&self.origin));
-        if let Some(compose) = runs.max_by_key(|run| (is_here(run), run.started)).and_then(|run| run.compose) {
-            self.ground.containers.assume_project(&compose.project);
-        }
+        runs.sort_by_key(|run| (is_here(run), run.started));
+        runs.into_iter().filter_map(|run| run.compose).collect()
     }
 
     /// What somebody else's apply has stopped just now would be among them: they are asked for where nobody holds a lease.
@@ -191,15 +261,11 @@ impl Session {
         self.stores.troubles().into_iter().fold(Exit::Done, |worst, kind| worst.or_worse(Exit::of(kind)))
     }
 
-    /// What it is to the shell that something declared could not be looked at or is not there, whatever else was done: a
-    /// timer that runs `apply` must not stay green over it.
-    pub(super) fn troubled(&self, report: &Report) -> Exit {
-        match report.is_troubled() {
-            true => self.unseen().or_worse(Exit::Partly),
-            // Until it goes on or is left, no backup is taken.
-            false if self.interrupted_recovery().is_some() => Exit::Partly,
-            false => Exit::Done,
-        }
+    /// What a verdict is to the shell, whatever else was done: a timer that runs `apply` must not stay green over what the
+    /// first line says. A repository that could not be opened has a reason of its own (3 for a wrong key). `strict`: DEGRADED
+    /// counts.
+    pub(super) fn judged(&self, standing: &Standing, strict: bool) -> Exit {
+        self.unseen().or_worse(Exit::from_code(standing.code(strict)))
     }
 
     pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {
@@ -265,6 +331,13 @@ pub(super) enum Access {
     Writes,
     /// It goes on where nothing can be written: what brings data back must not wait for a disk to become writable.
     Reads,
+}
+
+/// The name that Compose gives to the project of a folder.
+fn project_of(folder: &Path) -> String {
+    let name = folder.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let kept: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect();
+    kept.trim_start_matches(['-', '_']).to_owned()
 }
 
 /// The file, or its diagnostics as a failure.

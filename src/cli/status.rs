@@ -1,6 +1,5 @@
-//! `status`: from the cache at once, with its age; `--live` looks again.
+//! `status`: looks at the world and says where the stack stands; `--cached` answers at once, from what was last seen.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,19 +10,23 @@ use super::error::{Exit, Failure};
 use super::session::{Session, write_private};
 use super::{TextOrJson, lines, tables};
 use crate::model::evidence::{Level, Verdict};
-use crate::model::ids::{Digest, PolicyName, RepositoryName};
+use crate::model::ids::{Digest, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
 use crate::model::plan::{Basis, Exposure, Note, Plan, Report, ServiceForecast};
+use crate::model::standing::{self, Finding, Kind, Standing};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::{Request, render};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
-    /// Look at the world instead of answering from what the last command saw.
+    /// Answer at once from what the last command saw, and say how old that is. Where nothing was kept, look.
     #[arg(long)]
+    cached: bool,
+    /// What it does anyway; kept for timers that were written when it did not.
+    #[arg(long, hide = true, conflicts_with = "cached")]
     live: bool,
-    /// Exit 8 when an objective is missed or predicted to be missed.
-    #[arg(long)]
+    /// What it does anyway, as `--live`.
+    #[arg(long, hide = true)]
     strict: bool,
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: TextOrJson,
@@ -37,7 +40,8 @@ struct Remembered {
     seen: Timestamp,
     last_apply: Option<Timestamp>,
     steps_pending: usize,
-    held: Vec<String>,
+    /// The words that steps wait for, each with what waits.
+    held: Vec<Note>,
     report: Report,
     services: Vec<ServiceProof>,
     repositories: Vec<RepositoryLine>,
@@ -56,19 +60,13 @@ struct RepositoryLine {
     state: String,
     runs: usize,
     verified: usize,
-    damaged: Vec<String>,
-    /// The newest run of a policy, where it is incomplete: what it is called, and without which services.
-    #[serde(default)]
-    failed: Vec<String>,
-    /// Sources that shrank by more than half, which nobody has accepted yet.
-    #[serde(default)]
-    suspect: Vec<String>,
     size: Option<ByteSize>,
     /// The oldest of the last readings of all parts: since then every byte has been read once. None: not all yet.
     all_data_read_since: Option<Timestamp>,
 }
 
-const FORMAT: u32 = 1;
+/// 2: `held` are notes; what is wrong with runs stands in the report.
+const FORMAT: u32 = 2;
 
 /// What the state of a repository begins with that could not be looked at; the reason follows.
 const UNKNOWN: &str = "UNKNOWN: ";
@@ -77,31 +75,45 @@ pub(super) fn run(file: &Path, arguments: &StatusArguments) -> Result<Exit, Fail
     let session = Session::open(file)?;
     session.warn_of_recovery();
     let now = Timestamp::now();
-    let remembered = match recall(&session).filter(|_| !arguments.live) {
+    let recalled = if arguments.cached { recall(&session) } else { None };
+    let is_cached = recalled.is_some();
+    let remembered = match recalled {
         Some(remembered) => remembered,
-        None => {
-            let observation = session.observe(now);
-            let plan = session.plan(&observation, &Request::Converge, now)?;
-            let remembered = summarise(&session, &observation, &plan, now);
-            // A look is worth having where nothing can be kept, as for somebody who may only read.
-            keep(&session, &remembered);
-            remembered
-        }
+        None => look(&session, now)?,
     };
+    let standing = remembered.standing(now, is_cached);
     match arguments.format {
-        TextOrJson::Text => print!("{}", text(&session, &remembered, now)),
-        TextOrJson::Json => println!("{}", serde_json::json!({ "now": now, "status": remembered })),
+        TextOrJson::Text => print!("{}", text(&session, &remembered, &standing, now, is_cached)),
+        TextOrJson::Json => println!(
+            "{}",
+            serde_json::json!({ "now": now, "verdict": standing, "cached": is_cached, "status": remembered })
+        ),
     }
-    let missed = remembered.report.is_missed(now)
-        || remembered.repositories.iter().any(|line| !line.damaged.is_empty() || !line.failed.is_empty());
-    let troubled = session.troubled(&remembered.report);
-    Ok(if troubled != Exit::Done {
-        troubled
-    } else if arguments.strict && missed {
-        Exit::Verification
-    } else {
-        Exit::Done
-    })
+    Ok(session.judged(&standing, true))
+}
+
+fn look(session: &Session, now: Timestamp) -> Result<Remembered, Failure> {
+    let observation = session.observe(now);
+    let plan = session.plan(&observation, &Request::Converge, now)?;
+    // Looking writes nothing, not even what would make the next answer quick: what commands that work have seen is kept.
+    Ok(summarise(session, &observation, &plan, now))
+}
+
+impl Remembered {
+    /// Where the stack stands, objectives held against `now`.
+    fn standing(&self, now: Timestamp, is_cached: bool) -> Standing {
+        let standing = Standing::of_report(&self.report, &self.held, now);
+        // A slot that has come since the look is not in its report.
+        let idle = is_cached && nobody_runs_it(self, now);
+        let idle = idle.then(|| {
+            Finding::new(
+                Kind::MissedSlot,
+                "apply",
+                "nothing has run this schedule: no apply was seen since the last slot",
+            )
+        });
+        Standing::of(standing.findings().iter().cloned().chain(idle))
+    }
 }
 
 /// Keeps what was just seen, so that `status` answers at once.
@@ -152,7 +164,7 @@ fn summarise(session: &Session, observation: &Observation, plan: &Plan, now: Tim
         seen: now,
         last_apply: crate::apply::journal::Journal::history(&session.state).ok().and_then(|history| history.last_apply),
         steps_pending: plan.steps.len(),
-        held: plan.held().map(|step| format!("{} {}", step.action.verb(), step.action.resource())).collect(),
+        held: standing::held(plan),
         report: plan.report.clone(),
         services,
         repositories: observation.repositories.iter().map(|(name, state)| repository_line(name, state)).collect(),
@@ -187,9 +199,6 @@ fn repository_line(name: &RepositoryName, state: &Observed<RepositoryState>) -> 
         state: String::new(),
         runs: 0,
         verified: 0,
-        damaged: Vec::new(),
-        failed: Vec::new(),
-        suspect: Vec::new(),
         size: None,
         all_data_read_since: None,
     };
@@ -200,47 +209,11 @@ fn repository_line(name: &RepositoryName, state: &Observed<RepositoryState>) -> 
             state: "open".to_owned(),
             runs: facts.runs.len(),
             verified: facts.runs.iter().filter(|run| run.is_verified()).count(),
-            damaged: facts.damaged().map(|run| run.manifest.run.to_string()).collect(),
-            failed: failed(facts),
-            suspect: suspect(facts),
             size: Some(facts.size),
             all_data_read_since: all_data_read_since(facts),
             ..line
         },
     }
-}
-
-/// Policies whose newest run is not complete.
-fn failed(facts: &RepositoryFacts) -> Vec<String> {
-    let mut newest: BTreeMap<&PolicyName, &Run> = BTreeMap::new();
-    for run in &facts.runs {
-        newest.insert(&run.manifest.policy, run);
-    }
-    newest
-        .into_values()
-        .filter(|run| !run.manifest.is_complete())
-        .map(|run| {
-            let missing: Vec<&str> = run.manifest.missing().map(|(service, _)| service.as_str()).collect();
-            format!("{}, without {}", run.manifest.run, missing.join(", "))
-        })
-        .collect()
-}
-
-/// What keeps older runs from retention until somebody accepts it.
-fn suspect(facts: &RepositoryFacts) -> Vec<String> {
-    let mut found = Vec::new();
-    for run in &facts.runs {
-        for (service, taken) in run.manifest.taken() {
-            let accepted = facts.accepted_shrinks.contains(&(run.manifest.run.clone(), service.clone()));
-            if let Some(shrink) = taken.suspect.filter(|_| !accepted) {
-                found.push(format!(
-                    "{service} shrank from {} to {} in run {}; if that is right: `devstack apply --approve accept:{service}`",
-                    shrink.from, shrink.to, run.manifest.run
-                ));
-            }
-        }
-    }
-    found
 }
 
 fn all_data_read_since(facts: &RepositoryFacts) -> Option<Timestamp> {
@@ -251,59 +224,22 @@ fn all_data_read_since(facts: &RepositoryFacts) -> Option<Timestamp> {
         .min()
 }
 
-fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
-    let mut out =
-        format!("devstack status   stack {}   seen {}\n\n", session.loaded.spec.stack, lines::ago(seen.seen, now));
-    for repository in &seen.repositories {
-        for run in &repository.damaged {
-            out.push_str(&format!(
-                "  DAMAGED  run {run} in {}; `devstack show {run}` says what\n",
-                repository.repository
-            ));
-        }
-    }
-    if let Some(note) = render::failed_drill(seen.report.drill.as_ref(), now) {
-        out.push_str(&format!("  FAILED   {}\n", render::printable(&note.text)));
-    }
-    for note in &seen.report.lost {
-        out.push_str(&format!("  LOST     {}: {}\n", note.resource, render::printable(&note.text)));
-    }
-    for note in &seen.report.foreign {
-        out.push_str(&format!("  FOREIGN  {}: {}\n", note.resource, render::printable(&note.text)));
-    }
-    for note in &seen.report.expiring {
-        out.push_str(&format!("  EXPIRES  {}: {}\n", note.resource, render::printable(&note.text)));
-    }
-    for repository in &seen.repositories {
-        if let Some(reason) = repository.state.strip_prefix(UNKNOWN) {
-            out.push_str(&format!("  UNKNOWN  repository {}: {}\n", repository.repository, render::printable(reason)));
-        }
-        for run in &repository.failed {
-            out.push_str(&format!("  FAILED   the newest run in {} is incomplete: {run}\n", repository.repository));
-        }
-        for source in &repository.suspect {
-            out.push_str(&format!("  SUSPECT  {source}\n"));
-        }
-    }
-    for note in seen.report.unknown.iter().filter(|note| !note.resource.starts_with(Note::REPOSITORY)) {
-        out.push_str(&format!("  UNKNOWN  {}: {}\n", note.resource, render::printable(&note.text)));
+fn text(session: &Session, seen: &Remembered, standing: &Standing, now: Timestamp, is_cached: bool) -> String {
+    let mut out = format!("{}\n", render::printable(&standing.line()));
+    let looked = match is_cached {
+        true => format!("CACHED: seen {}; `devstack status` looks now", lines::ago(seen.seen, now)),
+        false => format!("seen {}", lines::ago(seen.seen, now)),
+    };
+    out.push_str(&format!("devstack status   stack {}   {looked}\n\n", session.loaded.spec.stack));
+    for Finding { kind, resource, text } in standing.findings() {
+        let (resource, text) = (render::printable(resource), render::printable(text));
+        out.push_str(&format!("  {:<11} {resource}: {text}\n", kind.word()));
     }
     for note in &seen.report.waiting {
-        out.push_str(&format!("  OPEN     {}: {}\n", note.resource, render::printable(&note.text)));
+        out.push_str(&format!("  {:<11} {}: {}\n", "waiting", note.resource, render::printable(&note.text)));
     }
-    for exposure in seen.report.exposure.iter().filter(|exposure| exposure.is_missed(now)) {
-        let age = exposure.age(now).map_or(seen.report.no_good_run().to_owned(), |age| age.to_string());
-        out.push_str(&format!(
-            "  MISSED   {}: last good run {age}, objective {}\n",
-            exposure.service,
-            exposure.rpo.unwrap_or_default()
-        ));
-    }
-    for held in &seen.held {
-        out.push_str(&format!("  HELD     {held}; `devstack plan` says why\n"));
-    }
-    if nobody_runs_it(seen, now) {
-        out.push_str("  IDLE     nothing has run this schedule: no apply was seen since the last slot\n");
+    if !standing.findings().is_empty() || !seen.report.waiting.is_empty() {
+        out.push('\n');
     }
     let rows: Vec<Vec<String>> =
         seen.report.exposure.iter().map(|exposure| row(session, seen, exposure, now)).collect();
@@ -329,9 +265,7 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
         .collect();
     out.push_str(&tables::table(&["repository", "state", "runs", "size", "data"], &rows));
     let recovery = &seen.report.recovery;
-    let only_read = recovery.services.iter().any(|service| service.basis == Basis::ReadBack);
-    let basis = if only_read { " (some of it read back only, never restored)" } else { "" };
-    let predicted = recovery.predicted.map_or("not measured yet".to_owned(), |time| format!("predicted {time}{basis}"));
+    let predicted = recovery.predicted.map_or("not measured yet".to_owned(), |time| format!("predicted {time}"));
     let target = recovery.rto.map_or(String::new(), |rto| format!(", objective {rto}"));
     out.push_str(&format!("\n  recovery of the stack: {predicted}{target}\n"));
     if let Some(drill) = &seen.report.drill {
@@ -369,7 +303,6 @@ fn row(session: &Session, seen: &Remembered, exposure: &Exposure, now: Timestamp
             format!("~{time}  MISSED")
         }
         Some((Some(time), Basis::Restored)) => format!("~{time}"),
-        Some((Some(time), Basis::ReadBack)) => format!("~{time} (read back only)"),
         Some((_, Basis::NeverMeasured) | (None, _)) | None => "never measured".to_owned(),
     };
     vec![

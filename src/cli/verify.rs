@@ -19,6 +19,7 @@ use crate::model::evidence::{DATA_PARTS, Verdict};
 use crate::model::ids::{RepositoryName, RunId};
 use crate::model::observation::{RepositoryFacts, Run};
 use crate::model::record::Record;
+use crate::model::standing::{Finding, Kind, Standing};
 use crate::plan::Request;
 use crate::plan::render::printable;
 use crate::repository::{Damage, FileKind, Presence, Site, Store};
@@ -87,8 +88,31 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
         status::remember(&session, &observation, &plan, now);
     }
     apply::release(lease)?;
-    print(&found, arguments.format);
+    print(&found, arguments.format, &standing(&found, cancel.is_cancelled()));
     Ok(exit(&found, cancel.is_cancelled()))
+}
+
+/// What was looked at, in one word.
+fn standing(found: &[(RepositoryName, Found)], interrupted: bool) -> Standing {
+    let mut findings = Vec::new();
+    for (name, here) in found {
+        let of = |kind: Kind, text: String| Finding::new(kind, name.as_str(), text);
+        findings.extend(here.files.iter().map(|file| of(Kind::Damaged, file.clone())));
+        let is_told = |run: &&RunId| here.runs.iter().any(|(looked, told)| looked == *run && !told.is_empty());
+        let hurt = here.hurt.iter().filter(|run| !is_told(run));
+        findings.extend(hurt.map(|run| Finding::new(Kind::Hurt, format!("{name}/{run}"), "it holds damaged data")));
+        for (run, told) in here.runs.iter().filter(|(_, told)| !told.is_empty()) {
+            findings.push(Finding::new(Kind::FailedProof, format!("{name}/{run}"), told.join("; ")));
+        }
+        findings.extend(here.unfinished.as_ref().map(|failure| of(Kind::Unknown, failure.text().to_owned())));
+    }
+    if interrupted {
+        findings.push(Finding::new(Kind::Stopped, "verify", "interrupted"));
+    }
+    if found.iter().all(|(_, here)| here.runs.is_empty()) {
+        findings.push(Finding::new(Kind::Unknown, "verify", "there was no run to verify"));
+    }
+    Standing::of(findings)
 }
 
 /// 3 before 6 before 7 before 8, as everywhere.
@@ -266,7 +290,7 @@ fn write(
     store.write_record(&session.loaded.spec.stack, record, &[]).map(|_| ()).map_err(Failure::from)
 }
 
-fn print(found: &[(RepositoryName, Found)], format: TextOrJson) {
+fn print(found: &[(RepositoryName, Found)], format: TextOrJson, standing: &Standing) {
     if format == TextOrJson::Json {
         let repositories: Vec<_> = found
             .iter()
@@ -282,9 +306,10 @@ fn print(found: &[(RepositoryName, Found)], format: TextOrJson) {
                 })
             })
             .collect();
-        println!("{}", json!({ "format": 1, "repositories": repositories }));
+        println!("{}", json!({ "format": 1, "verdict": standing, "repositories": repositories }));
         return;
     }
+    println!("{}\n", printable(&standing.line()));
     for (name, here) in found {
         for file in &here.files {
             println!("  DAMAGED  {name}: {}", printable(file));

@@ -12,7 +12,7 @@ use super::error::DrillError;
 use super::id::DrillId;
 use super::isolation::{self, Isolated, Provided};
 use super::point::Point;
-use super::runner::{Apart, Drilled};
+use super::runner::{Apart, Drilled, FilesOfRun};
 use super::scratch::Scratch;
 use super::stand_in::Names;
 use super::vault;
@@ -35,7 +35,7 @@ use crate::model::run::RECORD_FORMAT;
 use crate::model::step::{Action, Step, StepId};
 use crate::model::units::Span;
 use crate::observe::Stores;
-use crate::runtime::{Containers, Docker, StoppedBook};
+use crate::runtime::{Containers, Docker, KEPT_MODEL, StoppedBook};
 use crate::spec::file::Spec;
 
 /// What a drill works with.
@@ -80,6 +80,7 @@ struct Told {
     back: BTreeMap<String, Span>,
     findings: Vec<String>,
     left_out: Vec<Note>,
+    without: Vec<Note>,
     damaged: Vec<(RepositoryName, Proof)>,
     interrupted: bool,
 }
@@ -119,6 +120,7 @@ impl Means<'_> {
             verdict: Verdict::Passed,
             rto,
             left_out: [point.left_out.clone(), told.left_out].concat(),
+            without: told.without,
             partial: point.partial,
             as_scheduled: point.is_newest() && point.asked.only.is_empty() && point.asked.from.is_none(),
             escrow: self.vault.keys == KeyFiles::InPlace && vault_is_back(point, &told.back),
@@ -155,13 +157,24 @@ impl Means<'_> {
         docker: Option<&Arc<Docker>>,
         since: Instant,
     ) -> Result<Told, DrillError> {
-        let model = self.model(point)?;
-        let plan = point.plan(model.as_ref().map(ComposeModel::of), self.history)?;
-        let isolated = match (&model, docker) {
-            (Some(model), Some(docker)) => self.isolated(model, &plan, scratch, docker)?,
-            _ => None,
-        };
-        let provided = isolated.as_ref().map(|(isolated, _)| isolated.provided.clone()).unwrap_or_default();
+        let kept = self.model(point)?;
+        let mut model = kept.clone().map(|model| with_built(model, docker)).transpose()?;
+        let mut plan = point.plan(self.known(model.as_ref()), self.history)?;
+        let (mut isolated, mut without) = (None, Vec::new());
+        if let (Some(all), Some(docker)) = (&model, docker) {
+            let barred = self.barred(point, all, &plan, scratch)?;
+            if !barred.is_empty() {
+                let less = isolation::reduced(all.clone(), &barred);
+                plan = point.plan(self.known(Some(&less)), self.history)?;
+                model = Some(less);
+                without = barred.into_iter().map(|(name, why)| Note::new(name, why)).collect();
+            }
+            if let Some(model) = &model {
+                isolated = self.isolated(model, &plan, scratch, docker)?;
+            }
+        }
+        let mut provided = isolated.as_ref().map(|(isolated, _)| isolated.provided.clone()).unwrap_or_default();
+        provided.projects.extend(self.live_project());
         let ground = self.apart_ground(point, scratch, &provided, docker, model.as_ref());
         let left_out = provided.left_out.iter().map(|left| Note::new(left.at.clone(), left.why.clone())).collect();
         let runner = Arc::new(Drilled {
@@ -169,7 +182,7 @@ impl Means<'_> {
             spec: self.spec.clone(),
             apart: match (isolated, docker) {
                 (Some((isolated, services)), Some(docker)) => {
-                    Some(self.apart(point, scratch, isolated, services, docker)?)
+                    Some(self.apart(point, scratch, isolated, services, docker, kept.as_ref())?)
                 }
                 _ => None,
             },
@@ -179,6 +192,7 @@ impl Means<'_> {
         let mut told = self.execute(&plan, &runner, since)?;
         told.damaged = std::mem::take(&mut *runner.damaged.lock().unwrap_or_else(PoisonError::into_inner));
         told.left_out = std::mem::take(&mut *runner.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        told.without = without;
         Ok(told)
     }
 
@@ -187,9 +201,48 @@ impl Means<'_> {
         let Some((repository, run)) = &point.model_of else { return Ok(None) };
         let files = self.stores.open(repository)?.reader()?.attachments(&run.record)?;
         let of = || run.manifest.run.clone();
-        let kept = files.into_iter().find(|(name, _)| name == "compose.json");
+        let kept = files.into_iter().find(|(name, _)| name == KEPT_MODEL);
         let (_, bytes) = kept.ok_or_else(|| DrillError::NoModel { run: of() })?;
         serde_json::from_slice(&bytes).map(Some).map_err(|source| DrillError::Model { run: of(), source })
+    }
+
+    /// As the planner wants to know it. The file here may call containers by the name that the project has now.
+    fn known(&self, model: Option<&Value>) -> Option<ComposeModel> {
+        let mut known = ComposeModel::of(model?);
+        known.once.extend(self.live_project().filter(|project| *project != known.project));
+        Some(known)
+    }
+
+    fn live_project(&self) -> Option<String> {
+        self.ground.containers.project().ok().flatten()
+    }
+
+    /// The services that can't be isolated and that nothing declared needs, each with the reason. Nothing is fetched or made
+    /// for them.
+    fn barred(
+        &self,
+        point: &Point,
+        model: &Value,
+        plan: &Plan,
+        scratch: &Scratch,
+    ) -> Result<BTreeMap<String, String>, DrillError> {
+        let services = created(plan);
+        if services.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let request = isolation::Request {
+            model,
+            id: &scratch.id,
+            services: &services,
+            scratch: &scratch.folder,
+            image_volumes: &BTreeMap::new(),
+        };
+        let Err(refused) = isolation::isolate(&request) else { return Ok(BTreeMap::new()) };
+        let needed = self.known(Some(model)).map(|known| point.needed(&known)).unwrap_or_default();
+        match isolation::without(model, &services, &refused.problems, &needed) {
+            Some(without) => Ok(without),
+            None => Err(refused.into()),
+        }
     }
 
     /// The model made over, and the services in it; none where the plan makes no containers.
@@ -200,11 +253,10 @@ impl Means<'_> {
         scratch: &Scratch,
         docker: &Docker,
     ) -> Result<Option<(Isolated, BTreeSet<String>)>, DrillError> {
-        let services = plan.steps.iter().find_map(|step| match &step.action {
-            Action::CreateContainers { services } => Some(services.iter().cloned().collect::<BTreeSet<String>>()),
-            _ => None,
-        });
-        let Some(services) = services else { return Ok(None) };
+        let services = created(plan);
+        if services.is_empty() {
+            return Ok(None);
+        }
         let mut image_volumes = BTreeMap::new();
         for service in &services {
             // One without an image is refused below, in words of its own.
@@ -229,8 +281,20 @@ impl Means<'_> {
         isolated: Isolated,
         services: BTreeSet<String>,
         docker: &Arc<Docker>,
+        kept: Option<&Value>,
     ) -> Result<Apart, DrillError> {
         scratch.uses_engine()?;
+        let of_run = point.model_of.as_ref().and_then(|(_, run)| run.manifest.compose.as_ref());
+        let files = self.ground.containers.compose().filter(|_| point.brings_files()).and_then(|compose| {
+            let (of_run, root) = (of_run?, scratch.root());
+            let compose = compose.called(Some(of_run.project.clone()));
+            let folder = compose.folder();
+            // One that lay elsewhere then is compared with nothing.
+            (of_run.folder.as_ref() == Some(&folder)).then_some(())?;
+            let compose = compose.below(&root);
+            let there = compose.folder();
+            Some(FilesOfRun { compose, folder, there, model: kept?.clone(), unset: of_run.unset.clone() })
+        });
         Ok(Apart {
             id: scratch.id.clone(),
             isolated,
@@ -240,6 +304,8 @@ impl Means<'_> {
             root: scratch.root(),
             lock: scratch.lock.try_clone().map_err(DrillError::io("using the lock of", &scratch.folder))?,
             run: point.model_run(),
+            binds: of_run.map(|model| model.binds.clone()).unwrap_or_default(),
+            files,
         })
     }
 
@@ -328,6 +394,29 @@ impl Told {
         }
         self.steps.push(DrillStep { verb: verb.to_owned(), resource, took, said, succeeded });
     }
+}
+
+/// What is built is, where its image is here, no other than one that is fetched.
+fn with_built(mut model: Value, docker: Option<&Arc<Docker>>) -> Result<Value, DrillError> {
+    let project = model["name"].as_str().unwrap_or_default().to_owned();
+    let Some(docker) = docker else { return Ok(model) };
+    for (name, service) in model["services"].as_object_mut().into_iter().flatten() {
+        let is_built = service["image"].is_null() && service["build"].is_object();
+        let built = format!("{project}-{name}");
+        if is_built && docker.has_image(&built)? {
+            service["image"] = built.into();
+        }
+    }
+    Ok(model)
+}
+
+/// The Compose services of which the plan makes containers.
+fn created(plan: &Plan) -> BTreeSet<String> {
+    let of = plan.steps.iter().find_map(|step| match &step.action {
+        Action::CreateContainers { services, .. } => Some(services.iter().cloned().collect()),
+        _ => None,
+    });
+    of.unwrap_or_default()
 }
 
 fn vault_is_back(point: &Point, back: &BTreeMap<String, Span>) -> bool {

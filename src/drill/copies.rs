@@ -1,7 +1,7 @@
 //! Fills the copies that containers of the drill bind in place of host paths: from what the run's files were restored to,
 //! or, for what any machine has of its own, from this one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -10,14 +10,22 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::DrillError;
 use super::isolation::{CopyFrom, ScratchCopy};
+use crate::model::compose::Bound;
 use crate::model::plan::Note;
 
 /// A link that leads on more often than this goes round in a circle.
 const MOST_LINKS: usize = 40;
 
 /// Puts every copy in place. `root` holds the run's files by their paths on the machine. What is not in the run is an empty
-/// folder, as Docker makes it in a recovery, and stands among the notes; a secret or a config has to be there.
-pub(super) fn fill(copies: &[ScratchCopy], root: &Path, scratch: &Path, run: &str) -> Result<Vec<Note>, DrillError> {
+/// folder, as a recovery makes it, and stands among the notes; what was a file then has to be there, and so has a secret or a
+/// config.
+pub(super) fn fill(
+    copies: &[ScratchCopy],
+    root: &Path,
+    scratch: &Path,
+    run: &str,
+    binds: &BTreeMap<PathBuf, Bound>,
+) -> Result<Vec<Note>, DrillError> {
     let mut notes = Vec::new();
     // A folder stands before what is in it.
     for copy in copies {
@@ -34,10 +42,21 @@ pub(super) fn fill(copies: &[ScratchCopy], root: &Path, scratch: &Path, run: &st
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let is_file = |at: &String| at.starts_with("secrets.") || at.starts_with("configs.");
-                if copy.used_at.iter().any(is_file) {
+                let was = binds.get(&copy.host);
+                if copy.used_at.iter().any(is_file) || was == Some(&Bound::File) {
                     return Err(DrillError::NotInRun { place: copy.host.clone(), run: run.to_owned() });
                 }
-                fs::create_dir_all(&copy.scratch).map_err(DrillError::io("making the folder", &copy.scratch))?;
+                let failed = || DrillError::io("making the folder", &copy.scratch);
+                fs::create_dir_all(&copy.scratch).map_err(failed())?;
+                if let Some(Bound::Folder { mode, uid, gid }) = was {
+                    // As a recovery makes it; without the right to give it away it stays ours.
+                    match std::os::unix::fs::chown(&copy.scratch, Some(*uid), Some(*gid)) {
+                        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(failed()(error)),
+                        _ => {}
+                    }
+                    let mode = fs::Permissions::from_mode(mode & 0o7777);
+                    fs::set_permissions(&copy.scratch, mode).map_err(failed())?;
+                }
                 let text = format!(
                     "{} is not in run {run}, so an empty folder stood in its place, as in a recovery",
                     copy.host.display()
@@ -170,12 +189,12 @@ mod tests {
             [("/srv/current", "a"), ("/srv/current/a", ""), ("/srv/name", ""), ("/srv/up", "")].into_iter().enumerate()
         {
             let to = scratch.join(format!("b{nth}"));
-            fill(&[copy(host, &to, "services.a.volumes[0]")], &root, &scratch, "r").unwrap();
+            fill(&[copy(host, &to, "services.a.volumes[0]")], &root, &scratch, "r", &BTreeMap::new()).unwrap();
             let read = if file.is_empty() { fs::read_to_string(&to) } else { fs::read_to_string(to.join(file)) };
             assert_eq!(read.unwrap(), "of the run", "{host}");
             assert!(!to.symlink_metadata().unwrap().is_symlink());
         }
-        let round = fill(&[copy("/srv/round", &scratch.join("b9"), "x")], &root, &scratch, "r");
+        let round = fill(&[copy("/srv/round", &scratch.join("b9"), "x")], &root, &scratch, "r", &BTreeMap::new());
         assert!(round.unwrap_err().to_string().contains("/srv/round"));
     }
 
@@ -185,11 +204,35 @@ mod tests {
         let (root, scratch) = (folder.path().join("root"), folder.path().to_owned());
         fs::create_dir(&root).unwrap();
         let to = scratch.join("b1");
-        let notes = fill(&[copy("/var/log/app", &to, "services.a.volumes[0]")], &root, &scratch, "r-1").unwrap();
+        let notes =
+            fill(&[copy("/var/log/app", &to, "services.a.volumes[0]")], &root, &scratch, "r-1", &BTreeMap::new())
+                .unwrap();
         assert!(notes[0].text.contains("/var/log/app") && notes[0].text.contains("r-1"), "{notes:?}");
         assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
-        let refused = fill(&[copy("/srv/key", &scratch.join("b2"), "secrets.key.file")], &root, &scratch, "r-1");
+        let refused = fill(
+            &[copy("/srv/key", &scratch.join("b2"), "secrets.key.file")],
+            &root,
+            &scratch,
+            "r-1",
+            &BTreeMap::new(),
+        );
         assert!(matches!(refused, Err(DrillError::NotInRun { .. })));
+    }
+
+    #[test]
+    fn a_file_that_the_run_lacks_is_never_made_a_folder_and_a_folder_is_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, scratch) = (folder.path().join("root"), folder.path().to_owned());
+        fs::create_dir(&root).unwrap();
+        let own = folder.path().metadata().unwrap();
+        let was = Bound::Folder { mode: 0o750, uid: own.uid(), gid: own.gid() };
+        let binds = BTreeMap::from([("/srv/data".into(), was), ("/srv/app.conf".into(), Bound::File)]);
+        let to = scratch.join("b1");
+        fill(&[copy("/srv/data", &to, "services.a.volumes[0]")], &root, &scratch, "r", &binds).unwrap();
+        assert_eq!(to.metadata().unwrap().mode() & 0o7777, 0o750);
+        let refused =
+            fill(&[copy("/srv/app.conf", &scratch.join("b2"), "services.a.volumes[1]")], &root, &scratch, "r", &binds);
+        assert!(matches!(refused, Err(DrillError::NotInRun { .. })), "{refused:?}");
     }
 
     #[test]
@@ -200,6 +243,6 @@ mod tests {
         symlink("/etc", root.join("srv/out")).unwrap();
         let copies =
             [copy("/srv", &scratch.join("b1"), "x"), copy("/srv/out/passwd", &scratch.join("b1/out/passwd"), "y")];
-        assert!(matches!(fill(&copies, &root, &scratch, "r"), Err(DrillError::Link { .. })));
+        assert!(matches!(fill(&copies, &root, &scratch, "r", &BTreeMap::new()), Err(DrillError::Link { .. })));
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Compose doubles every `$` that it prints and halves it when it reads, so what is carried over stays as it is printed.
 
+mod barred;
 mod copies;
 mod decisions;
 mod networks;
@@ -23,6 +24,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::id::{DrillId, LABEL};
+pub(super) use barred::{reduced, without};
 pub(super) use copies::plain;
 pub use copies::{CopyFrom, ScratchCopy};
 use decisions::{Decisions, below};
@@ -176,6 +178,7 @@ impl<'a> Assembly<'a> {
         let named = |name: &str| (name.to_owned(), json!({ "name": name, "labels": label }));
         // `internal`, and never attached to anything else: nothing outside of the drill can be reached by it.
         let inside = |name: &str| (name.to_owned(), json!({ "name": name, "labels": label, "internal": true }));
+        provided.projects.extend(self.request.model["name"].as_str().map(str::to_owned));
         provided.containers = self.containers;
         provided.volumes = self.volumes.made;
         provided.networks = self.networks.made;

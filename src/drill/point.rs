@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::error::DrillError;
 use super::vault;
+use crate::model::assertion::About;
 use crate::model::compose::ComposeModel;
 use crate::model::drill::DrilledService;
 use crate::model::history::History;
@@ -16,7 +17,7 @@ use crate::model::plan::{Note, Plan};
 use crate::model::step::Action;
 use crate::model::units::Span;
 use crate::plan::{self, Recover, Request, Selection, as_if_lost};
-use crate::spec::file::{Services, Spec};
+use crate::spec::file::{Services, Source, Spec, VolumeSource};
 
 /// What is brought back, and from where.
 pub struct Point {
@@ -122,6 +123,35 @@ impl Point {
             service.depends_on.retain(|name, _| !without.contains(name));
         }
         model
+    }
+
+    /// The Compose services that hold what is brought back, or of which something is asserted: without one of them the drill
+    /// would prove nothing of it.
+    pub(super) fn needed(&self, model: &ComposeModel) -> BTreeSet<String> {
+        let services = self.services.iter().filter_map(|drilled| self.spec.services.get(&drilled.service));
+        let mut needed = BTreeSet::new();
+        for source in services.map(|service| &service.source) {
+            let of = source.containers().into_iter().filter(|name| !source.stops().contains(name));
+            needed.extend(of.filter_map(|name| model.service(name)).map(str::to_owned));
+            if let Source::Volume(VolumeSource { volume: Some(volume), .. }) = source {
+                // Whoever mounts it makes it; of one alone nobody else could.
+                let mounting: Vec<&str> = model.mounting(volume).collect();
+                needed.extend(mounting.first().filter(|_| mounting.len() == 1).map(|&name| name.to_owned()));
+            }
+        }
+        let asserted = self.spec.recovery.iter().flat_map(|recovery| &recovery.assert);
+        let about = asserted.filter_map(|assertion| match assertion.about() {
+            About::Container(name) => model.service(name),
+            About::Service(_) => None,
+        });
+        needed.extend(about.map(str::to_owned));
+        needed
+    }
+
+    /// Whether files come back, the Compose files perhaps among them.
+    pub(super) fn brings_files(&self) -> bool {
+        let sources = self.services.iter().filter_map(|drilled| self.spec.services.get(&drilled.service));
+        sources.into_iter().any(|service| matches!(service.source, Source::Files(_)))
     }
 
     fn run(&self, repository: &RepositoryName, run: &RunId) -> Option<Run> {
@@ -251,7 +281,7 @@ mod tests {
         assert!(point.partial);
         let plan = point.plan(Some(model()), &world.history).unwrap();
         let created = plan.steps.iter().find_map(|step| match &step.action {
-            Action::CreateContainers { services } => Some(services.clone()),
+            Action::CreateContainers { services, .. } => Some(services.clone()),
             _ => None,
         });
         assert_eq!(created, Some(vec!["db".to_owned()]));

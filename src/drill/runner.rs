@@ -1,10 +1,12 @@
 //! The steps of a recovery, carried out apart from the live stack: those that touch containers go to the drill's own, none
 //! writes to a repository, and nothing is started that the gate has not let through.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
 
 use super::copies;
 use super::created::created;
@@ -15,12 +17,15 @@ use super::isolation::Isolated;
 use super::vault;
 use crate::apply::runner::{StepContext, StepError, StepRunner};
 use crate::apply::steps::{ProofOf, World, prove_run};
+use crate::model::chain;
+use crate::model::compose::Bound;
 use crate::model::evidence::Proof;
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::outcome::{Done, FailureKind};
 use crate::model::plan::Note;
+use crate::model::resolved;
 use crate::model::step::{Action, Step};
-use crate::runtime::{Docker, MadeModel};
+use crate::runtime::{Compose, Docker, MadeModel, Making, Order};
 use crate::spec::file::Spec;
 
 pub(super) struct Drilled {
@@ -45,6 +50,49 @@ pub(super) struct Apart {
     pub lock: File,
     /// The run that the Compose files are of.
     pub run: String,
+    /// What stood at each path that containers bind, when the run was taken.
+    pub binds: BTreeMap<PathBuf, Bound>,
+    /// The run's Compose files, where this drill brings some back.
+    pub files: Option<FilesOfRun>,
+}
+
+/// The Compose files that were brought back, beside what they were resolved to when the run was taken.
+pub(super) struct FilesOfRun {
+    pub compose: Compose,
+    /// The folder of theirs on this machine, and the one that stands for it here.
+    pub folder: PathBuf,
+    pub there: PathBuf,
+    pub model: Value,
+    pub unset: Option<Vec<String>>,
+}
+
+impl FilesOfRun {
+    /// What a recovery that has these files alone would say of them. The drill is made from what the run holds either way, as
+    /// a recovery then is.
+    fn told(&self, run: &str) -> Option<Note> {
+        let text = match self.compose.resolved_here() {
+            Err(error) => format!("they can't be resolved by themselves ({})", chain(&error)),
+            Ok(here) => {
+                let project = self.model["name"].as_str().unwrap_or_default();
+                let model = resolved::moved(here.model, Some(&self.there), &self.folder, project);
+                let then = self.unset.as_deref().unwrap_or_default();
+                let lost: Vec<String> = here.unset.into_iter().filter(|name| !then.contains(name)).collect();
+                let differs = resolved::differences(&self.model, &model);
+                match (lost.is_empty(), differs.is_empty()) {
+                    (_, true) => return None,
+                    (false, false) => format!("these variables are in no file of it: {}", lost.join(", ")),
+                    (true, false) => {
+                        let some: Vec<String> = differs.into_iter().take(6).collect();
+                        format!("they do not say by themselves what they said then: {}", some.join(", "))
+                    }
+                }
+            }
+        };
+        let text = format!(
+            "the Compose files of run {run}: {text}; the containers were made from the model that the run holds, as those of a recovery are"
+        );
+        Some(Note::new("compose", text))
+    }
 }
 
 impl StepRunner for Drilled {
@@ -131,9 +179,11 @@ impl Drilled {
 impl Apart {
     fn create(&self) -> Result<(usize, Vec<Note>), DrillError> {
         let provided = &self.isolated.provided;
-        let notes = copies::fill(&provided.copies, &self.root, &self.folder, &self.run)?;
+        let mut notes = copies::fill(&provided.copies, &self.root, &self.folder, &self.run, &self.binds)?;
+        notes.extend(self.files.as_ref().and_then(|files| files.told(&self.run)));
         let made = MadeModel { project: self.id.as_str(), model: &self.isolated.model, folder: &self.folder };
-        made.create(&self.docker, &self.lock)?;
+        let order = Order { services: &[], how: Making::Keep, alive: Some(&self.lock) };
+        made.create(&self.docker, &order)?;
         let created = created(&self.docker.made_for(LABEL, self.id.as_str())?);
         let findings = gate::inspect(&created, &self.id, &self.services, &self.folder);
         if !findings.is_empty() {

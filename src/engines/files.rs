@@ -15,11 +15,12 @@ use super::{
     Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken,
 };
 use crate::model::ids::SnapshotId;
-use crate::model::observation::{Observed, SourceState};
+use crate::model::observation::{Misplaced, Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
-use crate::repository::{ArchiveRequest, Entry, EntryKind, Listing, Reader, RestoreOptions};
+use crate::repository::{ArchiveRequest, Entry, EntryKind, Listing, NodeKind, Reader, RestoreOptions};
+use crate::spec::file::Source;
 
 pub(super) struct Files {
     base: PathBuf,
@@ -40,6 +41,27 @@ impl Files {
     /// All that is named, as it is now.
     pub(super) fn walk(&self) -> Result<impl Iterator<Item = io::Result<Found>> + use<>, EngineError> {
         self.selection.walk(self.selection.roots()?)
+    }
+
+    /// The folders among them that are files in a snapshot.
+    fn misplaced(&self, reader: &Reader, snapshot: &SnapshotId) -> Result<Vec<Misplaced>, EngineError> {
+        let mut folders = std::collections::BTreeMap::new();
+        for found in self.walk()? {
+            let found = found.map_err(EngineError::io("walking through", &self.first))?;
+            if found.metadata.is_dir() {
+                folders.insert(found.inside, found.path);
+            }
+        }
+        let mut misplaced = Vec::new();
+        for entry in reader.entries(snapshot)? {
+            let (inside, facts) = entry?;
+            let path = folders.get(&inside).filter(|_| facts.kind != NodeKind::Folder);
+            if let Some(path) = path {
+                let mut entries = fs::read_dir(path).map_err(EngineError::io("listing", path))?;
+                misplaced.push(Misplaced { path: path.clone(), empty: entries.next().is_none() });
+            }
+        }
+        Ok(misplaced)
     }
 
     /// Takes them, and has `look` at what was taken. What it refuses is not kept.
@@ -109,6 +131,24 @@ impl Files {
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok((taken("files", version, archived.snapshot, artifact, archived.added, request.at, since), looked))
+    }
+}
+
+/// Folders that stand where a run of a source has files; none of a source that is not made of files, or is not there.
+pub fn out_of_place(
+    source: &Source,
+    ground: &Ground,
+    reader: &Reader,
+    taken: &Taken,
+) -> Result<Vec<Misplaced>, EngineError> {
+    let files = match source {
+        Source::Files(it) => Files::new(&it.paths, &it.exclude, ground),
+        Source::Certificates(it) => Files::new(&it.paths, &it.exclude, ground),
+        _ => return Ok(Vec::new()),
+    };
+    match files.misplaced(reader, &taken.snapshot) {
+        Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }) => Ok(Vec::new()),
+        found => found,
     }
 }
 

@@ -99,9 +99,10 @@ impl Volume {
     /// The containers in `stop`. One that is not there writes nothing, and whoever writes to a volume is known anyway; to
     /// a folder of the host a container of another name may write, so there a name must be right.
     fn to_stop(&self) -> Result<Vec<ContainerState>, EngineError> {
-        let find = |name: &String| match self.source.volume {
-            Some(_) => self.ground.containers.look_for(name),
-            None => self.ground.containers.find(name).map(Some),
+        let containers = &self.ground.containers;
+        let find = |name: &String| match (self.source.volume.is_some(), containers.all_called(name)?) {
+            (false, found) if found.is_empty() => containers.find(name).map(|found| vec![found]),
+            (_, found) => Ok(found),
         };
         let found: Result<Vec<_>, _> = self.source.stop.iter().map(find).collect();
         Ok(found?.into_iter().flatten().collect())
@@ -160,8 +161,11 @@ impl Volume {
         let mut writers: Vec<ContainerState> = if runs_on { Vec::new() } else { place.writers().cloned().collect() };
         for name in &self.source.stop {
             // One that is not there writes nothing.
-            let container = self.ground.containers.look_for(name)?;
-            writers.extend(container.filter(|container| !holds(&writers, container)));
+            for container in self.ground.containers.all_called(name)? {
+                if !holds(&writers, &container) {
+                    writers.push(container);
+                }
+            }
         }
         let site = place.open(true)?;
         let stopped = self.ground.stopped.stop(&site.docker, &writers)?;

@@ -28,6 +28,9 @@ pub struct Drill {
     pub rto: Option<Span>,
     /// What the drill went without, so that it proves nothing of it.
     pub left_out: Vec<Note>,
+    /// Services of Compose that hold no declared data and can't be isolated: the drill did without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<Note>,
     /// Not every service of the file: some were not asked for, or can't be drilled.
     pub partial: bool,
     /// All that can be drilled, from the newest runs: what a schedule asks for. One of chosen services or runs serves no slot.
@@ -67,6 +70,11 @@ pub struct DrillStep {
 impl Drill {
     pub fn passed(&self) -> bool {
         self.verdict == Verdict::Passed
+    }
+
+    /// Passed, and with every service of Compose that runs.
+    pub fn is_whole(&self) -> bool {
+        self.passed() && self.without.is_empty()
     }
 
     pub fn findings(&self) -> &[String] {

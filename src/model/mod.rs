@@ -16,8 +16,10 @@ pub mod origin;
 pub mod outcome;
 pub mod plan;
 pub mod record;
+pub mod resolved;
 pub mod retention;
 pub mod run;
+pub mod standing;
 pub mod step;
 pub mod units;
 

@@ -114,6 +114,9 @@ pub struct Observation {
     /// Containers that a devstack which is gone had stopped, and that nobody has started since.
     #[serde(default)]
     pub left_stopped: Vec<String>,
+    /// When the recovery began that has not ended here, or why its plan can't be read.
+    #[serde(default)]
+    pub unfinished_recovery: Option<String>,
     /// What devstack logs in to Vault with, where this look had to.
     #[serde(default)]
     pub login: Option<Observed<LoginState>>,
@@ -123,6 +126,9 @@ pub struct Observation {
     /// The services of Compose that have a container which runs, or has ended with 0; looked at for a recovery only.
     #[serde(default)]
     pub up: Option<Observed<BTreeSet<String>>>,
+    /// Folders that stand where the newest run of a service has files; looked at for a recovery only.
+    #[serde(default)]
+    pub misplaced: BTreeMap<ServiceName, Vec<Misplaced>>,
     /// What is free where each service's data lies; looked at for a recovery only.
     #[serde(default)]
     pub room: BTreeMap<ServiceName, Room>,
@@ -150,6 +156,14 @@ impl Observation {
             Observed::Known(_) | Observed::Unknown { .. } => None,
         })
     }
+}
+
+/// A folder where a run has a file: Docker makes one for a bind mount whose file is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Misplaced {
+    pub path: PathBuf,
+    /// One with something in it was not made by Docker, and is nobody's to remove.
+    pub empty: bool,
 }
 
 /// A place that data comes back to.

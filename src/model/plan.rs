@@ -46,6 +46,24 @@ pub struct Report {
     /// Runs that were found damaged, and that nothing later cleared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Note>,
+    /// Runs that devstack took and did not remove, and that are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<Note>,
+    /// Policies whose newest run is incomplete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<Note>,
+    /// A recovery that has begun here and has not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<Note>,
+    /// Policies with a slot that went by: the next one has come, or a day has passed, and no complete run serves it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overdue: Vec<Note>,
+    /// What the stack holds and nothing takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unprotected: Vec<Note>,
+    /// Sources that shrank, which nobody has said to be right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspect: Vec<Note>,
     /// Another place of a stack of this name, in a repository that both write to; and what of this one waits for that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign: Vec<Note>,
@@ -88,6 +106,9 @@ pub struct LastDrill {
     pub took: Span,
     pub rto: Option<Span>,
     pub partial: bool,
+    /// Services of Compose that could not be isolated, and that the drill did without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
     pub verdict: Verdict,
 }
 
@@ -147,11 +168,10 @@ pub struct ServiceForecast {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
-    /// Restores of this service that ran.
+    /// Restores of this service that ran, in recoveries or drills.
     Restored,
-    /// The proof's reading back and checking; no restore has run yet.
-    ReadBack,
-    /// Nothing was ever measured.
+    /// Nothing was ever measured. What a proof took to read it back says nothing of how long a server takes to load it.
+    #[serde(alias = "read_back")]
     NeverMeasured,
 }
 
@@ -179,14 +199,6 @@ impl Exposure {
     }
 }
 
-impl RecoveryForecast {
-    /// The prediction for the stack, or for any service with an objective of its own, is over its objective.
-    pub fn is_missed(&self) -> bool {
-        let over = |predicted: Option<Span>, rto: Option<Span>| matches!((predicted, rto), (Some(p), Some(r)) if p > r);
-        over(self.predicted, self.rto) || self.services.iter().any(ServiceForecast::is_missed)
-    }
-}
-
 impl ServiceForecast {
     /// When it would be back: what came before its restore counts, where that is known.
     pub fn back(&self) -> Option<Span> {
@@ -202,17 +214,6 @@ impl Report {
     /// What is declared and could not be looked at, or is not there.
     pub fn troubles(&self) -> impl Iterator<Item = &str> {
         self.unknown.iter().chain(&self.lost).map(|note| note.resource.as_str())
-    }
-
-    /// What `--strict` ends with 8 for: an objective that is missed or predicted to be, and a drill that failed.
-    pub fn is_missed(&self, now: Timestamp) -> bool {
-        self.recovery.is_missed() || self.has_failed_drill() || self.exposure.iter().any(|it| it.is_missed(now))
-    }
-
-    /// The drill that counts has failed.
-    fn has_failed_drill(&self) -> bool {
-        let last = self.drill.as_ref().and_then(|drill| drill.last.as_ref());
-        last.is_some_and(|last| last.verdict != Verdict::Passed)
     }
 
     pub fn is_troubled(&self) -> bool {

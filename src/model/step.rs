@@ -258,6 +258,12 @@ pub enum Action {
     /// Has Compose make the containers of these services of its own that are not there, with volumes and networks.
     CreateContainers {
         services: Vec<String>,
+        /// The run whose own model they are made from where the Compose files can't be resolved here as they were there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<HeldModel>,
+        /// Files that come back in the place of folders which Docker has made: containers that bind one are made anew.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        replaced: Vec<PathBuf>,
     },
     /// Starts the containers of a service of Compose, and waits for them.
     StartContainer {
@@ -269,12 +275,22 @@ pub enum Action {
         services: Vec<ServiceName>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         assertions: Vec<Assertion>,
+        /// Services of Compose whose health check was red when the run was taken, so that nobody waits for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        red: Vec<String>,
     },
     /// Puts a new secret-id of the role into the file that holds the old one, and destroys that.
     RotateSecretId {
         mount: String,
         role: String,
     },
+}
+
+/// What Compose made of the files of a run, as the run keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldModel {
+    pub repository: RepositoryName,
+    pub run: RunId,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

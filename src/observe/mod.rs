@@ -75,9 +75,11 @@ pub fn observe(
         engine,
         services,
         left_stopped: Vec::new(),
+        unfinished_recovery: None,
         login,
         compose: None,
         up: None,
+        misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         containers,
         certificates,
@@ -89,9 +91,15 @@ pub fn observe(
 fn containers_of(source: &Source, ground: &Ground) -> Observed<BTreeMap<String, ContainerState>> {
     let mut found = BTreeMap::new();
     for name in source.containers() {
-        match ground.containers.look_for(name) {
-            Ok(Some(container)) => drop(found.insert(name.to_owned(), container)),
-            Ok(None) => {}
+        let is_stopped = source.stops().contains(&name);
+        let looked = match is_stopped {
+            true => ground.containers.all_called(name),
+            false => ground.containers.look_for(name).map(|found| found.into_iter().collect()),
+        };
+        match looked {
+            Ok(mut one) if one.len() == 1 => drop(found.insert(name.to_owned(), one.remove(0))),
+            // Of a service with several, each by its own name.
+            Ok(several) => found.extend(several.into_iter().map(|container| (container.name.clone(), container))),
             Err(error) => return Observed::Unknown { reason: crate::model::chain(&error) },
         }
     }

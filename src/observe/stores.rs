@@ -119,9 +119,8 @@ impl Stores {
         let (facts, unreadable) = looked?;
         for record in unreadable {
             tracing::warn!(
-                "repository {name}: a {} was left out: {}; `devstack verify --all --data` says what is damaged",
-                record.kind,
-                crate::model::chain(&record.source)
+                "repository {name}: the {} of a run cannot be read; `devstack verify --all --data` says what is damaged",
+                record.kind
             );
         }
         Ok(facts)

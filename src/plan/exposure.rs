@@ -8,7 +8,6 @@ use super::Planner;
 use super::origin::Standpoint;
 use super::projection::standing;
 use super::retention::Standing;
-use crate::model::evidence::Proof;
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::Run;
 use crate::model::plan::Exposure;
@@ -25,11 +24,6 @@ pub(super) struct LastGood<'a> {
 impl LastGood<'_> {
     fn age_key(&self) -> (Timestamp, &RunId) {
         (self.run.manifest.started, &self.run.manifest.run)
-    }
-
-    /// The newest proof that has timed the service's reading back.
-    pub(super) fn proof(&self, service: &ServiceName) -> Option<&Proof> {
-        self.run.proofs.iter().rev().find(|proof| proof.services.contains_key(service))
     }
 }
 

@@ -11,6 +11,7 @@ mod draft;
 pub mod drills;
 mod due;
 mod exposure;
+mod faults;
 mod forget;
 pub mod graph;
 mod keys;
@@ -42,6 +43,8 @@ mod rules;
 mod scenarios;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod words;
 
 use jiff::Timestamp;
 
@@ -140,6 +143,7 @@ impl Planner<'_> {
         self.report_unknown_repositories();
         self.report_foreign();
         self.report_damage();
+        self.report_faults();
         self.report_sources();
         self.report_containers();
         self.report_certificates();

@@ -4,6 +4,7 @@
 mod assertions;
 mod edges;
 mod graph;
+mod model;
 mod replace;
 #[cfg(test)]
 mod tests;
@@ -11,13 +12,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::graph::{Graph, Node};
+use self::model::KnownModel;
 use super::Planner;
 use super::draft::NewStep;
 use super::request::{PlanError, Recover, Selection};
 use super::restore::Found;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observed, Room, Run, SourceState};
+use crate::model::observation::{Observed, Room, SourceState};
 use crate::model::plan::Note;
 use crate::model::step::{Action, Effect, Precondition, RestoreTarget, Started, StepId};
 use crate::model::units::ByteSize;
@@ -58,33 +60,38 @@ impl<'a> Planner<'a> {
         if !asked.accept_room {
             self.must_have_room(&fates)?;
         }
-        let model = self.compose_model(&fates);
-        let up = model.as_ref().is_none_or(|model| self.is_up(&self.started(asked, model)));
+        let restored: BTreeSet<&ServiceName> =
+            fates.iter().filter(|(_, fate)| fate.found().is_some()).map(|(name, _)| *name).collect();
+        let known = self.compose_model(&fates, &restored);
+        let model = known.as_ref().map(|known| &known.model);
+        let up = model.is_none_or(|model| self.is_up(&self.started(asked, model)));
         let whole = fates.values().all(|fate| matches!(fate, Fate::Left)) && self.everything_runs() && up;
         if whole && !asked.verify {
             return Ok(());
         }
-        let restored: BTreeSet<&ServiceName> =
-            fates.iter().filter(|(_, fate)| fate.found().is_some()).map(|(name, _)| *name).collect();
         // Who names a run knows it, and perhaps that it is damaged or incomplete: then what is whole of it comes back, each
         // service checked before it is touched.
         let is_named = matches!(asked.selection, Selection::Run(_) | Selection::Latest);
         let runs = fates.values().filter(|_| !is_named).filter_map(|fate| fate.found());
         let runs = runs.map(|found| (found.repository.clone(), found.run.run.clone()));
-        let started = model.as_ref().map(|model| self.started(asked, model)).unwrap_or_default();
-        if let Some(reason) = self.unread_compose().filter(|_| !started.is_empty() && !self.files_come_back(&restored))
-        {
+        let started = model.map(|model| self.started(asked, model)).unwrap_or_default();
+        let is_held = known.as_ref().is_some_and(|known| known.held.is_some());
+        let unread = self.unread_compose().filter(|_| !started.is_empty() && !is_held);
+        if let Some(reason) = unread.filter(|_| !self.files_come_back(&restored)) {
             // What makes the containers would fail, once other things have been put back.
             return Err(PlanError::UnreadCompose { reason: reason.to_owned() });
         }
-        let mut graph = self.recovery_graph(&restored, model.as_ref(), &started)?;
-        self.safety_edges(asked, &fates, model.as_ref(), &mut graph);
+        let mut graph = self.recovery_graph(&restored, model, &started)?;
+        self.safety_edges(asked, &fates, model, &mut graph);
         graph.prove_first(runs);
         if asked.verify {
             graph.add(Node::Verify);
         }
         let order = graph.order().map_err(|node| PlanError::RecoveryCycle { through: node.to_string() })?;
-        self.draft_recovery(asked, fates, (model.as_ref(), &started), (&graph, &order));
+        if let Some(model) = model {
+            self.tell_what_stays_away(asked, model, &started);
+        }
+        self.draft_recovery(asked, fates, (known.as_ref(), &started), (&graph, &order));
         Ok(())
     }
 
@@ -104,6 +111,7 @@ impl<'a> Planner<'a> {
             Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() => {
                 return replaced(serves(source));
             }
+            Some(Observed::Known(SourceState::HasData { .. } | SourceState::Empty)) if self.is_misplaced(name)? => None,
             Some(Observed::Known(SourceState::HasData { .. })) => return Ok(Fate::Left),
             // A volume that is made anew may get what its image brings along; that is nobody's data.
             Some(Observed::Known(SourceState::Gone)) if !serves(source) => None,
@@ -126,6 +134,15 @@ impl<'a> Planner<'a> {
         };
         let found = self.selected(name, &asked.selection, asked.from.as_ref())?;
         Ok(Fate::Restored { found: Box::new(found), given })
+    }
+
+    /// Whether folders stand where its newest run has files, which Docker makes for bind mounts whose file is missing.
+    fn is_misplaced(&self, name: &ServiceName) -> Result<bool, PlanError> {
+        let misplaced = self.observation.misplaced.get(name).map_or(&[][..], Vec::as_slice);
+        match misplaced.iter().find(|misplaced| !misplaced.empty) {
+            Some(full) => Err(PlanError::NotAFile { service: name.clone(), path: full.path.clone() }),
+            None => Ok(!misplaced.is_empty()),
+        }
     }
 
     /// Each file system can hold the bytes that come back to it. A server may need more for its indexes and logs; less than
@@ -189,29 +206,20 @@ impl<'a> Planner<'a> {
         restored.iter().any(|name| matches!(self.spec.services[*name].source, Source::Files(_)))
     }
 
-    /// As the files here have it; on a machine where they are not, as the newest of the runs has it that data comes from, or
-    /// where Compose did not accept them then, the newest of all.
-    fn compose_model(&self, fates: &BTreeMap<&'a ServiceName, Fate<'a>>) -> Option<ComposeModel> {
-        if let Some(Observed::Known(model)) = &self.observation.compose {
-            return Some(model.clone());
-        }
-        let newest = |runs: &mut dyn Iterator<Item = &Run>| {
-            let kept = runs.filter_map(|run| Some((run.manifest.started, run.manifest.compose.as_ref()?)));
-            kept.max_by_key(|(started, _)| *started).map(|(_, model)| model.clone())
-        };
-        let chosen = newest(&mut fates.values().filter_map(|fate| fate.found()?.run.seen));
-        let comes_back = fates.values().any(|fate| fate.found().is_some());
-        let any = || newest(&mut self.places.known.values().flat_map(|place| place.facts()).flat_map(|it| &it.runs));
-        chosen.or_else(|| comes_back.then(any).flatten())
-    }
-
     fn draft_recovery(
         &mut self,
         asked: &Recover,
         mut fates: BTreeMap<&'a ServiceName, Fate<'a>>,
-        (model, started): (Option<&ComposeModel>, &BTreeSet<String>),
+        (known, started): (Option<&KnownModel>, &BTreeSet<String>),
         (graph, order): (&Graph, &[Node]),
     ) {
+        let model = known.map(|known| &known.model);
+        let replaced: Vec<_> = fates
+            .iter()
+            .filter(|(_, fate)| fate.found().is_some())
+            .flat_map(|(name, _)| self.observation.misplaced.get(*name).into_iter().flatten())
+            .map(|misplaced| misplaced.path.clone())
+            .collect();
         // What was empty when it was taken is empty again.
         let holds = |fate: &Fate| match fate {
             Fate::Restored { found, .. } | Fate::Replaced { found, .. } => !found.taken.empty,
@@ -224,8 +232,12 @@ impl<'a> Planner<'a> {
         for node in order {
             let step = match node {
                 Node::Prove(repository, run) => self.proof_step(repository, run),
-                Node::Create => NewStep::new(Action::CreateContainers { services: started.iter().cloned().collect() })
-                    .because("as the Compose files declare them"),
+                Node::Create => NewStep::new(Action::CreateContainers {
+                    services: started.iter().cloned().collect(),
+                    held: known.and_then(|known| known.held.clone()),
+                    replaced: replaced.clone(),
+                })
+                .because(known.map_or("as the Compose files declare them", |known| known.told.as_str())),
                 Node::Start(service) => self.start_step(service, model),
                 Node::Restore(name) => match fates.remove(name) {
                     Some(Fate::Restored { found, given }) => self.recover_step(name, &found, given, asked),
@@ -248,7 +260,8 @@ impl<'a> Planner<'a> {
                     .held(format!("restore:{name}"), "empties its volumes"),
                 Node::Verify => {
                     let assertions = self.assertions(asked, model, started);
-                    NewStep::new(Action::VerifyStack { services: full.clone(), assertions })
+                    let red = started.iter().filter(|name| was_red(model, name)).cloned().collect();
+                    NewStep::new(Action::VerifyStack { services: full.clone(), assertions, red })
                         .because("a stack is back when all of it is")
                 }
             };
@@ -279,6 +292,12 @@ impl<'a> Planner<'a> {
             // A sealed Vault is not healthy, and it is unsealed by its restore.
             _ if is_vault => Started::Running,
             Some(Condition::Completed) => Started::Completed,
+            Some(Condition::Healthy | Condition::Started) | None if was_red(model, service) => {
+                let step = Action::StartContainer { service: service.to_owned(), until: Started::Running };
+                return NewStep::new(step).because(
+                    "its health check was red when the run was taken, so nothing waits for it: its server is asked instead",
+                );
+            }
             Some(Condition::Healthy | Condition::Started) | None => Started::Healthy,
         };
         NewStep::new(Action::StartContainer { service: service.to_owned(), until })
@@ -307,6 +326,12 @@ impl<'a> Fate<'a> {
             Self::Left => None,
         }
     }
+}
+
+/// Whether its health check failed when the run was taken that it comes back from.
+fn was_red(model: Option<&ComposeModel>, service: &str) -> bool {
+    let seen = model.and_then(|model| model.services.get(service)?.seen);
+    seen.is_some_and(|seen| seen.unhealthy)
 }
 
 /// It lives in a server, which must run to be looked into.

@@ -127,9 +127,6 @@ impl Planner<'_> {
         if let Some(model) = prediction::fit(samples) {
             return (Some(model.predict(good.taken.bytes())), Basis::Restored);
         }
-        match good.proof(name).and_then(|proof| proof.services.get(name)) {
-            Some(took) => (Some(*took), Basis::ReadBack),
-            None => (None, Basis::NeverMeasured),
-        }
+        (None, Basis::NeverMeasured)
     }
 }

@@ -152,6 +152,8 @@ pub enum PlanError {
     NoMaker { service: ServiceName, container: String },
     #[error("no container can be made: {reason}")]
     UnreadCompose { reason: String },
+    #[error("{} is a folder with something in it, and a file in the run that {service} comes back from", .path.display())]
+    NotAFile { service: ServiceName, path: PathBuf },
     #[error("there is no room for {}: {needed} come back, and {free} are free in {}", listed_services(.services), .path.display())]
     NoRoom { services: Vec<ServiceName>, needed: ByteSize, free: ByteSize, path: PathBuf },
     #[error(
@@ -222,6 +224,10 @@ impl PlanError {
                 "nothing was touched; `docker compose config` reads the files as devstack does; then `devstack recover`"
                     .to_owned()
             }
+            Self::NotAFile { path, .. } => format!(
+                "nothing was touched: move it away (`mv {0} {0}.aside`), then `devstack recover`",
+                path.display()
+            ),
             Self::NoRoom { .. } => {
                 return vec![
                     "make room, or recover some of them: `devstack recover --only NAME`; nothing was touched"
@@ -267,6 +273,7 @@ impl PlanError {
             | Self::UnknownTarget { .. }
             | Self::UnreadCompose { .. }
             | Self::NoCopy { .. }
+            | Self::NotAFile { .. }
             | Self::NoRoom { .. } => true,
             Self::Several { refused, .. } => refused.iter().any(Self::is_of_the_world),
             _ => false,

@@ -199,7 +199,11 @@ impl Restore<'_> {
                 continue;
             }
             let at = |source: io::Error| RepositoryError::Restore { path: path.clone(), source };
-            let stays = self.options.keep && is_there(&folder.fd, &name).map_err(at)?;
+            let is_folder = matches!(node.node_type, NodeType::Dir);
+            let stays = self.options.keep
+                && is_there(&folder.fd, &name).map_err(at)?
+                // Docker makes an empty folder where a file that it binds is missing: that is not what is in the snapshot.
+                && (is_folder || !removed_as_empty(&folder.fd, &name).map_err(at)?);
             match (&node.node_type, node.subtree) {
                 (NodeType::Dir, Some(subtree)) => {
                     let fd = enter(&folder.fd, &name).map_err(at)?;
@@ -364,6 +368,20 @@ fn is_there(folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),
         Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether there was an empty folder of that name, which is gone now. Anything else, and one with something in it, stays.
+fn removed_as_empty(folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(true),
+        Err(
+            rustix::io::Errno::NOTDIR
+            | rustix::io::Errno::NOTEMPTY
+            | rustix::io::Errno::EXIST
+            | rustix::io::Errno::BUSY,
+        ) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -58,28 +58,65 @@ impl Compose {
         Ok(command)
     }
 
+    /// The project's name where nothing declares it: on a machine where the files are not, as a run has it.
+    #[must_use]
+    pub fn called(mut self, project: Option<String>) -> Self {
+        self.project = self.project.or(project);
+        self
+    }
+
+    /// The same files where they lie below another root: those that a drill has brought back.
+    #[must_use]
+    pub fn below(&self, root: &Path) -> Self {
+        let below = |path: &PathBuf| root.join(path.strip_prefix("/").unwrap_or(path));
+        Self {
+            files: self.files.iter().map(below).collect(),
+            env_files: self.env_files.iter().map(below).collect(),
+            base: below(&self.base),
+            ..self.clone()
+        }
+    }
+
+    /// The folder that Compose starts relative paths from, and whose name the project has where nothing else names it.
+    pub fn folder(&self) -> PathBuf {
+        let first = self.files.first().and_then(|file| file.parent());
+        first.unwrap_or(&self.base).to_owned()
+    }
+
+    pub fn profiles(&self) -> &[String] {
+        &self.profiles
+    }
+
+    /// What Compose makes of the files, and which of the variables that they ask for nobody has set: Compose takes them for
+    /// empty, and only warns.
+    pub fn resolved_here(&self) -> Result<Resolved, RuntimeError> {
+        let (printed, warned) = self.config(&["--format", "json"])?;
+        let model = serde_json::from_slice(&printed)
+            .map_err(|source| RuntimeError::Printed { program: "docker compose config".to_owned(), source })?;
+        Ok(Resolved { model, unset: unset(&warned) })
+    }
+
     /// What Compose makes of the files: names, images, volumes, dependencies, with every variable filled in.
     pub fn resolved(&self) -> Result<serde_json::Value, RuntimeError> {
-        let printed = self.config(&["--format", "json"])?;
-        serde_json::from_slice(&printed)
-            .map_err(|source| RuntimeError::Printed { program: "docker compose config".to_owned(), source })
+        self.resolved_here().map(|resolved| resolved.model)
     }
 
     /// The files as they are written, put together but with no variable filled in.
     pub fn as_written(&self) -> Result<serde_json::Value, RuntimeError> {
-        let printed = self.config(&["--no-interpolate", "--format", "json"])?;
+        let (printed, _) = self.config(&["--no-interpolate", "--format", "json"])?;
         serde_json::from_slice(&printed)
             .map_err(|source| RuntimeError::Printed { program: "docker compose config".to_owned(), source })
     }
 
-    /// What `docker compose config` prints. It reads the files and asks no engine, so where it fails it is they that are wrong.
-    fn config(&self, arguments: &[&str]) -> Result<Vec<u8>, RuntimeError> {
+    /// What `docker compose config` prints, and what it warns of. It reads the files and asks no engine, so where it fails it is
+    /// they that are wrong.
+    fn config(&self, arguments: &[&str]) -> Result<(Vec<u8>, String), RuntimeError> {
         if let Some(path) = self.files.iter().chain(&self.env_files).find(|file| !file.exists()) {
             return Err(RuntimeError::NoComposeFile { path: path.clone() });
         }
         let mut command = self.command(None)?;
         command.arg("config").args(arguments);
-        output(command, "docker compose config").map_err(|error| match error {
+        both(command, "docker compose config").map_err(|error| match error {
             RuntimeError::Program { said, .. } => {
                 RuntimeError::ComposeRefused { version: version(), files: self.files.clone(), said }
             }
@@ -103,35 +140,84 @@ impl Compose {
 /// The Compose files as a run keeps them, by the names that they have there.
 pub struct KeptCompose {
     pub model: ComposeModel,
+    /// What Compose makes of them.
+    pub resolved: serde_json::Value,
     pub files: Vec<(String, Vec<u8>)>,
 }
+
+/// What Compose makes of the files.
+pub struct Resolved {
+    pub model: serde_json::Value,
+    /// The variables that it took for empty.
+    pub unset: Vec<String>,
+}
+
+impl Resolved {
+    /// What a recovery needs to know of it.
+    pub fn known(&self) -> ComposeModel {
+        ComposeModel { unset: Some(self.unset.clone()), ..ComposeModel::of(&self.model) }
+    }
+}
+
+/// The name of what Compose makes of the files, in a run.
+pub const KEPT_MODEL: &str = "compose.json";
 
 impl Compose {
     /// The files, those of variables too, and what Compose makes of them with every variable filled in (`compose.json`).
     /// There may be passwords in all of them.
     pub fn kept(&self) -> Result<KeptCompose, RuntimeError> {
-        let resolved = self.resolved()?;
-        let mut files = vec![("compose.json".to_owned(), resolved.to_string().into_bytes())];
-        let usual = self.base.join(".env");
-        let usual = (self.env_files.is_empty() && usual.exists()).then_some(usual);
-        let all = self.files.iter().chain(&self.env_files).chain(&usual);
-        for (index, path) in all.enumerate() {
-            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-            let bytes = std::fs::read(path)
+        let resolved = self.resolved_here()?;
+        let mut files = vec![(KEPT_MODEL.to_owned(), resolved.model.to_string().into_bytes())];
+        for (name, path) in self.to_keep().into_iter().filter(|(_, path)| path.exists()) {
+            let bytes = std::fs::read(&path)
                 .map_err(|source| RuntimeError::Io { doing: format!("reading {}", path.display()), source })?;
-            files.push((format!("compose-{index}-{name}"), bytes));
+            files.push((name, bytes));
         }
-        Ok(KeptCompose { model: ComposeModel::of(&resolved), files })
+        let model = ComposeModel { folder: Some(self.folder()), ..resolved.known() };
+        Ok(KeptCompose { model, resolved: resolved.model, files })
+    }
+
+    /// The files that a run keeps, by the names that they have there. The usual file of variables is kept where it is.
+    fn to_keep(&self) -> Vec<(String, PathBuf)> {
+        let usual = self.env_files.is_empty().then(|| self.base.join(".env"));
+        let all = self.files.iter().chain(&self.env_files).chain(&usual);
+        let named = |(index, path): (usize, &PathBuf)| {
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            (format!("compose-{index}-{name}"), path.clone())
+        };
+        all.enumerate().map(named).collect()
+    }
+
+    /// Of the files that a run has kept, by their names there, those that are not here.
+    pub fn lacking(&self, kept: &[String]) -> Vec<(String, PathBuf)> {
+        self.to_keep().into_iter().filter(|(name, path)| kept.contains(name) && !path.exists()).collect()
     }
 
     /// Makes the containers of these services that are not there, with their volumes and networks, and starts nothing. What is there stays as it is.
-    pub fn create(&self, address: &str, services: &[String]) -> Result<(), RuntimeError> {
+    pub fn create(&self, address: &str, services: &[String], how: Making) -> Result<(), RuntimeError> {
         let mut command = self.command(Some(address))?;
-        command.args(["create", "--no-recreate"]).args(services);
+        command.args(["create", how.argument()]).args(services);
         match output(command, "docker compose create") {
             Ok(_) => Ok(()),
             // An image that is not there is another matter than a file that is refused.
             Err(error) => self.config(&["--quiet"]).and(Err(error)),
+        }
+    }
+}
+
+/// What becomes of containers that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Making {
+    Keep,
+    /// They are made anew, with the volumes that they had.
+    Anew,
+}
+
+impl Making {
+    pub(super) fn argument(self) -> &'static str {
+        match self {
+            Self::Keep => "--no-recreate",
+            Self::Anew => "--force-recreate",
         }
     }
 }
@@ -165,11 +251,31 @@ fn version() -> String {
 
 /// Runs a program to its end; what it printed, or its last words as an error.
 pub(super) fn output(mut command: Command, name: &str) -> Result<Vec<u8>, RuntimeError> {
-    let ran = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| RuntimeError::Io { doing: format!("running `{name}`"), source })?;
+    let ran = ran(&mut command, name)?;
     printed(ran, name)
+}
+
+fn ran(command: &mut Command, name: &str) -> Result<Output, RuntimeError> {
+    let ran = command.stdin(Stdio::null()).output();
+    ran.map_err(|source| RuntimeError::Io { doing: format!("running `{name}`"), source })
+}
+
+/// As [`output`], with what it said on standard error.
+fn both(mut command: Command, name: &str) -> Result<(Vec<u8>, String), RuntimeError> {
+    let ran = ran(&mut command, name)?;
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    printed(ran, name).map(|printed| (printed, said))
+}
+
+/// The variables that Compose says are not set.
+fn unset(warned: &str) -> Vec<String> {
+    let names = warned.lines().filter(|line| line.contains("variable is not set")).filter_map(|line| {
+        // msg="The \"NAME\" variable is not set. Defaulting to a blank string."
+        let (before, _) = line.split_once(" variable is not set")?;
+        before.rsplit(' ').next().map(|name| name.trim_matches(|c| matches!(c, '"' | '\\')).to_owned())
+    });
+    let names: std::collections::BTreeSet<String> = names.filter(|name| !name.is_empty()).collect();
+    names.into_iter().collect()
 }
 
 /// Runs a program of this machine that the file names.
@@ -207,6 +313,16 @@ mod tests {
         assert_eq!(last_words(said), "validating /srv/a.yml: additional properties 'future' not allowed");
         assert_eq!(last_words("1\n2\n3\n4\n"), "2; 3; 4");
         assert_eq!(last_words(""), "");
+    }
+
+    #[test]
+    fn variables_that_are_not_set_are_read_from_what_compose_warns_of() {
+        let said = "time=\"2026-11-29T03:16:33Z\" level=warning msg=\"The \\\"SECRET_KEY\\\" variable is not set. Defaulting to a blank string.\"\n\
+            time=\"x\" level=warning msg=\"/srv/a.yml: the attribute `version` is obsolete\"\n\
+            The \"A\" variable is not set. Defaulting to a blank string.\n\
+            WARN[0000] The \\\"A\\\" variable is not set. Defaulting to a blank string.\n";
+        assert_eq!(unset(said), ["A", "SECRET_KEY"]);
+        assert_eq!(unset(""), [] as [String; 0]);
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Compose, Docker, RuntimeError};
+use crate::model::compose::numbered;
 use crate::model::observation::ContainerState;
 use crate::spec::file::{DockerRuntime, Runtime};
 
 pub(super) const PROJECT: &str = "com.docker.compose.project";
-const SERVICE: &str = "com.docker.compose.service";
+pub(super) const SERVICE: &str = "com.docker.compose.service";
+const NUMBER: &str = "com.docker.compose.container-number";
+const VOLUME: &str = "com.docker.compose.volume";
 /// `True` on containers of `docker compose run`, which are nobody's service.
 const ONE_OFF: &str = "com.docker.compose.oneoff";
 
@@ -33,6 +36,10 @@ pub struct Containers {
     home: Option<PathBuf>,
     docker: Mutex<Option<Arc<Docker>>>,
     project: Mutex<Option<Option<String>>>,
+    /// The project's name, as a run has it, where nothing here says it.
+    assumed: Mutex<Option<String>>,
+    /// Names that the project had before its folder moved.
+    once: Mutex<Vec<String>>,
     stand_in: Option<Arc<dyn StandIn>>,
 }
 
@@ -44,6 +51,8 @@ impl Containers {
             home: home.map(Path::to_owned),
             docker: Mutex::default(),
             project: Mutex::default(),
+            assumed: Mutex::default(),
+            once: Mutex::default(),
             stand_in: None,
         }
     }
@@ -56,6 +65,8 @@ impl Containers {
             home: None,
             docker: Mutex::new(docker),
             project: Mutex::new(Some(Some(stand_in.project().to_owned()))),
+            assumed: Mutex::default(),
+            once: Mutex::default(),
             stand_in: Some(stand_in),
         }
     }
@@ -70,7 +81,8 @@ impl Containers {
     }
 
     pub fn compose(&self) -> Option<Compose> {
-        Compose::declared(self.declared.as_ref()?, &self.base, self.home.as_deref())
+        let assumed = self.assumed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some(Compose::declared(self.declared.as_ref()?, &self.base, self.home.as_deref())?.called(assumed))
     }
 
     /// The Compose project that is declared, if one is.
@@ -94,9 +106,29 @@ impl Containers {
             || self.compose().is_none_or(|compose| compose.files_are_here() && self.project().is_ok())
     }
 
-    /// The project's name, as a run has kept it, on a machine where its files are not, or can't be read.
+    /// The project's name, as a run has kept it, on a machine where its files are not, or can't be read. Compose is told it too,
+    /// so that what it makes is what is then looked for.
     pub fn assume_project(&self, name: &str) {
+        *self.assumed.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
         *self.project.lock().unwrap_or_else(PoisonError::into_inner) = Some(Some(name.to_owned()));
+    }
+
+    /// Names that the project had when runs were taken: the file may still call a container by one of them.
+    pub fn once_called(&self, projects: Vec<String>) {
+        *self.once.lock().unwrap_or_else(PoisonError::into_inner) = projects;
+    }
+
+    fn once(&self) -> Vec<String> {
+        self.once.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The containers that the file calls `name`: of a service with several, all.
+    pub fn all_called(&self, name: &str) -> Result<Vec<ContainerState>, RuntimeError> {
+        match self.look_for(name) {
+            Ok(found) => Ok(found.into_iter().collect()),
+            Err(RuntimeError::Ambiguous { .. }) => self.of_service(name),
+            Err(error) => Err(error),
+        }
     }
 
     /// The container that the file calls `name`; None where the engine says that there is none.
@@ -119,7 +151,23 @@ impl Containers {
             return Ok(None);
         }
         // By its own name, and not by a prefix of its id, which the engine would take too.
-        Ok(docker.inspect(name)?.filter(|container| container.name == name))
+        match docker.inspect(name)?.filter(|container| container.name == name) {
+            Some(container) => Ok(Some(container)),
+            None => self.moved(name),
+        }
+    }
+
+    /// As Compose called it when the project had another name.
+    fn moved(&self, name: &str) -> Result<Option<ContainerState>, RuntimeError> {
+        for project in self.once() {
+            let Some((service, number)) = numbered(name, &project) else { continue };
+            let number = number.to_string();
+            let is_it = |it: &ContainerState| it.labels.get(NUMBER).is_none_or(|label| *label == number);
+            if let Some(found) = self.of_service(service)?.into_iter().find(is_it) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// The containers of a service of the project, none where no project is declared.
@@ -162,12 +210,25 @@ impl Containers {
             return stand_in.volume_for(name).ok_or_else(missing);
         }
         let docker = self.docker()?;
-        if let Some(project) = self.project()? {
-            let full = format!("{project}_{name}");
+        let Some(project) = self.project()? else { return Ok(name.to_owned()) };
+        let once = self.once();
+        let before = once.iter().find_map(|project| name.strip_prefix(project.as_str())?.strip_prefix('_'));
+        for key in std::iter::once(name).chain(before) {
+            let full = format!("{project}_{key}");
             if docker.has_volume(&full)? {
                 return Ok(full);
             }
+            // One with a `name:` of its own carries its key as a label.
+            if let Some(real) = docker.labelled_volume(&[(PROJECT, &project), (VOLUME, key)])? {
+                return Ok(real);
+            }
         }
-        Ok(name.to_owned())
+        if docker.has_volume(name)? {
+            return Ok(name.to_owned());
+        }
+        // One that somebody else has made carries nothing; only the files say which it is.
+        let declared = self.compose().and_then(|compose| compose.resolved().ok());
+        let real = declared.and_then(|model| model["volumes"][name]["name"].as_str().map(str::to_owned));
+        Ok(real.unwrap_or_else(|| name.to_owned()))
     }
 }

@@ -111,6 +111,16 @@ impl Docker {
         Ok(found.into_iter().filter_map(|network| network.name).collect())
     }
 
+    /// The one volume that carries all of these labels.
+    pub(super) fn labelled_volume(&self, labels: &[(&str, &str)]) -> Result<Option<String>, RuntimeError> {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+        let found = self.wait(self.client.list_volumes(Some(options)));
+        let found = found.map_err(RuntimeError::docker("listing the volumes"))?.volumes.unwrap_or_default();
+        Ok(found.into_iter().next().map(|volume| volume.name))
+    }
+
     fn visitors_to(&self, volumes: &[String], folder: &Path) -> Result<Vec<String>, RuntimeError> {
         let all = self.labelled(&[visit::LABEL])?.into_iter().filter(|container| is_visitor(&container.name));
         let visits = |mount: &crate::model::observation::Mount| match &mount.volume {

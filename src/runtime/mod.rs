@@ -17,12 +17,12 @@ mod visit;
 
 pub use archive::{Download, Upload};
 pub use colima::Colima;
-pub use compose::{Compose, run_program};
+pub use compose::{Compose, KEPT_MODEL, KeptCompose, Making, Resolved, run_program};
 pub use containers::{Containers, StandIn};
 pub use docker::Docker;
 pub use error::RuntimeError;
 pub use exec::{Command, Finished, Input, Output};
 pub use labelled::Made;
-pub use made::MadeModel;
+pub use made::{MadeModel, Order};
 pub use stopped::{Paused, Stopped, StoppedBook};
 pub use visit::{Visit, Visited};

@@ -108,6 +108,11 @@ fn telling_values(text: &str) -> Vec<Range<usize>> {
     for line in text.split_inclusive('\n') {
         let start = offset;
         offset += line.len();
+        // A line in the block of a key above is masked already, and a block that begins in it ends with that one at the latest:
+        // to go through it again would take quadratic time.
+        if found.last().is_some_and(|last: &Range<usize>| start < last.end) {
+            continue;
+        }
         let mut from = 0;
         while let Some(colon) = line[from..].find(':').map(|at| from + at) {
             from = colon + 1;
@@ -179,10 +184,14 @@ fn block_below(text: &str, from: usize, indent: usize) -> Vec<Range<usize>> {
 pub(super) fn identities(text: &str) -> Vec<Range<usize>> {
     let upper = text.to_ascii_uppercase();
     let ends = |c: char| !c.is_ascii_alphanumeric() && c != '-';
-    upper
-        .match_indices(AGE_IDENTITY)
-        .map(|(start, _)| start..upper[start..].find(ends).map_or(text.len(), |length| start + length))
-        .collect()
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut done = 0;
+    // From the end of one: what begins within another is part of it, and to look for its end again takes quadratic time.
+    while let Some(start) = upper[done..].find(AGE_IDENTITY).map(|at| done + at) {
+        done = upper[start..].find(ends).map_or(text.len(), |length| start + length);
+        found.push(start..done);
+    }
+    found
 }
 
 #[cfg(test)]
@@ -202,6 +211,37 @@ mod tests {
         assert_eq!(masked("  - passphrase:\n      hunter2\n"), "  - passphrase:\n      ***\n");
         assert_eq!(masked("a: AGE-SECRET-KEY-1QQ, b"), "a: ***, b");
         assert_eq!(masked("DB_PASSWORD: hunter2"), "DB_PASSWORD: ***");
+    }
+
+    #[test]
+    fn nothing_is_gone_through_twice() {
+        for text in [
+            "AGE-SECRET-KEY-".repeat(70_000),
+            "age-secret-key-1q ".repeat(50_000),
+            "# AGE-SECRET-KEY-1\n".repeat(50_000),
+            "  passphrase:\n".repeat(70_000),
+            "  - token:\n".repeat(70_000),
+            " secret: |\n\n".repeat(70_000),
+            "{password: a, ".repeat(70_000),
+        ] {
+            let found = [telling_values(&text), identities(&text)];
+            let looked: usize = found.iter().flatten().map(Range::len).sum();
+            // Every byte that one of the two goes through is a byte that it masks.
+            assert!(looked <= 2 * text.len(), "{looked} of {} bytes: {}", text.len(), &text[..20]);
+        }
+    }
+
+    #[test]
+    fn what_lies_in_a_masked_block_is_masked_with_it() {
+        assert_eq!(
+            masked("  passphrase:\n    token:\n      hunter2\n    hunter2\n"),
+            "  passphrase:\n    ***\n      ***\n    ***\n"
+        );
+        assert_eq!(
+            masked("  - secret: |\n      a: b\n      token: hunter2\n  - x: 1\n"),
+            "  - secret: |\n      ***\n      ***\n  - x: 1\n"
+        );
+        assert_eq!(masked("AGE-SECRET-KEY-1AGE-SECRET-KEY-1, b"), "***, b");
     }
 
     #[test]

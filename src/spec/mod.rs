@@ -1,6 +1,7 @@
 //! `devstack.yaml`: its types, its reading with diagnostics, its JSON Schema.
 
 mod check;
+mod cron;
 pub mod diagnostic;
 pub mod file;
 mod mask;

@@ -104,7 +104,7 @@ fn parsed(name: &str, bytes: &[u8], base: &Path, home: Home<'_>) -> Result<Loade
     let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(name, bytes, error.valid_up_to()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let tree = yaml::tree(text).map_err(|error| Rejected::new(name, text, vec![*error], Vec::new()))?;
-    let mut found = structure::check(&tree);
+    let mut found = structure::check(&tree, text);
     found.diagnostics.extend(identities(text, &found.secrets));
     if !found.diagnostics.is_empty() {
         return Err(Rejected::new(name, text, found.diagnostics, found.secrets));
@@ -126,10 +126,18 @@ fn parsed(name: &str, bytes: &[u8], base: &Path, home: Home<'_>) -> Result<Loade
 
 /// The secret half of an age key has a shape that cannot be mistaken, so it is found even in a comment.
 fn identities(text: &str, known: &[std::ops::Range<usize>]) -> Vec<Diagnostic> {
+    let mut known = known.to_vec();
+    known.sort_by_key(|range| range.start);
+    let mut known = known.into_iter().peekable();
+    let mut covered = 0;
+    // Both in order of their beginnings, so that neither is gone through twice.
     let new = |range: &std::ops::Range<usize>| {
-        !known.iter().any(|known| known.start <= range.start && range.end <= known.end)
+        while let Some(known) = known.next_if(|known| known.start <= range.start) {
+            covered = covered.max(known.end);
+        }
+        range.end > covered
     };
-    let found = mask::identities(text).into_iter().filter(new);
+    let found = mask::identities(text).into_iter().filter(new).take(structure::MOST);
     found
         .map(|span| Diagnostic {
             span,

@@ -11,6 +11,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan as _};
 
+use super::cron::{self, Fault};
 use super::file::Schedule;
 use crate::model::units::Span;
 
@@ -24,7 +25,7 @@ pub enum ScheduleError {
     #[error("{cron:?} has {found} fields, and a schedule has five: minute, hour, day of month, month, day of week")]
     Fields { cron: String, found: usize },
     #[error("{cron:?} is not a cron expression: {reason}")]
-    Cron { cron: String, reason: String },
+    Cron { cron: String, reason: String, instead: Option<String> },
     #[error("{name:?} is not an IANA time zone")]
     TimeZone { name: String },
     #[error("{cron:?} never comes due: no day of the calendar matches it")]
@@ -51,12 +52,15 @@ impl Schedule {
         }
         let name = self.timezone.as_deref().unwrap_or("UTC");
         let zone = time_zone(name).ok_or_else(|| ScheduleError::TimeZone { name: name.to_owned() })?;
+        if let Some(Fault { reason, instead }) = cron::fault(&self.cron) {
+            return Err(ScheduleError::Cron { cron: self.cron.clone(), reason, instead: Some(instead) });
+        }
         let parsed = croner::parser::CronParser::builder()
             .seconds(croner::parser::Seconds::Disallowed)
             .year(croner::parser::Year::Disallowed)
             .build()
             .parse(&self.cron)
-            .map_err(|error| ScheduleError::Cron { cron: self.cron.clone(), reason: plain(&error) })?;
+            .map_err(|error| ScheduleError::Cron { cron: self.cron.clone(), reason: plain(&error), instead: None })?;
         let pattern = parsed.pattern;
         let hours = pattern.hours.values();
         let in_hour = pattern.minutes.values();
@@ -65,12 +69,10 @@ impl Schedule {
             .flat_map(|hour| in_hour.iter().map(move |minute| hour * 60 + minute))
             .filter_map(|minute| i16::try_from(minute).ok())
             .collect();
-        let slots = Slots { pattern, zone, minutes, hourly: hours.len() == 24 };
-        // Any start does: what matches some day matches one within the horizon of it.
-        match slots.next_after(Timestamp::UNIX_EPOCH) {
-            Some(_) => Ok(slots),
-            None => Err(ScheduleError::Never { cron: self.cron.clone() }),
+        if !cron::comes_due(&pattern).comes_due {
+            return Err(ScheduleError::Never { cron: self.cron.clone() });
         }
+        Ok(Slots { pattern, zone, minutes, hourly: hours.len() == 24 })
     }
 }
 
@@ -359,7 +361,54 @@ mod tests {
         assert!(matches!(wrong("@daily", "UTC"), ScheduleError::Fields { found: 1, .. }));
         assert!(matches!(wrong("61 3 * * *", "UTC"), ScheduleError::Cron { .. }));
         assert!(matches!(wrong("0 3 * * *", "Europe/Berln"), ScheduleError::TimeZone { .. }));
-        assert!(matches!(wrong("0 3 30 2 *", "UTC"), ScheduleError::Never { .. }));
+        for never in NEVER {
+            assert!(matches!(wrong(never, "UTC"), ScheduleError::Never { .. }), "{never}");
+        }
+    }
+
+    /// Each is asked of every day that it could mean.
+    const NEVER: [&str; 5] = ["0 3 30 2 *", "0 3 31 2,4,6,9,11 *", "* * 31 2-2 *", "0 3 1W * +SAT", "0 3 31 4 +FRI#5"];
+
+    #[test]
+    fn a_slot_that_never_comes_is_looked_for_in_no_more_days_than_there_are_kinds_of() {
+        let looked = |cron: &str| {
+            let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Disallowed).build();
+            cron::comes_due(&parser.parse(cron).unwrap().pattern)
+        };
+        for never in NEVER {
+            let looked = looked(never);
+            assert!(!looked.comes_due && looked.at <= (28 + 29 + 30 + 31) * 7, "{never}: {looked:?}");
+        }
+        for seldom in
+            ["0 3 29 2 *", "0 3 29 2 +MON", "0 3 29 2 +SUN#5", "0 3 LW 2 +FRI", "0 3 31W * +THU", "0 3 * 2 TUE#5"]
+        {
+            assert!(looked(seldom).comes_due, "{seldom}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_come_due_does_and_what_is_not_does_not() {
+        let days = ["*", "29", "30", "31", "L", "LW", "1W", "15W", "31W", "1-7"];
+        let months = ["*", "2", "4", "2,4"];
+        let weekdays = ["*", "1", "+0", "+6", "+5#5", "3#5", "+1L", "1-5", "+6L", "0#1"];
+        for (day, month, weekday) in days
+            .iter()
+            .flat_map(|day| months.iter().flat_map(move |month| weekdays.map(|weekday| (*day, *month, weekday))))
+        {
+            let cron = format!("0 3 {day} {month} {weekday}");
+            let schedule = Schedule { cron: cron.clone(), timezone: None };
+            match schedule.slots() {
+                Ok(slots) => assert!(slots.next_after(at("2026-01-01T00:00Z")).is_some(), "{cron} comes"),
+                Err(ScheduleError::Never { .. }) => {
+                    let parser =
+                        croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Disallowed).build();
+                    let pattern = parser.parse(&cron).unwrap().pattern;
+                    let slots = Slots { pattern, zone: TimeZone::UTC, minutes: vec![180], hourly: false };
+                    assert_eq!(slots.next_after(at("2026-01-01T00:00Z")), None, "{cron} never comes");
+                }
+                Err(other) => panic!("{cron}: {other}"),
+            }
+        }
     }
 
     #[test]

@@ -20,19 +20,20 @@ pub(super) struct Found {
     pub secrets: Vec<Range<usize>>,
 }
 
-pub(super) fn check(root: &Node) -> Found {
-    let mut walk = Walk { definitions: &schema()["$defs"], found: Found::default() };
+pub(super) fn check(root: &Node, text: &str) -> Found {
+    let mut walk = Walk { text, definitions: &schema()["$defs"], found: Found::default() };
     walk.value(root, schema(), &Place::default(), &root.caret());
     walk.found
 }
 
 struct Walk<'s> {
+    text: &'s str,
     definitions: &'s Value,
     found: Found,
 }
 
 /// A file with more faults than this is no file of ours, and finding the rest takes time.
-const MOST: usize = 1_000;
+pub(super) const MOST: usize = 1_000;
 
 /// The kinds of secret reference, by the name of their definition.
 const SECRETS: [&str; 4] = ["SecretRef", "SecretId", "Passphrase", "UnsealKeys"];
@@ -413,13 +414,29 @@ impl<'s> Walk<'s> {
                 self.wrong(place, node.caret(), &what, is, help);
             }
             Kind::Number(None) => {
-                self.wrong(place, node.caret(), "must be a whole number", "another number", "write it without a point");
+                let written = self.text.get(node.caret()).unwrap_or("");
+                let (is, help) = in_digits(written);
+                self.wrong(place, node.caret(), "must be a whole number", is, help);
             }
             Kind::Text(_) => {
                 self.wrong(place, node.caret(), "must be a whole number", "text", "write digits only, without quotes");
             }
             _ => self.wrong(place, node.caret(), "must be a whole number", node.describe(), "write one number"),
         }
+    }
+}
+
+/// What a number is that is not one to count with, by how it is written.
+fn in_digits(written: &str) -> (&'static str, String) {
+    let digits = written.trim_start_matches(['+', '-']);
+    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    match digits.trim_start_matches('0') {
+        plain if all_digits && plain.len() < digits.len() => {
+            ("written with a zero before it", format!("write {}", if plain.is_empty() { "0" } else { plain }))
+        }
+        _ if all_digits => ("more than can be counted", format!("write {} at most", u32::MAX)),
+        _ if digits.contains(['e', 'E']) => ("written with an exponent", "write all its digits".to_owned()),
+        _ => ("another number", "write it without a point".to_owned()),
     }
 }
 

@@ -101,14 +101,11 @@ fn explain(text: &str, error: &Error) -> Diagnostic {
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::AliasReplayCounterOverflow { .. } => (
-            "the file asks for more than a file about one stack can need".to_owned(),
-            "the limit is reached here".to_owned(),
-            format!(
-                "write values out in place of anchors and aliases, and nest at most {DEEPEST} deep; what YAML repeats by \
-                 aliases counts as often as it is repeated"
-            ),
-        ),
+        | Error::AliasReplayCounterOverflow { .. } => beyond_the_limits(),
+        // Reached within an alias, the limit is told in a sentence only.
+        _ if own.contains("budget breached") || own.contains("limit exceeded") || own.contains("depth exceeded") => {
+            beyond_the_limits()
+        }
         Error::NullIntoString { .. } => (
             "a key has no name".to_owned(),
             "empty, or `~`".to_owned(),
@@ -140,9 +137,21 @@ fn explain(text: &str, error: &Error) -> Diagnostic {
     }
 }
 
-/// The reader's own sentence without its `at line 3, column 4`, which the picture says better.
+fn beyond_the_limits() -> (String, String, String) {
+    (
+        "the file asks for more than a file about one stack can need".to_owned(),
+        "the limit is reached here".to_owned(),
+        format!(
+            "write values out in place of anchors and aliases, and nest at most {DEEPEST} deep; what YAML repeats by \
+             aliases counts as often as it is repeated"
+        ),
+    )
+}
+
+/// The reader's own sentence without its `at line 3, column 4`, which the picture says better. Of what an alias repeats it
+/// says more than one place.
 fn without_place(own: &str) -> String {
-    own.rsplit_once(" at line ").map_or(own, |(reason, _)| reason).replace(['\n', '\r'], " ")
+    own.split(" at line ").next().unwrap_or(own).replace(['\n', '\r'], " ")
 }
 
 fn advice(reason: &str) -> String {

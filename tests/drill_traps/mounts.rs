@@ -259,3 +259,14 @@ fn secrets_and_configs_of_another_store_are_refused() {
         assert_eq!(refused("files", name).0, places, "{name}");
     }
 }
+
+/// `data:/data:z`: Compose says it of a volume too, where it means nothing to a new one.
+#[test]
+fn a_label_of_selinux_is_no_reason_to_refuse_and_nothing_else_slips_in_beside_it() {
+    let model = json!({ "name": "shop", "volumes": { "data": { "name": "shop_data" } }, "services": { "a": { "image": "a",
+        "volumes": [ { "type": "volume", "source": "data", "target": "/d",
+            "bind": { "selinux": "z", "propagation": "rshared", "shiny": "/livehost" }, "volume": {} } ] } } });
+    let isolated = crate::inline(&model, "a").unwrap();
+    let mount = &isolated.model["services"]["a"]["volumes"][0];
+    assert_eq!(mount, &json!({ "type": "volume", "source": "d7f3a9-v1", "target": "/d", "volume": {} }));
+}

@@ -52,7 +52,7 @@ def a_login_that_ends_before_the_next_run_is_said_with_the_command_that_renews_i
         vault.hand_out(ttl="60s")
         said = told(stack)
         must("the secret-id expires in" in said and "before the next run at" in said, said)
-        status = stack.devstack("status", "--live").out
+        status = stack.devstack("status", expect=8).out
         must("EXPIRES" in status, f"status does not say it: {status}")
         # The very command that it says, run by a shell that finds `vault`.
         command = re.search(r"`(\(umask 077; .*?\))`", said)

@@ -113,7 +113,12 @@ fn asked(world: &World, assertion: &Assertion) -> Result<Answer, StepError> {
 
 fn inside(world: &World, container: &str, command: &Command) -> Result<Finished, RuntimeError> {
     let containers = &world.ground.containers;
-    containers.docker()?.run_any(&containers.find(container)?, command, b"", ANSWER)
+    // Of a service with several any one answers.
+    let found = match containers.all_called(container)?.into_iter().next() {
+        Some(found) => found,
+        None => containers.find(container)?,
+    };
+    containers.docker()?.run_any(&found, command, b"", ANSWER)
 }
 
 fn requested(world: &World, assertion: &HttpAssertion) -> Result<Answer, RuntimeError> {

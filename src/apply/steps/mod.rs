@@ -1,6 +1,7 @@
 //! The acts themselves: one file per kind of step. Each does what its step says and decides nothing.
 
 mod assertions;
+mod containers;
 mod keys;
 mod login;
 mod preconditions;
@@ -48,9 +49,13 @@ impl StepRunner for World {
             Action::Prune { repository } => removal::prune(self, repository),
             Action::StartColima { .. } => runtime::start_colima(self),
             Action::StartDocker { command } => runtime::start_docker(self, command, &context.cancel),
-            Action::CreateContainers { services } => stack::create(self, services),
+            Action::CreateContainers { services, held, replaced } => {
+                containers::create(self, services, held.as_ref(), replaced)
+            }
             Action::StartContainer { service, until } => stack::start(self, service, *until, context),
-            Action::VerifyStack { services, assertions } => stack::verify(self, services, assertions, context),
+            Action::VerifyStack { services, assertions, red } => {
+                stack::verify(self, services, assertions, red, context)
+            }
             Action::RotateSecretId { mount, role } => login::rotate(self, mount, role),
             Action::SafetyCopy(copy) => safety::copy(self, copy, context),
             Action::Clear { service } => safety::clear(self, service),

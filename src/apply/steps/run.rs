@@ -1,6 +1,8 @@
 //! A run of a policy: taken service by service, then sealed by its manifest, and copied to where else it belongs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -8,20 +10,27 @@ use super::world::{World, engine_error, now, repository_error};
 use crate::apply::runner::{StepContext, StepError};
 use crate::engines::{TakeRequest, Work};
 use crate::model::chain;
+use crate::model::compose::{Bound, ComposeModel, Seen};
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, SnapshotId};
-use crate::model::observation::{Observed, SourceState};
+use crate::model::observation::{ContainerState, Health, Observed, SourceState};
 use crate::model::origin::Origin;
 use crate::model::outcome::{Done, FailureKind, StepOutcome};
 use crate::model::record::{Adopted, Record, RuleApproved, ShrinkAccepted};
+use crate::model::resolved;
 use crate::model::retention::Rule;
 use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult, Shrink, Taken};
 use crate::model::step::{Action, Approval, Step, Take};
 use crate::model::units::ByteSize;
 use crate::repository::Tags;
+use crate::runtime::KeptCompose;
 
 pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContext<'_>) -> Result<Done, StepError> {
     world.check_lease(&take.repository)?;
     let store = world.store(&take.repository)?;
+    if world.ground.containers.compose().is_some() {
+        // Before this take, or one beside it, stops anything.
+        world.before();
+    }
     let tags = Tags {
         stack: world.spec.stack.clone(),
         run: take.run.clone(),
@@ -126,9 +135,11 @@ fn write_manifest_with_compose(
     let mut advice = Vec::new();
     if let Some(compose) = world.ground.containers.compose() {
         match compose.kept() {
-            Ok(kept) => {
-                manifest.compose = Some(kept.model);
-                attachments.extend(kept.files);
+            Ok(KeptCompose { mut model, resolved, files }) => {
+                see(&mut model, world.before());
+                model.binds = bound(&resolved);
+                manifest.compose = Some(model);
+                attachments.extend(files);
             }
             Err(error) => advice.push(format!(
                 "the Compose files are not kept with run {}, so `recover` on an empty machine needs them from elsewhere: {}",
@@ -139,6 +150,26 @@ fn write_manifest_with_compose(
     }
     write_manifest(world, repository, manifest, &attachments)?;
     Ok(advice)
+}
+
+/// How the containers were: a recovery starts no profile that was not in use, and waits for no health check that was red.
+fn see(model: &mut ComposeModel, before: &[ContainerState]) {
+    for (name, service) in &mut model.services {
+        let of = before.iter().filter(|it| it.labels.get("com.docker.compose.service") == Some(name));
+        let unhealthy = of.clone().any(|it| it.running && it.health == Health::Unhealthy);
+        service.seen = Some(Seen { containers: of.count(), unhealthy });
+    }
+}
+
+/// What stands at the paths that containers bind. Of an engine elsewhere it is another machine's, and nothing is known of it.
+fn bound(resolved: &serde_json::Value) -> BTreeMap<PathBuf, Bound> {
+    let paths = resolved::paths(resolved).into_values().flatten().map(|needed| needed.path);
+    let known = paths.filter_map(|path| {
+        let metadata = std::fs::metadata(&path).ok()?;
+        let folder = Bound::Folder { mode: metadata.mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid() };
+        Some((path, if metadata.is_dir() { folder } else { Bound::File }))
+    });
+    known.collect()
 }
 
 pub(super) fn write_manifest(

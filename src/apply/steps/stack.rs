@@ -1,4 +1,4 @@
-//! The containers of the stack: made, started, and looked at as a whole.
+//! The containers of the stack: started, and looked at as a whole.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::model::assertion::Assertion;
 use crate::model::cancel::Cancel;
 use crate::model::chain;
 use crate::model::ids::ServiceName;
-use crate::model::observation::{ContainerState, Observed, SourceState};
+use crate::model::observation::{ContainerState, Health, Observed, SourceState};
 use crate::model::outcome::{Done, FailureKind};
 use crate::model::step::Started;
 use crate::runtime::{Docker, RuntimeError};
@@ -22,23 +22,15 @@ fn failed(error: RuntimeError) -> StepError {
     StepError::new(error.kind(), error)
 }
 
-pub(super) fn create(world: &World, services: &[String]) -> Result<Done, StepError> {
-    let Some(compose) = world.ground.containers.compose() else {
-        let text = "the file declares no Compose files, so nothing can make containers; this is a fault in devstack";
-        return Err(StepError::new(FailureKind::Permanent, text.to_owned()));
-    };
-    let docker = world.ground.containers.docker().map_err(failed)?;
-    compose.create(docker.address(), services).map_err(failed)?;
-    let made = world.ground.containers.of_project().map_err(failed)?;
-    Ok(Done { summary: format!("{} containers are there", made.len()), ..Done::default() })
-}
-
 pub(super) fn start(
     world: &World,
     service: &str,
     until: Started,
     context: &StepContext<'_>,
 ) -> Result<Done, StepError> {
+    if let Some(why) = world.why_unmade(service) {
+        return Err(StepError::permanent(why));
+    }
     let docker = world.ground.containers.docker().map_err(failed)?;
     let containers = world.ground.containers.of_service(service).map_err(failed)?;
     for container in &containers {
@@ -67,13 +59,26 @@ pub(super) fn verify(
     world: &World,
     services: &[ServiceName],
     assertions: &[Assertion],
+    red: &[String],
     context: &StepContext<'_>,
 ) -> Result<Done, StepError> {
-    let mut findings = Vec::new();
+    let (mut findings, mut advice) = (Vec::new(), Vec::new());
     let containers = world.ground.containers.of_project().map_err(failed)?;
     let docker = (!containers.is_empty()).then(|| world.ground.containers.docker()).transpose().map_err(failed)?;
     for container in containers.iter().filter(|container| !is_over(container)) {
         let Some(docker) = &docker else { break };
+        if container.labels.get("com.docker.compose.service").is_some_and(|service| red.contains(service)) {
+            // A check that was red then is no measure of what came back.
+            match (container.running, container.health) {
+                (false, _) => findings.push(format!("the container {} is {}", container.name, container.state)),
+                (true, Health::Healthy | Health::NotChecked) => {}
+                (true, Health::Unhealthy | Health::Starting) => advice.push(format!(
+                    "the health check of the container {} was red when the run was taken, and is not green now: its data is back, look at the check",
+                    container.name
+                )),
+            }
+            continue;
+        }
         match until_healthy(docker, container, &context.cancel) {
             Ok(()) => {}
             Err(RuntimeError::Interrupted) => return Err(failed(RuntimeError::Interrupted)),
@@ -94,7 +99,7 @@ pub(super) fn verify(
         1 => summary.push_str(", 1 assertion holds"),
         count => summary.push_str(&format!(", {count} assertions hold")),
     }
-    Ok(Done { summary, ..Done::default() })
+    Ok(Done { summary, advice, ..Done::default() })
 }
 
 /// Why it does not hold what it should.

@@ -1,7 +1,7 @@
 //! What the steps act on: the file's resources, the opened repositories, the lease.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::apply::resume::Resumed;
 use crate::apply::runner::StepError;
 use crate::engines::{self, Engine, EngineError, Ground, Workrooms};
 use crate::model::ids::{Digest, PlanId, RepositoryName, RunId, ServiceName};
-use crate::model::observation::{RepositoryFacts, Run};
+use crate::model::observation::{ContainerState, RepositoryFacts, Run};
 use crate::model::origin::Origin;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::Plan;
@@ -38,6 +38,10 @@ pub struct World {
     /// Where the runs are taken.
     pub origin: Option<Origin>,
     facts: Mutex<BTreeMap<RepositoryName, Arc<RepositoryFacts>>>,
+    /// The services of Compose that no container was made of, each with the reason.
+    unmade: Mutex<BTreeMap<String, String>>,
+    /// The containers of the project before the first take stopped any.
+    before: OnceLock<Vec<ContainerState>>,
 }
 
 impl World {
@@ -53,8 +57,36 @@ impl World {
         saved: bool,
     ) -> Self {
         let resumed = Resumed::default();
-        let (origin, facts) = (None, Mutex::default());
-        Self { spec, spec_text, ground, stores, rooms, lease, plan, saved, resumed, origin, facts }
+        let (facts, unmade, before) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Self {
+            spec,
+            spec_text,
+            ground,
+            stores,
+            rooms,
+            lease,
+            plan,
+            saved,
+            resumed,
+            origin: None,
+            facts,
+            unmade,
+            before,
+        }
+    }
+
+    pub(super) fn note_unmade(&self, unmade: BTreeMap<String, String>) {
+        *self.unmade.lock().unwrap_or_else(PoisonError::into_inner) = unmade;
+    }
+
+    pub(super) fn why_unmade(&self, service: &str) -> Option<String> {
+        self.unmade.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
+    }
+
+    /// The containers as they were before any take; looked at when first asked. An engine that does not answer is told of by
+    /// the takes themselves.
+    pub(super) fn before(&self) -> &[ContainerState] {
+        self.before.get_or_init(|| self.ground.containers.of_project().unwrap_or_default())
     }
 
     pub(super) fn store(&self, name: &RepositoryName) -> Result<Arc<Store>, StepError> {

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::model::compose::numbered;
+
 use super::{LeftOut, NewNetwork, NewVolume, ScratchCopy, StandsFor};
 
 /// What stands for what. A question that it has no answer to is never to be asked of the engine instead: by the same name
 /// the engine knows the live stack's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Provided {
+    /// The names of the live project, by which devstack.yaml may call a container: `PROJECT-SERVICE-1`.
+    pub projects: Vec<String>,
     pub containers: Vec<NewContainer>,
     /// Compose makes them; the data is restored into them.
     pub volumes: Vec<NewVolume>,
@@ -32,11 +36,17 @@ pub struct NewContainer {
 }
 
 impl Provided {
-    /// The service that devstack.yaml means by a container's name: a service of the Compose files, or a `container_name`.
+    /// The service that devstack.yaml means by a container's name: a service of the Compose files, a `container_name`, or the name
+    /// that Compose gives to one of its containers. The drill has one of them.
     pub fn service_for(&self, container: &str) -> Option<&str> {
         let by_service = self.containers.iter().find(|own| own.service == container);
         let by_name = || self.containers.iter().find(|own| own.live.as_deref() == Some(container));
-        by_service.or_else(by_name).map(|own| own.service.as_str())
+        let by_number = || {
+            let meant = self.projects.iter().filter_map(|project| numbered(container, project));
+            let mut meant = meant.map(|(service, _)| service);
+            meant.find_map(|service| self.containers.iter().find(|own| own.service == service && own.live.is_none()))
+        };
+        by_service.or_else(by_name).or_else(by_number).map(|own| own.service.as_str())
     }
 
     /// The drill's volume for one that devstack.yaml means by its key in the Compose files or by the engine's own name.
@@ -45,7 +55,20 @@ impl Provided {
             let meant = |own: &&NewVolume| matches!(&own.stands_for, StandsFor::Named { key, name } if of(key, name));
             self.volumes.iter().find(meant)
         };
-        is(&|key, _| key == volume).or_else(|| is(&|_, name| name == volume)).map(|own| own.name.as_str())
+        let moved = || {
+            let keys =
+                self.projects.iter().filter_map(|project| volume.strip_prefix(project.as_str())?.strip_prefix('_'));
+            let mut keys = keys.filter_map(|meant| {
+                self.volumes.iter().find(|own| match &own.stands_for {
+                    // One of the project's own: with another name it is somebody else's.
+                    StandsFor::Named { key, name } => key == meant && name.ends_with(&format!("_{key}")),
+                    StandsFor::Nameless { .. } | StandsFor::Image { .. } => false,
+                })
+            });
+            keys.next()
+        };
+        let found = is(&|key, _| key == volume).or_else(|| is(&|_, name| name == volume));
+        found.or_else(moved).map(|own| own.name.as_str())
     }
 
     /// Where the drill's containers see a host path: in the copy that holds it.

@@ -290,6 +290,8 @@ pub(super) const VOLUME_MOUNT: &Table = &[
     ("read_only", Keep(Flag)),
     ("consistency", Own),
     ("volume", Own),
+    // `data:/data:z`: a label for SELinux, which a new volume gets by itself. Nothing of it is carried over.
+    ("bind", Own),
 ];
 
 pub(super) const VOLUME_OPTIONS: &Table =

@@ -6,9 +6,9 @@ use super::graph::{Graph, Node};
 use super::serves;
 use crate::model::compose::ComposeModel;
 use crate::model::ids::ServiceName;
-use crate::model::observation::Observed;
+use crate::model::observation::{ContainerState, Observed};
 use crate::plan::Planner;
-use crate::plan::request::{PlanError, Recover};
+use crate::plan::request::PlanError;
 use crate::spec::file::Source;
 
 impl<'a> Planner<'a> {
@@ -26,7 +26,7 @@ impl<'a> Planner<'a> {
                 graph.edge(Node::Restore(before.clone()), restore());
             }
             if service.source.needs_docker() {
-                self.place_in_containers(name, &service.source, model, &mut graph)?;
+                self.place_in_containers(name, &service.source, (model, started), &mut graph)?;
             } else if !started.is_empty() {
                 // Compose reads its files, and containers mount others.
                 graph.edge(restore(), Node::Create);
@@ -44,7 +44,7 @@ impl<'a> Planner<'a> {
         &self,
         name: &ServiceName,
         source: &Source,
-        model: Option<&ComposeModel>,
+        (model, started): (Option<&ComposeModel>, &BTreeSet<String>),
         graph: &mut Graph,
     ) -> Result<(), PlanError> {
         let restore = || Node::Restore(name.clone());
@@ -52,7 +52,13 @@ impl<'a> Planner<'a> {
             graph.edge(Node::Create, restore());
         }
         let seen = self.observation.containers.get(name).and_then(Observed::known);
-        let is_gone = |container: &str| seen.is_none_or(|seen| !seen.contains_key(container));
+        // Of several of one service each stands there by its own name.
+        let is_of = |container: &str, state: &ContainerState| {
+            state.labels.get("com.docker.compose.service").is_some_and(|service| service == container)
+        };
+        let is_gone = |container: &str| {
+            seen.is_none_or(|seen| !seen.contains_key(container) && !seen.values().any(|state| is_of(container, state)))
+        };
         for container in source.containers() {
             match model.and_then(|model| model.service(container)) {
                 // A server takes its data while it runs; a volume is filled before its writers start.
@@ -68,7 +74,9 @@ impl<'a> Planner<'a> {
             }
         }
         if let (Source::Volume(volume), Some(model)) = (source, model) {
-            for service in volume.volume.iter().flat_map(|volume| model.mounting(volume)) {
+            // A job of a profile that was never in use may mount it too, and is not started for that.
+            let mounting = volume.volume.iter().flat_map(|volume| model.mounting(volume));
+            for service in mounting.filter(|service| started.contains(*service)) {
                 graph.edge(restore(), Node::Start(service.to_owned()));
             }
         }
@@ -80,25 +88,6 @@ impl<'a> Planner<'a> {
         let needs = source.reads_from_vault();
         let vaults = self.spec.services.iter().filter(|(_, service)| matches!(service.source, Source::Vault(_)));
         vaults.filter(move |_| needs).map(|(name, _)| name)
-    }
-
-    /// The Compose services that are started: all of them, or those that the named services live in with what they need.
-    pub(super) fn started(&self, asked: &Recover, model: &ComposeModel) -> BTreeSet<String> {
-        if asked.only.is_empty() {
-            return model.services.keys().cloned().collect();
-        }
-        let named = asked.only.iter().filter_map(|name| self.spec.services.get(name));
-        let containers = named.flat_map(|service| service.source.containers());
-        let mut open: Vec<String> = containers.filter_map(|name| model.service(name)).map(str::to_owned).collect();
-        let mut all = BTreeSet::new();
-        while let Some(service) = open.pop() {
-            if let Some(known) = model.services.get(&service)
-                && all.insert(service)
-            {
-                open.extend(known.depends_on.keys().cloned());
-            }
-        }
-        all
     }
 
     fn start_edges(

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::model::assertion::Assertion;
-use crate::model::compose::{ComposeModel, Condition};
+use crate::model::compose::{ComposeModel, ComposeService, Condition, Seen};
 use crate::model::evidence::Verdict;
-use crate::model::observation::{Observed, SourceState};
+use crate::model::observation::{Misplaced, Observed, SourceState};
 use crate::model::plan::Plan;
-use crate::model::step::{Action, Approval, StepId};
+use crate::model::step::{Action, Approval, Started, StepId};
 use crate::model::units::Span;
 use crate::plan::fixtures::{NOW, World, at, proof, run, service, small};
 use crate::plan::{PlanError, Recover, Request, Selection};
@@ -179,7 +179,7 @@ fn after_a_recovery_that_was_left_what_is_asserted_is_asked_though_nothing_is_go
     world.spec.recovery = serde_json::from_value(json!({ "assert": [page] })).unwrap();
     let afresh = Request::Recover(Recover { verify: true, ..Recover::everything() });
     let plan = world.ask(&afresh).unwrap();
-    let Some(Action::VerifyStack { services, assertions }) = plan.steps.last().map(|step| &step.action) else {
+    let Some(Action::VerifyStack { services, assertions, .. }) = plan.steps.last().map(|step| &step.action) else {
         panic!("{:?}", plan.steps)
     };
     assert_eq!((services.len(), assertions[0].name()), (SERVICES.len(), "the page".to_owned()));
@@ -266,22 +266,162 @@ fn a_container_that_nobody_makes_is_named() {
 fn compose_files_that_nobody_can_read_are_found_before_anything_is_touched() {
     let mut world = lost();
     world.source("config", SourceState::HasData { bytes: None });
-    let error = world.ask(&asked(&[])).unwrap_err();
+    // What the run knows of them is enough, and it is said.
+    let told = created(&world.ask(&asked(&[])).unwrap()).1;
+    assert!(told.contains("from the model that run") && told.contains("there is no docker-compose.yml"), "{told}");
+    // The files that come back may be those that Compose misses.
+    world.source("config", SourceState::Gone);
+    let told = created(&world.ask(&asked(&[])).unwrap()).1;
+    assert!(told.contains("that come back"), "{told}");
+    // Where no run has ever known them, nothing can be planned.
+    for run in &mut world.facts("local").runs {
+        run.manifest.compose = None;
+    }
+    let error = world.ask(&asked(&["database"])).unwrap_err();
     assert!(
         matches!(&error, PlanError::UnreadCompose { reason } if reason == "there is no docker-compose.yml"),
         "{error}"
     );
     assert!(error.is_of_the_world());
     assert!(world.ask(&asked(&["shop"])).is_ok(), "a file needs no container");
-    // The files that come back may be those that Compose misses.
-    world.source("config", SourceState::Gone);
-    assert!(world.ask(&asked(&[])).is_ok());
-    // Where no run has ever known them, nothing can be planned.
-    for run in &mut world.facts("local").runs {
-        run.manifest.compose = None;
+}
+
+/// The services that get containers, and what is said of where they come from.
+fn created(plan: &Plan) -> (Vec<String>, String) {
+    let found = plan.steps.iter().find_map(|step| match &step.action {
+        Action::CreateContainers { services, .. } => Some((services.clone(), step.causes.join("; "))),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+/// As the run has seen them: a job of a profile that was never run, one that was, and a server whose check was red.
+fn seen() -> World {
+    let mut world = lost();
+    let seen = |containers, unhealthy| Some(Seen { containers, unhealthy });
+    let model = world.facts("local").runs[0].manifest.compose.as_mut().unwrap();
+    for service in model.services.values_mut() {
+        service.seen = seen(1, false);
     }
-    let error = world.ask(&asked(&["database"])).unwrap_err();
-    assert!(matches!(error, PlanError::UnreadCompose { .. }), "{error}");
+    model.services.get_mut("db").unwrap().seen = seen(1, true);
+    for (name, containers) in [("danger", 0), ("job", 1), ("needed", 0)] {
+        let service = ComposeService {
+            profiles: vec!["extra".to_owned()],
+            seen: seen(containers, false),
+            // Each could write to the volume that comes back.
+            volumes: vec!["p_data".to_owned()],
+            ..ComposeService::default()
+        };
+        model.services.insert(name.to_owned(), service);
+    }
+    model.services.get_mut("job").unwrap().depends_on.insert("needed".to_owned(), Condition::Started);
+    // Stopped by hand, and of no profile: it belongs to the stack.
+    model.services.get_mut("vault").unwrap().seen = seen(0, false);
+    world
+}
+
+#[test]
+fn only_profiles_that_ran_are_started() {
+    let plan = plan(&seen());
+    let (services, _) = created(&plan);
+    assert_eq!(services, ["db", "init", "job", "needed", "vault", "web"]);
+    assert!(!called(&plan).contains_key("start container container/danger"));
+    let told: Vec<String> = plan.report.unchanged.iter().map(|it| format!("{}: {}", it.resource, it.text)).collect();
+    assert!(told.iter().any(|it| it.starts_with("container/danger: ") && it.contains("profile extra")), "{told:?}");
+    // What declared data lies in is brought up whatever ran.
+    let mut world = seen();
+    let model = world.facts("local").runs[0].manifest.compose.as_mut().unwrap();
+    let db = model.services.get_mut("db").unwrap();
+    (db.profiles, db.seen) = (vec!["extra".to_owned()], Some(Seen::default()));
+    assert!(created(&super::tests::plan(&world)).0.contains(&"db".to_owned()));
+    // A run of yesterday has seen nothing: nothing is left out of it.
+    let mut world = seen();
+    for service in world.facts("local").runs[0].manifest.compose.as_mut().unwrap().services.values_mut() {
+        service.seen = None;
+    }
+    assert!(created(&super::tests::plan(&world)).0.contains(&"danger".to_owned()));
+    // Also where the files are here: what ran is known from the run.
+    let mut world = seen();
+    let mut here = world.facts("local").runs[0].manifest.compose.clone().unwrap();
+    here.services.values_mut().for_each(|service| service.seen = None);
+    world.observation.compose = Some(Observed::Known(here));
+    assert!(!created(&super::tests::plan(&world)).0.contains(&"danger".to_owned()));
+}
+
+#[test]
+fn a_health_check_that_was_red_then_is_waited_for_by_nobody() {
+    let plan = plan(&seen());
+    let until = |name: &str| {
+        let of = plan.steps.iter().find_map(|step| match &step.action {
+            Action::StartContainer { service, until } if service == name => Some(*until),
+            _ => None,
+        });
+        of.unwrap()
+    };
+    assert_eq!((until("db"), until("web")), (Started::Running, Started::Healthy));
+    let Action::VerifyStack { red, .. } = &plan.steps.last().unwrap().action else { panic!("{plan:?}") };
+    assert_eq!(red, &["db"]);
+}
+
+#[test]
+fn variables_that_were_set_then_and_are_not_now_are_named() {
+    let mut world = lost_but_for_the_compose_files();
+    let told = |world: &World| created(&plan(world)).1;
+    let lacking = |world: &mut World, then: Option<&[&str]>, now: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        world.facts("local").runs[0].manifest.compose.as_mut().unwrap().unset = then.map(owned);
+        world.observation.compose = Some(Observed::Known(ComposeModel { unset: Some(owned(now)), ..model() }));
+    };
+    lacking(&mut world, Some(&["ODD"]), &["ODD", "SECRET_KEY"]);
+    let said = told(&world);
+    assert!(said.contains("SECRET_KEY was set when it was taken") && !said.contains("ODD"), "{said}");
+    assert!(said.contains("from the model that run"), "{said}");
+    for (then, now) in [(Some(&["ODD"] as &[&str]), &["ODD"] as &[&str]), (None, &["ODD"]), (Some(&[]), &[])] {
+        lacking(&mut world, then, now);
+        assert_eq!(told(&world), "as the Compose files declare them", "{then:?} {now:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_docker_made_in_the_place_of_a_file_is_no_data() {
+    let mut world = lost_but_for_the_compose_files();
+    let here = SourceState::HasData { bytes: None };
+    world.source("config", here);
+    assert!(!called(&plan(&world)).contains_key("restore config/data"), "it has its data");
+    let misplaced = |empty| vec![Misplaced { path: "/srv/conf/app.conf".into(), empty }];
+    for state in [here, SourceState::Empty] {
+        world.source("config", state);
+        world.observation.misplaced.insert(service("config"), misplaced(true));
+        let plan = plan(&world);
+        assert!(waits(&plan, "create containers stack/containers", "restore config/data"));
+        let anew = plan.steps.iter().find_map(|step| match &step.action {
+            Action::CreateContainers { replaced, .. } => Some(replaced.clone()),
+            _ => None,
+        });
+        assert_eq!(anew.unwrap(), [std::path::PathBuf::from("/srv/conf/app.conf")]);
+    }
+    // With something in it, it is somebody's.
+    world.observation.misplaced.insert(service("config"), misplaced(false));
+    let error = world.ask(&asked(&[])).unwrap_err();
+    assert!(error.to_string().contains("/srv/conf/app.conf is a folder with something in it"), "{error}");
+    assert!(error.is_of_the_world() && error.next()[0].contains("nothing was touched"), "{:?}", error.next());
+}
+
+#[test]
+fn containers_and_volumes_are_known_by_every_name_that_they_may_have() {
+    let mut world = lost();
+    let spec = &mut world.spec.services;
+    let named = |source: &str| serde_json::from_str(source).unwrap();
+    spec.get_mut(&service("database")).unwrap().source =
+        named(r#"{ "postgres": { "container": "old-db-1", "password": { "vault": "secret/db#password" } } }"#);
+    spec.get_mut(&service("files")).unwrap().source =
+        named(r#"{ "volume": { "volume": "old_data", "stop": ["p-web-1"] } }"#);
+    // Its folder was called otherwise when an earlier run was taken.
+    let mut older = run("daily", Span::from_hours(30).before(at(NOW)), &SERVICES);
+    older.manifest.compose = Some(ComposeModel { project: "old".to_owned(), ..model() });
+    let plan = plan(&world.with_run("local", older));
+    assert!(waits(&plan, "restore database/data", "start container container/db"));
+    assert!(waits(&plan, "start container container/web", "restore files/data"));
 }
 
 #[test]

@@ -27,10 +27,10 @@ pub(super) fn what(action: &Action) -> String {
         Action::StartContainer { until: Started::Running, .. } => "start".to_owned(),
         Action::StartContainer { until: Started::Healthy, .. } => "start, until healthy".to_owned(),
         Action::StartContainer { until: Started::Completed, .. } => "start, until completed".to_owned(),
-        Action::VerifyStack { services, assertions } if assertions.is_empty() => {
+        Action::VerifyStack { services, assertions, .. } if assertions.is_empty() => {
             format!("verify {}", count(services.len(), "service"))
         }
-        Action::VerifyStack { services, assertions } => {
+        Action::VerifyStack { services, assertions, .. } => {
             format!("verify {}, {}", count(services.len(), "service"), count(assertions.len(), "assertion"))
         }
         Action::RotateSecretId { role, .. } => format!("rotate secret-id of {role}"),

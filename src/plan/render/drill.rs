@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::model::evidence::Verdict;
-use crate::model::plan::{DrillReport, LastDrill, Note};
+use crate::model::plan::{DrillReport, LastDrill};
 use crate::model::units::Span;
 
 /// `drilled 3 days ago: 2 min 10 s of 30 min`, or that there never was one; and when the next is due.
@@ -19,21 +19,12 @@ pub fn drilled(report: &DrillReport, now: Timestamp) -> String {
 fn in_words(last: &LastDrill, now: Timestamp) -> String {
     let ago = Span::between(last.at, now);
     let of = last.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
-    let part = if last.partial { ", not of every service" } else { "" };
+    let mut part = if last.partial { ", not of every service".to_owned() } else { String::new() };
+    if !last.without.is_empty() {
+        part.push_str(&format!(", WITHOUT {}", last.without.join(", ")));
+    }
     match last.verdict {
         Verdict::Passed => format!("drilled {ago} ago: {}{of}{part}", last.took),
         Verdict::Failed(_) => format!("drilled {ago} ago: FAILED after {}{of}{part}", last.took),
     }
-}
-
-/// Danger: the last drill failed. What a recovery would meet with today.
-pub fn failed_drill(report: Option<&DrillReport>, now: Timestamp) -> Option<Note> {
-    let last = report?.last.as_ref()?;
-    let Verdict::Failed(findings) = &last.verdict else { return None };
-    let more = match findings.len() {
-        0 | 1 => String::new(),
-        count => format!(" (and {} more)", count - 1),
-    };
-    let first = findings.first().map_or("nothing was said", String::as_str);
-    Some(Note::new("drill", format!("the drill {} ago failed: {first}{more}", Span::between(last.at, now))))
 }

@@ -9,6 +9,7 @@ use super::summary::summary;
 use super::text::{TextOptions, text};
 use crate::model::ids::StackName;
 use crate::model::plan::{Note, Plan};
+use crate::model::standing::{Kind, Standing};
 use crate::model::step::{Approval, Effect, Step};
 
 /// GitHub refuses comments of more than 65,536 characters; the rest is room for what a caller puts around it.
@@ -30,6 +31,12 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
     let mut out = Page { text: String::new(), length: 0 };
     out.push(&format!("{}\n", marker(&plan.stack)));
     let now = plan.now.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z");
+    let standing = Standing::of_plan(plan);
+    let line = standing.line();
+    let rest = line.strip_prefix(standing.word()).map(|rest| rest.trim_start_matches(": ")).unwrap_or_default();
+    // In a code span, so that no name in it draws or mentions anything.
+    let rest = if rest.is_empty() { String::new() } else { format!(": {}", code_span(rest)) };
+    out.push(&format!("**{}**{rest}\n\n", standing.word()));
     out.push(&format!("### devstack plan: {}\n\n", code_span(plan.stack.as_str())));
 
     let held: Vec<_> = plan.held().collect();
@@ -37,16 +44,17 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
         let open = plan.steps.iter().filter(|step| !matches!(step.approval, Approval::Needed { .. }));
         open.filter(|step| step.effect == effect).collect()
     };
-    out.notes("Damaged runs", &plan.report.damaged);
-    out.notes("Lost", &plan.report.lost);
-    out.notes("Of another place under the same name", &plan.report.foreign);
-    out.notes("Expires before it is needed again", &plan.report.expiring);
+    for kind in Kind::ALL {
+        // Held steps are listed as steps, below.
+        let of_kind = standing.findings().iter().filter(|finding| finding.kind == kind && kind != Kind::Held);
+        let notes: Vec<Note> = of_kind.map(|it| Note::new(it.resource.clone(), it.text.clone())).collect();
+        out.notes(heading(kind), &notes);
+    }
     out.steps("Held until somebody approves", &held);
     out.steps("Deletes data", &by_effect(Effect::DeletesData));
     out.steps("Overwrites data", &by_effect(Effect::OverwritesData));
     out.steps("Restarts", &by_effect(Effect::Restarts));
     out.push(&format!("**{}**\n\n", summary(plan)));
-    out.notes("Could not be looked at", &plan.report.unknown);
     out.notes("Waiting", &plan.report.waiting);
 
     let foot = format!(
@@ -61,6 +69,33 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
     out.detail(&text(plan, &TextOptions { zone: zone.clone(), all: true }), room);
     out.push(&foot);
     out.text
+}
+
+fn heading(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Damaged => "Damaged runs",
+        Kind::Hurt => "Runs that hold damaged data",
+        Kind::FailedProof => "Verification failed",
+        Kind::Removed => "Runs that somebody else removed",
+        Kind::Lost => "Lost",
+        Kind::Unknown => "Could not be inspected",
+        Kind::FailedStep => "Failed",
+        Kind::FailedRun => "Newest run incomplete",
+        Kind::FailedDrill => "The last drill failed",
+        Kind::Stopped => "Stopped",
+        Kind::Unfinished => "Recovery unfinished",
+        Kind::MissedPoint => "Recovery point objective missed",
+        Kind::MissedTime => "Recovery time objective missed",
+        Kind::MissedDrill => "The last drill missed an objective",
+        Kind::DrilledWithout => "The last drill did without",
+        Kind::MissedSlot => "Schedule missed",
+        Kind::Unprotected => "Unprotected",
+        Kind::Suspect => "Shrank",
+        Kind::Foreign => "Runs of another origin",
+        Kind::Unmeasured => "Recovery time not measured",
+        Kind::Expiring => "Expires before it is needed again",
+        Kind::Held => "Held until somebody approves",
+    }
 }
 
 struct Page {

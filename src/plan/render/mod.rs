@@ -14,9 +14,9 @@ mod text;
 
 pub(crate) use describe::count;
 pub use dot::dot;
-pub use drill::{drilled, failed_drill};
+pub use drill::drilled;
 pub use escape::printable;
-pub use json::json;
+pub use json::{json, json_with_verdict};
 pub use markdown::{LONGEST_COMMENT, markdown, marker};
 pub use mermaid::mermaid;
 pub use recovery::recovery;

@@ -314,14 +314,14 @@ impl Book<'_> {
         match action {
             Action::Prove { repository, run } => self.proof(repository, run),
             Action::Restore(restore) => self.restore(restore),
-            Action::CreateContainers { services } => Some(Chapter {
+            Action::CreateContainers { services, .. } => Some(Chapter {
                 title: "Make the containers, and start none".to_owned(),
                 commands: vec![format!("dc create --no-recreate {}", words(services.iter().map(String::as_str)))],
                 check: vec!["dc ps --all".to_owned()],
                 ..Chapter::default()
             }),
             Action::StartContainer { service, until } => Some(self.start(service, *until)),
-            Action::VerifyStack { services, assertions } => Some(self.verification(services, assertions)),
+            Action::VerifyStack { services, assertions, .. } => Some(self.verification(services, assertions)),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::describe::count;
 use crate::model::plan::Plan;
+use crate::model::standing::Standing;
 use crate::model::step::{Action, Approval};
 
 /// The kinds of steps in the order in which they are counted. A seal belongs to its takes and is not counted.
@@ -61,19 +62,14 @@ fn kind(action: &Action) -> Option<&'static str> {
 pub fn summary(plan: &Plan) -> String {
     let report = &plan.report;
     if plan.steps.is_empty() {
-        let open = [
-            (report.damaged.len(), "damaged"),
-            (report.lost.len(), "lost"),
-            (report.foreign.len(), "foreign"),
-            (report.unknown.len(), "unknown"),
-            (report.expiring.len(), "expiring"),
-            (report.waiting.len(), "waiting"),
-        ];
-        let open: Vec<_> = open.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
-        return if open.is_empty() {
-            "No changes. The stack is as declared.".to_owned()
-        } else {
-            format!("No steps, but not all is well: {}.", open.join(", "))
+        let waiting = match report.waiting.len() {
+            0 => String::new(),
+            count => format!(" {count} waiting."),
+        };
+        return match Standing::of_plan(plan) {
+            Standing::Ok if waiting.is_empty() => "No changes. The stack is as declared.".to_owned(),
+            Standing::Ok => format!("No steps.{waiting}"),
+            standing => format!("No steps, but not all is well: {}.{waiting}", counted(&standing)),
         };
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -85,20 +81,25 @@ pub fn summary(plan: &Plan) -> String {
     }
     let parts: Vec<_> = KINDS.iter().filter_map(|kind| counts.get(kind).map(|n| worded(*n, kind))).collect();
     let mut line = format!("Plan: {}.", parts.join(", "));
-    for (number, word) in [
-        (report.damaged.len(), "damaged"),
-        (report.lost.len(), "lost"),
-        (report.foreign.len(), "foreign"),
-        (report.expiring.len(), "expiring"),
-        (report.unchanged.len(), "unchanged"),
-        (report.waiting.len(), "waiting"),
-        (report.unknown.len(), "unknown"),
-    ] {
+    for (number, word) in [(report.unchanged.len(), "unchanged"), (report.waiting.len(), "waiting")] {
         if number > 0 {
             line.push_str(&format!(" {number} {word}."));
         }
     }
     line
+}
+
+/// `1 damaged, 2 lost`: how many findings there are of each kind.
+fn counted(standing: &Standing) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for finding in standing.findings() {
+        let word = finding.kind.label();
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    counts.iter().map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
 }
 
 fn worded(number: usize, kind: &str) -> String {

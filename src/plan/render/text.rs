@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::tz::TimeZone;
 
 use super::describe::{approval, bytes, time, what};
-use super::drill::{drilled, failed_drill};
+use super::drill::drilled;
 use super::escape::printable;
 use super::summary::summary;
 use crate::model::ids::{RepositoryName, RunId};
-use crate::model::plan::{Basis, Note, Plan, RecoveryForecast};
+use crate::model::plan::{Basis, Exposure, Note, Plan, RecoveryForecast};
+use crate::model::standing::{Kind, Standing};
 use crate::model::step::{Action, Approval, Effect, Step, StepId, WaitOn};
 use crate::plan::graph::behind;
 
@@ -38,15 +39,7 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     let behind = behind(&plan.steps);
     let (danger, steps): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| danger(step).is_some());
     let report = &plan.report;
-    let failed: Vec<Note> = failed_drill(report.drill.as_ref(), plan.now).into_iter().collect();
-    let dangers: [(&str, &[Note]); 5] = [
-        ("DAMAGED", &report.damaged),
-        ("FAILED", &failed),
-        ("LOST", &report.lost),
-        ("FOREIGN", &report.foreign),
-        ("EXPIRES", &report.expiring),
-    ];
-    block(&mut out, note_lines(&dangers));
+    block(&mut out, finding_lines(&Standing::of_plan(plan)));
     block(&mut out, danger_lines(&danger, &behind));
     let mut lines = step_lines(&steps, &behind, options.all);
     let unchanged = &report.unchanged;
@@ -60,7 +53,7 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
         ));
     }
     block(&mut out, lines);
-    block(&mut out, note_lines(&[("unknown", &report.unknown), ("waiting", &report.waiting)]));
+    block(&mut out, note_lines(&[("waiting", &report.waiting)]));
     block(&mut out, note_lines(&[("undeclared", &report.undeclared), ("drift", &report.drift)]));
     block(&mut out, standing_lines(plan));
     out.push(String::new());
@@ -270,6 +263,17 @@ fn broken(start: &str, rest: &str) -> Vec<String> {
     lines.into_iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
+/// What is wrong, the worst first. Held steps and objectives have places of their own further down.
+fn finding_lines(standing: &Standing) -> Vec<String> {
+    let elsewhere = |kind: Kind| matches!(kind, Kind::Held | Kind::MissedPoint | Kind::MissedTime | Kind::Unmeasured);
+    let here = standing.findings().iter().filter(|finding| !elsewhere(finding.kind));
+    let rows = here.map(|finding| Row {
+        cells: vec![format!("{:<10}", finding.kind.word()), finding.resource.clone()],
+        cause: finding.text.clone(),
+    });
+    aligned(rows.collect())
+}
+
 /// Notes under their words, in one table.
 fn note_lines(kinds: &[(&str, &[Note])]) -> Vec<String> {
     let rows = kinds.iter().flat_map(|(word, notes)| {
@@ -290,18 +294,15 @@ fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
         return Vec::new();
     }
     let of = forecast.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
-    let named = |basis: Basis| -> Vec<&str> {
-        let of_basis = forecast.services.iter().filter(|service| service.basis == basis);
-        of_basis.map(|service| service.service.as_str()).collect()
-    };
     let mut parts = vec![match forecast.predicted {
         Some(predicted) => {
             let missed = if forecast.rto.is_some_and(|rto| predicted > rto) { "  MISSED" } else { "" };
             format!("predicted {predicted}{of}{missed}")
         }
-        None => {
-            format!("not predictable yet{}", forecast.rto.map_or_else(String::new, |rto| format!(" (objective {rto})")))
-        }
+        None => match forecast.rto {
+            Some(rto) => format!("not measured, objective {rto}  UNMEASURED"),
+            None => "not measured yet".to_owned(),
+        },
     }];
     let times: BTreeMap<_, _> = forecast.services.iter().map(|service| (&service.service, service.predicted)).collect();
     let of_services = forecast.critical_path.iter().map(|name| match times.get(name).copied().flatten() {
@@ -314,19 +315,23 @@ fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
     if !path.is_empty() {
         parts.push(format!("critical path {}", path.join(" → ")));
     }
-    match (named(Basis::Restored).len(), named(Basis::ReadBack).as_slice()) {
-        (_, []) => {}
-        (0, _) => parts.push("from proofs; never restored".to_owned()),
-        (_, read_back) => parts.push(format!("never restored, from proofs: {}", some_of(read_back))),
-    }
     let late = forecast.services.iter().filter(|service| service.is_missed());
     let late: Vec<String> = late
         .filter_map(|it| Some(format!("{} back after {} of {}  MISSED", it.service, it.back()?, it.rto?)))
         .collect();
     parts.extend(late);
-    let never = named(Basis::NeverMeasured);
+    let unmeasured = forecast.services.iter().filter(|service| service.back().is_none());
+    let unmeasured =
+        unmeasured.filter_map(|it| Some(format!("{} not measured, objective {}  UNMEASURED", it.service, it.rto?)));
+    parts.extend(unmeasured);
+    let never: Vec<&str> = forecast
+        .services
+        .iter()
+        .filter(|service| service.basis == Basis::NeverMeasured)
+        .map(|service| service.service.as_str())
+        .collect();
     if !never.is_empty() {
-        parts.push(format!("never measured: {}", some_of(&never)));
+        parts.push(format!("never restored: {}; `devstack drill` measures it", some_of(&never)));
     }
     line("recovery", &parts.join("; "))
 }
@@ -339,7 +344,7 @@ fn some_of(names: &[&str]) -> String {
 fn exposure(plan: &Plan) -> Vec<String> {
     let all = &plan.report.exposure;
     let (missed, within): (Vec<_>, Vec<_>) = all.iter().partition(|entry| entry.is_missed(plan.now));
-    let told = |entry: &&crate::model::plan::Exposure| {
+    let told = |entry: &&Exposure| {
         let age = entry.age(plan.now).map_or_else(|| plan.report.no_good_run().to_owned(), |age| age.to_string());
         let of = entry.rpo.map_or_else(String::new, |rpo| format!(" of {rpo}"));
         format!("{} {age}{of}", entry.service)

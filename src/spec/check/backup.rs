@@ -103,10 +103,10 @@ pub(super) fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings
             let help = "for example \"15 2,14 * * *\": twice a day, at 02:15 and 14:15";
             findings.error(&cron, error.to_string(), "not five fields", help);
         }
-        ScheduleError::Cron { .. } => {
-            let help =
+        ScheduleError::Cron { instead, .. } => {
+            let order =
                 "minute 0-59, hour 0-23, day of month 1-31, month 1-12, day of week 0-7; for example \"15 2,14 * * *\"";
-            findings.error(&cron, error.to_string(), "cannot be read", help);
+            findings.error(&cron, error.to_string(), "cannot be read", instead.as_deref().unwrap_or(order));
         }
         ScheduleError::Never { .. } => {
             let help = "look at the day of month and the month: there is no 30 February";

@@ -1,0 +1,98 @@
+//! What is wrong with runs without being damage: the newest is incomplete, a source shrank, a slot went by.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::Planner;
+use crate::model::ids::PolicyName;
+use crate::model::observation::{RepositoryFacts, Run};
+use crate::model::plan::Note;
+use crate::model::run::Sealed;
+use crate::model::units::Span;
+
+/// A slot that nobody has served for so long was missed, however far off the next one is.
+const LATEST: Span = Span::from_hours(24);
+
+impl Planner<'_> {
+    pub(super) fn report_faults(&mut self) {
+        if let Some(text) = &self.observation.unfinished_recovery {
+            self.report.unfinished.push(Note::new("recovery", text.clone()));
+        }
+        self.report_failed_runs();
+        self.report_suspects();
+        self.report_overdue();
+    }
+
+    /// Policies whose newest run is not complete. One that the file no longer declares gets no other run, and is left out.
+    fn report_failed_runs(&mut self) {
+        for (name, facts) in self.places.present() {
+            let mut newest: BTreeMap<&PolicyName, &Run> = BTreeMap::new();
+            // One that was cut off is no verdict on its sources: what it was to serve is due again, and told where it is missed.
+            let whole = |run: &&Run| run.manifest.sealed != Sealed::AfterInterruption;
+            let declared = |run: &&Run| self.spec.backup.contains_key(&run.manifest.policy);
+            for run in oldest_first(facts).filter(whole).filter(declared) {
+                newest.insert(&run.manifest.policy, run);
+            }
+            for run in newest.into_values().filter(|run| !run.manifest.is_complete()) {
+                let missing: Vec<&str> = run.manifest.missing().map(|(service, _)| service.as_str()).collect();
+                let id = &run.manifest.run;
+                let text = format!(
+                    "the newest run of {} is without {}; `devstack backup` takes another",
+                    run.manifest.policy,
+                    missing.join(", ")
+                );
+                self.report.failed.push(Note::new(format!("{name}/{id}"), text));
+            }
+        }
+    }
+
+    /// What keeps older runs from retention until somebody accepts it.
+    fn report_suspects(&mut self) {
+        for (name, facts) in self.places.present() {
+            for run in oldest_first(facts) {
+                let id = &run.manifest.run;
+                for (service, taken) in run.manifest.taken() {
+                    let accepted = facts.accepted_shrinks.iter().any(|(of, it)| of == id && it == service);
+                    if let Some(shrink) = taken.suspect.filter(|_| !accepted) {
+                        let text = format!(
+                            "it shrank from {} to {} in run {id} in {name}; if that is right: \
+                             `devstack apply --approve accept:{service}`",
+                            shrink.from, shrink.to
+                        );
+                        self.report.suspect.push(Note::new(service.as_str(), text));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A slot that is open is due, and no fault; one that the next slot has overtaken, or that has been open for a day, was
+    /// missed. A policy that never had a complete run is told by its services, which nothing protects.
+    fn report_overdue(&mut self) {
+        let spec = self.spec;
+        for name in spec.backup.keys() {
+            let Some(slots) = self.calendar.slots(name) else { continue };
+            let complete =
+                || self.runs_in_its_repositories(name).filter(|run| run.is_complete() && run.started <= self.now);
+            let Some(last) = complete().map(|run| run.slot.unwrap_or(run.started).min(run.started)).max() else {
+                continue;
+            };
+            let Some(open) = slots.next_after(last).filter(|open| *open <= self.now) else { continue };
+            let latest: Timestamp = LATEST.after(open);
+            let limit = slots.next_after(open).map_or(latest, |next| next.min(latest));
+            if limit <= self.now {
+                let age = Span::between(open, self.now);
+                let text = format!("no complete run has served its slot of {age} ago; `devstack apply --yes` takes it");
+                self.report.overdue.push(Note::new(format!("{name}/backup"), text));
+            }
+        }
+    }
+}
+
+/// Told apart by id where two began at one instant, so that the order in which they are listed changes nothing.
+fn oldest_first(facts: &RepositoryFacts) -> impl Iterator<Item = &Run> {
+    let mut runs: Vec<&Run> = facts.runs.iter().collect();
+    runs.sort_by_key(|run| (run.manifest.started, &run.manifest.run));
+    runs.into_iter()
+}
