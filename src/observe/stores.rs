@@ -119,8 +119,9 @@ impl Stores {
         let (facts, unreadable) = looked?;
         for record in unreadable {
             tracing::warn!(
-                "repository {name}: the {} of a run cannot be read; `devstack verify --all --data` says what is damaged",
-                record.kind
+                "repository {name}: a {} was left out: {}; `devstack verify --all --data` says what is damaged",
+                record.kind,
+                crate::model::chain(&record.source)
             );
         }
         Ok(facts)
