@@ -405,6 +405,7 @@ fn finish(
     let exit = outcome
         .map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome)))
         .or_worse(session.unseen())
-        .or_worse(if is_troubled { Exit::Partly } else { Exit::Done });
+        .or_worse(if is_troubled { Exit::Partly } else { Exit::Done })
+        .or_worse(if *request == Request::Converge { Session::damaged(&left.report) } else { Exit::Done });
     Ok(if exit == Exit::Done && strict && left.report.is_missed(now) { Exit::Verification } else { exit })
 }

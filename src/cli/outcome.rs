@@ -43,6 +43,10 @@ pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> St
     if !advice.is_empty() {
         let _ = writeln!(out, "\n{}", advice.join("\n"));
     }
+    let alarms = render::alarms(left);
+    if !alarms.is_empty() {
+        let _ = write!(out, "\n{alarms}");
+    }
     let _ = write!(out, "\n{}", render::standing(left));
     let _ = writeln!(out, "\n{}", summary(request, outcome, left));
     if matches!(request, Request::Recover(_)) && is_to_go_on(outcome) {
@@ -126,7 +130,7 @@ fn summary(request: &Request, outcome: &ApplyOutcome, left: &Plan) -> String {
         return format!("{word}: {}. The live data is untouched.", parts.join(", "));
     }
     let report = &left.report;
-    let nothing_open = report.waiting.is_empty() && report.damaged.is_empty() && !report.is_troubled();
+    let nothing_open = report.waiting.is_empty() && !report.is_damaged() && !report.is_troubled();
     let rest = match left.steps.len() {
         0 if all_well && nothing_open => "The stack is as declared.".to_owned(),
         0 => "Nothing else is due now; `devstack plan` says what is open.".to_owned(),

@@ -166,12 +166,18 @@ impl Session {
     /// What it is to the shell that something declared could not be looked at or is not there, whatever else was done: a
     /// timer that runs `apply` must not stay green over it.
     pub(super) fn troubled(&self, report: &Report) -> Exit {
-        match report.is_troubled() {
+        let seen = match report.is_troubled() {
             true => self.unseen().or_worse(Exit::Partly),
             // Until it goes on or is left, no backup is taken.
             false if self.interrupted_recovery().is_some() => Exit::Partly,
             false => Exit::Done,
-        }
+        };
+        seen.or_worse(Self::damaged(report))
+    }
+
+    /// What it is to the shell that backups are damaged, or were removed by somebody else: said each time, until that is over.
+    pub(super) fn damaged(report: &Report) -> Exit {
+        if report.is_damaged() { Exit::Verification } else { Exit::Done }
     }
 
     pub(super) fn plan(&self, observation: &Observation, request: &Request, now: Timestamp) -> Result<Plan, Failure> {

@@ -263,6 +263,13 @@ fn text(session: &Session, seen: &Remembered, now: Timestamp) -> String {
             ));
         }
     }
+    // Of runs it is said above; here of what else is damaged, of anybody's.
+    for note in seen.report.damaged.iter().filter(|note| note.resource.starts_with(Note::REPOSITORY)) {
+        out.push_str(&format!("  DAMAGED  {}: {}\n", note.resource, render::printable(&note.text)));
+    }
+    for note in &seen.report.removed {
+        out.push_str(&format!("  REMOVED  {}: {}\n", note.resource, render::printable(&note.text)));
+    }
     if let Some(note) = render::failed_drill(seen.report.drill.as_ref(), now) {
         out.push_str(&format!("  FAILED   {}\n", render::printable(&note.text)));
     }

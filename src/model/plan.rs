@@ -46,6 +46,9 @@ pub struct Report {
     /// Runs that were found damaged, and that nothing later cleared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Note>,
+    /// Runs that somebody else removed from a repository, until that is accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<Note>,
     /// Sources that are not there, or empty where their newest run held something.
     #[serde(default)]
     pub lost: Vec<Note>,
@@ -210,6 +213,11 @@ impl Report {
     fn has_failed_drill(&self) -> bool {
         let last = self.drill.as_ref().and_then(|drill| drill.last.as_ref());
         last.is_some_and(|last| last.verdict != Verdict::Passed)
+    }
+
+    /// Something of the backups themselves is damaged or gone: exit code 8, whatever else was done.
+    pub fn is_damaged(&self) -> bool {
+        !self.damaged.is_empty() || !self.removed.is_empty()
     }
 
     pub fn is_troubled(&self) -> bool {

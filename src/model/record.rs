@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::damage::DamageRecord;
 use super::drill::Drill;
 use super::evidence::{DataRead, Proof};
 use super::ids::{Digest, PlanId, PolicyName, RunId, ServiceName};
@@ -16,6 +17,8 @@ pub enum Record {
     Manifest(Box<Manifest>),
     Proof(Proof),
     DataRead(DataRead),
+    /// All that is known to be damaged; the store writes it and takes the one before away.
+    Damage(DamageRecord),
     Drill(Box<Drill>),
     ShrinkAccepted(ShrinkAccepted),
     RuleApproved(RuleApproved),
@@ -29,6 +32,7 @@ impl Record {
             Self::Manifest(_) => "manifest",
             Self::Proof(_) => "proof",
             Self::DataRead(_) => "data-read",
+            Self::Damage(_) => "damage",
             Self::Drill(_) => "drill",
             Self::ShrinkAccepted(_) => "shrink-accepted",
             Self::RuleApproved(_) => "rule-approved",
@@ -42,6 +46,8 @@ impl Record {
         match self {
             Self::Proof(_) | Self::DataRead(_) | Self::RuleApproved(_) | Self::Generation(_) => true,
             // What a drill took is compared with the next one, and there are few.
+            // Which one it replaces is told by who writes it: the one that it read, and not one written meanwhile.
+            Self::Damage(_) => false,
             Self::Manifest(_) | Self::ShrinkAccepted(_) | Self::PlanUsed(_) | Self::Drill(_) => false,
         }
     }
@@ -69,9 +75,12 @@ impl Record {
             Self::Proof(proof) => Some(&proof.run),
             Self::ShrinkAccepted(mark) => Some(&mark.run),
             // A drill may have used several runs, and says what it says after they are gone.
-            Self::Drill(_) | Self::DataRead(_) | Self::RuleApproved(_) | Self::PlanUsed(_) | Self::Generation(_) => {
-                None
-            }
+            Self::Drill(_)
+            | Self::DataRead(_)
+            | Self::Damage(_)
+            | Self::RuleApproved(_)
+            | Self::PlanUsed(_)
+            | Self::Generation(_) => None,
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod prediction;
 mod projection;
 mod recover;
 mod recovery;
+mod removed;
 pub mod render;
 mod repositories;
 pub mod request;
@@ -138,6 +139,7 @@ impl Planner<'_> {
     fn run(mut self, request: &Request) -> Result<(Vec<crate::model::step::Step>, Report), PlanError> {
         self.report_unknown_repositories();
         self.report_damage();
+        self.report_removed();
         self.report_sources();
         self.report_containers();
         self.report_certificates();
@@ -149,6 +151,7 @@ impl Planner<'_> {
                     self.start_runtime();
                 }
                 self.repositories();
+                self.accept_removed();
                 self.seal_interrupted(&intents);
                 self.accept_shrinks();
                 self.approve_rules();

@@ -37,7 +37,8 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
         let open = plan.steps.iter().filter(|step| !matches!(step.approval, Approval::Needed { .. }));
         open.filter(|step| step.effect == effect).collect()
     };
-    out.notes("Damaged runs", &plan.report.damaged);
+    out.notes("Damaged", &plan.report.damaged);
+    out.notes("Removed by somebody else", &plan.report.removed);
     out.notes("Lost", &plan.report.lost);
     out.notes("Expires before it is needed again", &plan.report.expiring);
     out.steps("Held until somebody approves", &held);

@@ -40,7 +40,7 @@ fn kind(action: &Action) -> Option<&'static str> {
         Action::Copy { .. } => "to copy",
         Action::Prove { .. } => "to prove",
         Action::ReadData { .. } => "to read",
-        Action::AcceptShrink { .. } => "to accept",
+        Action::AcceptShrink { .. } | Action::AcceptRemoved { .. } => "to accept",
         Action::Forget { .. } => "to forget",
         Action::Prune { .. } => "to prune",
         Action::SafetyCopy(_) => "to copy",
@@ -61,6 +61,7 @@ pub fn summary(plan: &Plan) -> String {
     if plan.steps.is_empty() {
         let open = [
             (report.damaged.len(), "damaged"),
+            (report.removed.len(), "removed"),
             (report.lost.len(), "lost"),
             (report.unknown.len(), "unknown"),
             (report.expiring.len(), "expiring"),
@@ -84,6 +85,7 @@ pub fn summary(plan: &Plan) -> String {
     let mut line = format!("Plan: {}.", parts.join(", "));
     for (number, word) in [
         (report.damaged.len(), "damaged"),
+        (report.removed.len(), "removed"),
         (report.lost.len(), "lost"),
         (report.expiring.len(), "expiring"),
         (report.unchanged.len(), "unchanged"),

@@ -39,8 +39,13 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     let (danger, steps): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| danger(step).is_some());
     let report = &plan.report;
     let failed: Vec<Note> = failed_drill(report.drill.as_ref(), plan.now).into_iter().collect();
-    let dangers: [(&str, &[Note]); 4] =
-        [("DAMAGED", &report.damaged), ("FAILED", &failed), ("LOST", &report.lost), ("EXPIRES", &report.expiring)];
+    let dangers: [(&str, &[Note]); 5] = [
+        ("DAMAGED", &report.damaged),
+        ("REMOVED", &report.removed),
+        ("FAILED", &failed),
+        ("LOST", &report.lost),
+        ("EXPIRES", &report.expiring),
+    ];
     block(&mut out, note_lines(&dangers));
     block(&mut out, danger_lines(&danger, &behind));
     let mut lines = step_lines(&steps, &behind, options.all);
@@ -61,6 +66,12 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     out.push(String::new());
     out.push(summary(plan));
     out.join("\n") + "\n"
+}
+
+/// What is damaged or gone of the backups themselves; empty where nothing is.
+pub fn alarms(plan: &Plan) -> String {
+    let lines = note_lines(&[("DAMAGED", &plan.report.damaged), ("REMOVED", &plan.report.removed)]);
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
 /// Where the stack stands: how fast it would come back, and how much would be lost.
