@@ -57,6 +57,7 @@ pub enum Sealed {
 }
 
 /// What became of one expected service.
+#[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceResult {

@@ -82,7 +82,7 @@ fn a_damaged_run_is_told_first_and_not_all_is_well() {
 #[test]
 fn runs_that_somebody_else_removed_and_files_that_hurt_nobody_here_are_told_first() {
     let mut world = World::settled(small()).with_history(5, 12);
-    world.facts("local").removed = (1..=8).map(|day| at_day(day)).collect();
+    world.facts("local").removed = (1..=8).map(at_day).collect();
     let damage = |nth: u8| Damaged {
         subject: Subject::Pack(hex(nth)),
         found: format!("data/{nth:02x}/{} is missing (pack {:.8})", hex(nth), hex(nth)),
