@@ -69,6 +69,15 @@ impl Containers {
         }
     }
 
+    /// The folder of devstack.yaml.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub(super) fn declared_project(&self) -> Option<String> {
+        self.declared.as_ref()?.project.clone()
+    }
+
     pub fn compose(&self) -> Option<Compose> {
         Compose::declared(self.declared.as_ref()?, &self.base, self.home.as_deref())
     }
