@@ -124,6 +124,25 @@ impl Compose {
         })
     }
 
+    /// The same, with these profiles in place of the declared ones.
+    pub(super) fn with_profiles(&self, profiles: Vec<String>) -> Self {
+        Self { profiles, ..self.clone() }
+    }
+
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The declared ones; Compose's own `.env`, if it is there, where none are.
+    pub fn files_of_variables(&self) -> Vec<PathBuf> {
+        let folder = self.files.first().and_then(|file| file.parent()).unwrap_or(&self.base);
+        let usual = folder.join(".env");
+        match self.env_files.is_empty() {
+            true => Some(usual).filter(|path| path.exists()).into_iter().collect(),
+            false => self.env_files.clone(),
+        }
+    }
+
     pub fn files_are_here(&self) -> bool {
         self.files.iter().all(|file| file.exists())
     }

@@ -16,7 +16,7 @@ mod services;
 mod source;
 mod structure;
 mod vault;
-mod yaml;
+pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Look, Rejected, Severity};
 pub use read::{Loaded, load, parse, parse_with_home};
