@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::RuntimeError;
 use crate::model::compose::ComposeModel;
-use crate::spec::file::DockerRuntime;
+use crate::spec::file::{DockerRuntime, variable_files};
 use crate::spec::paths;
 
 /// The declared Compose files with what goes with them.
@@ -13,6 +13,8 @@ use crate::spec::paths;
 pub struct Compose {
     files: Vec<PathBuf>,
     env_files: Vec<PathBuf>,
+    /// Compose's own, where none is declared. They need not be there.
+    usual: Vec<PathBuf>,
     profiles: Vec<String>,
     project: Option<String>,
     base: PathBuf,
@@ -28,6 +30,10 @@ impl Compose {
         Some(Self {
             files: resolved(&docker.compose),
             env_files: resolved(&docker.env_files),
+            usual: match docker.env_files.is_empty() {
+                true => variable_files(Some(docker), base, home).concat(),
+                false => Vec::new(),
+            },
             profiles: docker.profiles.clone(),
             project: docker.project.clone(),
             base: base.to_owned(),
@@ -112,9 +118,8 @@ impl Compose {
     pub fn kept(&self) -> Result<KeptCompose, RuntimeError> {
         let resolved = self.resolved()?;
         let mut files = vec![("compose.json".to_owned(), resolved.to_string().into_bytes())];
-        let usual = self.base.join(".env");
-        let usual = (self.env_files.is_empty() && usual.exists()).then_some(usual);
-        let all = self.files.iter().chain(&self.env_files).chain(&usual);
+        let usual = self.usual.iter().filter(|file| file.is_file());
+        let all = self.files.iter().chain(&self.env_files).chain(usual);
         for (index, path) in all.enumerate() {
             let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
             let bytes = std::fs::read(path)

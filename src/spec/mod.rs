@@ -2,6 +2,8 @@
 
 mod check;
 pub mod diagnostic;
+pub mod dotenv;
+mod exposed;
 pub mod file;
 mod mask;
 mod nearest;
