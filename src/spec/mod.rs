@@ -3,6 +3,8 @@
 mod check;
 mod cron;
 pub mod diagnostic;
+pub mod dotenv;
+mod exposed;
 pub mod file;
 mod mask;
 mod nearest;
