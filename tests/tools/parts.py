@@ -22,7 +22,7 @@ ORACLES = ["restic", "age", "age-keygen", "gpg", "sqlite3"]
 IMAGES = {
     "engines": ["postgres", "mysql", "mariadb", "redis", "rabbitmq", "app", "mongo"],
     "vault": ["postgres", "vault"],
-    "recovery": ["postgres", "mysql", "redis", "rabbitmq", "app", "mongo", "vault"],
+    "recovery": ["postgres", "mysql", "redis", "rabbitmq", "app", "mongo", "vault", "prometheus", "alertmanager"],
 }
 STARTED = time.monotonic()
 # What is made ahead, by its name.
