@@ -117,7 +117,7 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     if let Some(text) = unset {
         // Found now, and not half-way.
         return Err(Failure::new(Exit::Input, format!("nothing was done: {text}"))
-            .hint("set it; where it stood in a lost .env, first bring that back: `devstack recover --only FILES_SERVICE`, then `set -a; . ./.env; set +a`"));
+            .hint("set it. If it stands in a .env file, write `{ env_file: .env, name: VARIABLE }` in devstack.yaml instead: the recovery brings that file back before it needs the password"));
     }
     let origin = match resume::interrupted(&session.state).map_err(unreadable)? {
         Some(plan) if arguments.resume => going_on(&session, plan)?,
