@@ -21,9 +21,11 @@ impl Planner<'_> {
                 named.push("…");
             }
             let text = format!(
-                "{}, not by devstack: {}; nothing is forgotten or pruned there until somebody accepts it",
+                "{}, not by devstack: {}; devstack forgets and prunes nothing there until you accept it: \
+                 `devstack apply --yes --approve {}`",
                 went(removed.len()),
-                named.join(", ")
+                named.join(", "),
+                token(name)
             );
             self.report.removed.push(Note::new(format!("{}{name}", Note::REPOSITORY), text));
         }
@@ -42,7 +44,7 @@ impl Planner<'_> {
             let step = NewStep::new(Action::AcceptRemoved { repository: name.clone(), runs })
                 .because(reason.clone())
                 .given(place.is(&name))
-                .held(format!("accept:removed:{name}"), reason);
+                .held(token(&name), reason);
             let id = self.draft.add(step);
             self.wrote(&name, [id]);
             if let Some(place) = self.places.known.get_mut(&name) {
@@ -50,6 +52,10 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+fn token(repository: &RepositoryName) -> String {
+    format!("accept:removed:{repository}")
 }
 
 fn went(count: usize) -> String {
