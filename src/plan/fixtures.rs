@@ -100,6 +100,7 @@ impl World {
                 unfinished_recovery: None,
                 login: None,
                 compose: None,
+                stack: None,
                 up: None,
                 misplaced: BTreeMap::new(),
                 room: BTreeMap::new(),

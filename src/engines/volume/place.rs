@@ -225,7 +225,11 @@ pub(in crate::engines) fn holds(containers: &[ContainerState], one: &ContainerSt
 }
 
 /// Reads no more of the archive than its first entries. None where the path is not there.
-fn has_entries(docker: &Arc<Docker>, container: &ContainerState, path: &str) -> Result<Option<bool>, EngineError> {
+pub(in crate::engines) fn has_entries(
+    docker: &Arc<Docker>,
+    container: &ContainerState,
+    path: &str,
+) -> Result<Option<bool>, EngineError> {
     let mut download = docker.download(container, path)?;
     let (mut tar, mut any) = (Tar::new(false), false);
     let mut buffer = [0; 4096];
