@@ -17,6 +17,7 @@ use crate::model::ids::ServiceName;
 use crate::model::image::Server;
 use crate::model::observation::{Observed, SeenStack};
 use crate::model::plan::Note;
+use crate::model::run::Manifest;
 use crate::spec::file::{Services, Source, Spec, VolumeSource, variable_files};
 use crate::spec::paths::resolve;
 
@@ -96,7 +97,11 @@ pub fn coverage_of(spec: &Spec, seen: Option<&Observed<SeenStack>>) -> Coverage 
             let text = format!("what it holds was not compared with devstack.yaml: {reason}");
             Coverage { unprotected: vec![Note::new("the stack", text)], ..Coverage::default() }
         }
-        None => Coverage::default(),
+        None => {
+            let text = "no Compose file and no container says what the stack holds, so nothing can be left out: remove the entry";
+            let stale = (0..spec.leave_out.len()).map(|index| (index, text.to_owned()));
+            Coverage { stale: stale.collect(), ..Coverage::default() }
+        }
     }
 }
 
@@ -107,6 +112,30 @@ impl Planner<'_> {
         self.report.drift.extend(stale.map(|(index, text)| Note::new(format!("leave_out[{index}]"), text)));
         self.report.unprotected.extend(coverage.unprotected);
         self.report.left_out.extend(coverage.left_out);
+    }
+}
+
+impl Planner<'_> {
+    /// What a recovery from these runs does not bring back: by their own manifests, where nobody can look at the stack, or the file
+    /// has changed since. One of chosen services says nothing of the others.
+    pub(super) fn report_missed<'r>(&mut self, manifests: impl Iterator<Item = &'r Manifest>, is_whole: bool) {
+        let known = manifests.filter_map(|manifest| Some((manifest.started, manifest.unprotected.as_ref()?)));
+        let then = known.max_by_key(|(started, _)| *started).map(|(_, notes)| notes.as_slice());
+        let report = &mut self.report;
+        if !is_whole {
+            report.unprotected.clear();
+            report.left_out.clear();
+            return;
+        }
+        let Some(then) = then else { return };
+        if !matches!(self.observation.stack, Some(Observed::Known(_))) {
+            report.unprotected.clear();
+        }
+        for note in then {
+            if report.unprotected.iter().all(|known| known.resource != note.resource) {
+                report.unprotected.push(note.clone());
+            }
+        }
     }
 }
 
@@ -383,8 +412,8 @@ fn used_by(uses: &[Use]) -> String {
     let all: BTreeSet<&str> = uses.iter().map(|it| it.service.as_str()).collect();
     let writing = writers(uses);
     match writing.is_empty() {
-        true => format!("{} reads it", listed(&all)),
-        false => format!("{} writes to it", listed(&writing)),
+        true => format!("{} {} it", listed(&all), if all.len() == 1 { "reads" } else { "read" }),
+        false => format!("{} {} to it", listed(&writing), if writing.len() == 1 { "writes" } else { "write" }),
     }
 }
 

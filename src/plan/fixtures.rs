@@ -274,6 +274,7 @@ pub fn run(of: &str, started: Timestamp, services: &[&str]) -> Run {
             sealed: Sealed::ByItsApply,
             compose: None,
             origin: None,
+            unprotected: None,
         },
         record: SnapshotId::new(Digest::of(id.as_str()).as_str()),
         proofs: vec![proof(&id, Span::from_secs(20).after(started), &names, &Verdict::Passed)],
