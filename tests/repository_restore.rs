@@ -203,6 +203,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         sealed: Sealed::ByItsApply,
         compose: None,
         origin: None,
+        unprotected: None,
     }
 }
 

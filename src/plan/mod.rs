@@ -6,6 +6,7 @@
 mod backup;
 mod certificates;
 mod copies;
+pub mod coverage;
 mod data;
 mod draft;
 pub mod drills;
@@ -147,6 +148,7 @@ impl Planner<'_> {
         self.report_removed();
         self.report_faults();
         self.report_sources();
+        self.report_coverage();
         self.report_containers();
         self.report_certificates();
         match request {

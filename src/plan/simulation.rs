@@ -147,6 +147,7 @@ impl World {
                     sealed: Sealed::AfterInterruption,
                     compose: None,
                     origin: self.observation.origin.clone(),
+                    unprotected: None,
                 };
                 self.seal(repository, manifest);
             }
@@ -191,6 +192,7 @@ impl World {
                     sealed: Sealed::ByItsApply,
                     compose: None,
                     origin: self.observation.origin.clone(),
+                    unprotected: None,
                 };
                 self.seal(repository, manifest);
             }
