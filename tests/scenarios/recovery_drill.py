@@ -210,8 +210,7 @@ services:
 """
     with compose_stack(world, [POSTGRES, FILES], ["postgres"], override=override) as stack:
         text = stack.file.read_text().replace("profiles: [standard, extra]", "profiles: []")
-        # `leave_out` is the last in it.
-        stack.file.write_text(f"{text}  - {{ path: unkept, because: nobody keeps it }}\n")
+        stack.file.write_text(text.replace("leave_out:\n", "leave_out:\n  - { path: unkept, because: nobody keeps it }\n"))
         compose = stack.folder / "docker-compose.yml"
         compose.write_text(compose.read_text().replace("  postgres:\n    profiles: [standard]\n", "  postgres:\n", 1))
         (stack.folder / "configs").mkdir(exist_ok=True)
