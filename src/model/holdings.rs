@@ -4,6 +4,7 @@
 
 mod compose;
 mod running;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
