@@ -22,6 +22,7 @@ use crate::model::cancel::Cancel;
 use crate::model::drill::Drill;
 use crate::model::ids::RepositoryName;
 use crate::model::observation::Observation;
+use crate::model::plan::Note;
 use crate::model::record::Record;
 use crate::model::standing::{Finding, Kind, MISSED, Standing};
 use crate::observe;
@@ -249,7 +250,10 @@ fn standing(outcome: &Outcome) -> Standing {
         .map(|error| Finding::new(Kind::FailedStep, "removing what it made", crate::model::chain(error)));
     let without = &outcome.drill.without;
     let without = without.iter().map(|it| Finding::new(Kind::DrilledWithout, &it.resource, &it.text));
-    Standing::of(outcome.drill.findings().iter().map(of).chain(stopped).chain(left).chain(without))
+    let unprotected = &outcome.drill.unprotected;
+    let unprotected = unprotected.iter().map(|it| Finding::new(Kind::Unprotected, &it.resource, &it.text));
+    let findings = outcome.drill.findings().iter().map(of);
+    Standing::of(findings.chain(stopped).chain(left).chain(without).chain(unprotected))
 }
 
 /// Danger first, then the times, then what the drill says nothing of.
@@ -260,18 +264,22 @@ fn text(session: &Session, outcome: &Outcome, standing: &Standing) -> String {
     let mut out = format!("{verdict}\ndevstack drill   stack {stack}   {}\n\n{}", drill.id, told(drill));
     let of = drill.rto.map_or_else(String::new, |rto| format!(" of {rto}"));
     let part = if drill.partial { " Not every service of the file was in it." } else { "" };
-    let word = match (outcome.interrupted, drill.passed(), drill.without.is_empty()) {
+    let word = match (outcome.interrupted, drill.passed(), drill.is_whole()) {
         (true, ..) => "Drill INTERRUPTED".to_owned(),
         (false, true, true) => "Drill passed".to_owned(),
-        (false, true, false) => format!("Drill DEGRADED (left out: {})", names(drill)),
+        (false, true, false) => format!("Drill DEGRADED ({})", lacks(drill)),
         (false, false, _) => "Drill FAILED".to_owned(),
     };
     let _ = writeln!(out, "\n{word}: {}{of}.{part} The live stack was not touched.", drill.took);
     out
 }
 
-fn names(drill: &Drill) -> String {
-    drill.without.iter().map(|note| note.resource.as_str()).collect::<Vec<_>>().join(", ")
+/// What a drill that passed did not bring back.
+fn lacks(drill: &Drill) -> String {
+    let names = |notes: &[Note]| notes.iter().map(|note| note.resource.as_str()).collect::<Vec<_>>().join(", ");
+    let lists = [("left out", &drill.without), ("unprotected", &drill.unprotected)].into_iter();
+    let lists = lists.filter(|(_, notes)| !notes.is_empty()).map(|(word, notes)| format!("{word}: {}", names(notes)));
+    lists.collect::<Vec<_>>().join("; ")
 }
 
 /// What went wrong, each step with its time, when each service was back, what it went without.
@@ -285,7 +293,10 @@ pub(super) fn told(drill: &Drill) -> String {
             render::printable(&note.text)
         );
     }
-    if !drill.without.is_empty() {
+    for note in &drill.unprotected {
+        let _ = writeln!(out, "  UNPROTECTED  {}: {}", note.resource, render::printable(&note.text));
+    }
+    if !drill.without.is_empty() || !drill.unprotected.is_empty() {
         out.push('\n');
     }
     for finding in drill.findings() {

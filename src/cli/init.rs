@@ -12,7 +12,7 @@ use crate::plan::render::count;
 use crate::spec::questions;
 use compose::{Looked, Stack};
 use configuration::{Configuration, excluded, quoted_glob};
-use sources::Proposed;
+use sources::{LeftOut, Proposed};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -109,7 +109,7 @@ pub fn starter(folder: &Path, facts: &Surroundings) -> String {
     let stack = name_of(facts.stack.as_ref().map_or(&*folder_name, |stack| stack.project.as_str()), "stack");
     let repository = repository_folder(folder, facts);
     let proposed = facts.stack.as_ref().map(|stack| sources::propose(stack, repository)).unwrap_or_default();
-    let mut text = format!(
+    let mut text = String::from(
         "# yaml-language-server: $schema=./devstack.schema.json\n\
          # (devstack schema > devstack.schema.json lets an editor complete and check this file.)\n\
          #\n\
@@ -117,7 +117,7 @@ pub fn starter(folder: &Path, facts: &Surroundings) -> String {
          #   devstack check     is this file right?\n\
          #   devstack plan      what would be done?\n\
          #   devstack apply     do it\n\
-         \n"
+         \n",
     );
     let asked = facts.stack.iter().flat_map(|stack| &stack.questions).chain(&proposed.questions);
     let questions: BTreeSet<&String> = asked.chain(&facts.questions).collect();
@@ -135,7 +135,24 @@ pub fn starter(folder: &Path, facts: &Surroundings) -> String {
         }
     }
     text.push_str(&services(folder, facts, &proposed, repository));
+    text.push_str(&left_out(facts, &proposed));
     text.push_str(&REST.replace("./backups", &format!("./{repository}")));
+    text
+}
+
+/// What is left out, each with the reason that every look repeats.
+fn left_out(facts: &Surroundings, proposed: &Proposed) -> String {
+    let of_profiles = facts.stack.iter().flat_map(|stack| &stack.left_out);
+    let all: Vec<&LeftOut> = of_profiles.chain(&proposed.left_out).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "\n# Not taken. Remove the line of what should be, and add a source for it.\nleave_out:\n".to_owned();
+    for LeftOut { key, name, because } in all {
+        let because = serde_json::Value::from(one_line(because));
+        text.push_str(&format!("  - {{ {key}: {}, because: {because} }}\n", quoted(name)));
+    }
     text
 }
 
@@ -151,7 +168,13 @@ fn runtime(stack: &Stack) -> String {
         // Without its profiles Compose leaves services out without a word.
         profiles => format!(", profiles: [{}]", list(&mut profiles.iter().map(|profile| quoted(profile)))),
     };
-    format!("runtime:\n  docker: {{ compose: [{files}]{profiles}, project: {} }}\n\n", quoted(&stack.project))
+    let others = match stack.never_ran.as_slice() {
+        [] => String::new(),
+        others => {
+            format!("  # Nothing has run of the profiles {}, so a recovery starts none of it.\n", others.join(", "))
+        }
+    };
+    format!("runtime:\n{others}  docker: {{ compose: [{files}]{profiles}, project: {} }}\n\n", quoted(&stack.project))
 }
 
 /// Where backups go: a folder that the stack does not use for something else.
@@ -198,9 +221,8 @@ fn services(folder: &Path, facts: &Surroundings, proposed: &Proposed, repository
     for unread in &facts.unread {
         text.push_str(&format!("  # Not looked into: {}\n", one_line(unread)));
     }
-    let stack_left = facts.stack.iter().flat_map(|stack| &stack.left_out);
-    for left in stack_left.chain(&proposed.left_out) {
-        text.push_str(&format!("  # Not taken: {}\n", one_line(left)));
+    for mentioned in &proposed.mentioned {
+        text.push_str(&format!("  # Not taken: {}\n", one_line(mentioned)));
     }
     let mut names: Vec<String> = vec!["configuration".to_owned(), "all".to_owned()];
     if proposed.services.iter().any(|found| found.source.contains("{ env: ")) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -20,7 +20,7 @@ use crate::model::cancel::Cancel;
 use crate::model::compose::ComposeModel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
-use crate::model::observation::{Misplaced, Observation, Observed, RepositoryState, Run, SourceState};
+use crate::model::observation::{Misplaced, Observation, Observed, RepositoryState, Run, SeenStack, SourceState};
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::run::Manifest;
@@ -46,6 +46,8 @@ pub(super) struct Session {
     /// `.devstack/` beside the file: a cache, whose loss loses no backup.
     pub(super) state: PathBuf,
     pub(super) zone: TimeZone,
+    /// What the stack holds, once it was seen: no command changes that.
+    stack: OnceLock<Option<SeenStack>>,
 }
 
 impl Session {
@@ -66,7 +68,17 @@ impl Session {
         };
         let docker = loaded.spec.runtime.as_ref().and_then(|runtime| runtime.docker.as_ref());
         let origin = host::origin(&loaded.base, docker.and_then(|docker| docker.project.as_deref()));
-        Ok(Self { loaded, ground, stores, history, unread, origin, state, zone: TimeZone::system() })
+        Ok(Self {
+            loaded,
+            ground,
+            stores,
+            history,
+            unread,
+            origin,
+            state,
+            zone: TimeZone::system(),
+            stack: OnceLock::new(),
+        })
     }
 
     pub(super) fn rooms(&self) -> Workrooms {
@@ -126,7 +138,15 @@ impl Session {
             self.assume_project();
         }
         self.remember_names(matches!(request, Request::Converge | Request::Backup { .. } | Request::Forget(_)));
-        let mut observation = observe::observe(spec, &self.ground, &self.stores, &self.history, now, &concerns);
+        let (mut observation, stack) = std::thread::scope(|scope| {
+            // A restore brings back what it names, whatever else there is.
+            let is_whole = !matches!(request, Request::Restore { .. } | Request::Rollback(_));
+            let stack = is_whole.then(|| scope.spawn(|| self.stack()));
+            let seen = observe::observe(spec, &self.ground, &self.stores, &self.history, now, &concerns);
+            let panicked = |_| Some(Observed::Unknown { reason: "looking at it panicked".to_owned() });
+            (seen, stack.and_then(|stack| stack.join().unwrap_or_else(panicked)))
+        });
+        observation.stack = stack;
         observation.origin = Some(self.origin.clone());
         observation.carried = self.stores.names().filter(|name| self.is_carried(name)).cloned().collect();
         if matches!(request, Request::Recover(_)) {
@@ -164,6 +184,20 @@ impl Session {
             observation.left_stopped = self.left_stopped();
         }
         observation
+    }
+
+    /// What the stack holds. One that could not be looked at is looked at again: its files may come back meanwhile.
+    fn stack(&self) -> Option<Observed<SeenStack>> {
+        if let Some(known) = self.stack.get() {
+            return known.clone().map(Observed::Known);
+        }
+        let seen = observe::stack(&self.ground, home().as_deref());
+        match &seen {
+            Some(Observed::Known(known)) => drop(self.stack.set(Some(known.clone()))),
+            None => drop(self.stack.set(None)),
+            Some(Observed::Unknown { .. }) => {}
+        }
+        seen
     }
 
     /// Whether a repository lies in the stack's own folder, wherever links lead to.

@@ -121,6 +121,7 @@ impl Means<'_> {
             rto,
             left_out: [point.left_out.clone(), told.left_out].concat(),
             without: told.without,
+            unprotected: point.unprotected.clone(),
             partial: point.partial,
             as_scheduled: point.is_newest() && point.asked.only.is_empty() && point.asked.from.is_none(),
             escrow: self.vault.keys == KeyFiles::InPlace && vault_is_back(point, &told.back),

@@ -32,6 +32,8 @@ pub struct Point {
     pub(super) partial: bool,
     /// The newest of the runs that holds Compose files.
     pub(super) model_of: Option<(RepositoryName, Run)>,
+    /// What the newest of the runs says that none of them holds.
+    pub(super) unprotected: Vec<Note>,
     /// The containers of what was left out, as the file calls them.
     without: Vec<String>,
     /// The Vault that is brought back.
@@ -77,10 +79,12 @@ impl Point {
             services: Vec::new(),
             left_out,
             model_of: None,
+            unprotected: Vec::new(),
             without: vaults.into_values().collect(),
             vault,
         };
         let plan = point.plan(None, history)?;
+        point.unprotected.clone_from(&plan.report.unprotected);
         let restores = plan.steps.iter().filter_map(|step| match &step.action {
             Action::Restore(restore) => Some(restore),
             _ => None,

@@ -162,6 +162,18 @@ pub fn for_source(source: &Source, ground: &Ground) -> Box<dyn Engine> {
     }
 }
 
+/// Whether nothing lies in a folder of a container. One that can't be looked into may hold something.
+pub fn is_empty(ground: &Ground, container: &str, path: &str) -> bool {
+    let looked = || {
+        let docker = ground.containers.docker()?;
+        match docker.inspect(container)? {
+            Some(container) => volume::has_entries(&docker, &container, path),
+            None => Ok(None),
+        }
+    };
+    matches!(looked(), Ok(Some(false) | None))
+}
+
 /// The certificates that a source names, as they are now.
 pub fn certificates_of(source: &CertificatesSource, ground: &Ground) -> Observed<Vec<Certificate>> {
     match certificates::Certificates::new(source, ground).present() {

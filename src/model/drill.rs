@@ -31,6 +31,9 @@ pub struct Drill {
     /// Services of Compose that hold no declared data and can't be isolated: the drill did without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<Note>,
+    /// What the stack held when the runs were taken and no source took: no recovery brings it back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unprotected: Vec<Note>,
     /// Not every service of the file: some were not asked for, or can't be drilled.
     pub partial: bool,
     /// All that can be drilled, from the newest runs: what a schedule asks for. One of chosen services or runs serves no slot.
@@ -72,9 +75,9 @@ impl Drill {
         self.verdict == Verdict::Passed
     }
 
-    /// Passed, and with every service of Compose that runs.
+    /// Passed, with every service of Compose that runs, and with all that the stack holds.
     pub fn is_whole(&self) -> bool {
-        self.passed() && self.without.is_empty()
+        self.passed() && self.without.is_empty() && self.unprotected.is_empty()
     }
 
     pub fn findings(&self) -> &[String] {

@@ -112,6 +112,9 @@ pub struct Nameless {
     /// The engine's names for it, where containers were looked at: one for each container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
+    /// Nothing lies in any of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty: bool,
 }
 
 /// A file or folder of the machine that containers mount.
@@ -245,7 +248,7 @@ impl Holdings {
         let index = match self.nameless.iter().position(known) {
             Some(index) => index,
             None => {
-                self.nameless.push(Nameless { at, volumes: Vec::new() });
+                self.nameless.push(Nameless { at, volumes: Vec::new(), empty: false });
                 self.nameless.len() - 1
             }
         };

@@ -134,6 +134,9 @@ const CLIENTS: &[&str] = &[
     "valkey-cli",
     "redis-sentinel",
     "agent",
+    // Containers that are entered by hand, or do nothing.
+    "sleep",
+    "tail",
 ];
 
 fn is_below(path: &str, folder: &str) -> bool {

@@ -10,6 +10,7 @@ use super::certificate::Certificate;
 use super::compose::ComposeModel;
 use super::drill::Drill;
 use super::evidence::{DataRead, Level, Proof, Verdict};
+use super::holdings::Holdings;
 use super::ids::{
     ContainerId, KeyId, LeaseId, PlanId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId,
     StackName,
@@ -123,6 +124,10 @@ pub struct Observation {
     /// What Compose makes of the declared files; looked at for a recovery only.
     #[serde(default)]
     pub compose: Option<Observed<ComposeModel>>,
+    /// What the stack holds, whoever takes it; none where there is no Compose file and no container of it, or where it was
+    /// not asked for.
+    #[serde(default)]
+    pub stack: Option<Observed<SeenStack>>,
     /// The services of Compose that have a container which runs, or has ended with 0; looked at for a recovery only.
     #[serde(default)]
     pub up: Option<Observed<BTreeSet<String>>>,
@@ -156,6 +161,17 @@ impl Observation {
             Observed::Known(_) | Observed::Unknown { .. } => None,
         })
     }
+}
+
+/// What a stack holds, with what is needed to compare it with the paths of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SeenStack {
+    pub held: Holdings,
+    /// The folder of devstack.yaml.
+    pub base: PathBuf,
+    /// What `~` is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<PathBuf>,
 }
 
 /// A folder where a run has a file: Docker makes one for a bind mount whose file is missing.

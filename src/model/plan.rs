@@ -61,6 +61,9 @@ pub struct Report {
     /// What the stack holds and nothing takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unprotected: Vec<Note>,
+    /// What the stack holds and the file leaves out, with the reasons that it gives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Note>,
     /// Sources that shrank, which nobody has said to be right.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspect: Vec<Note>,

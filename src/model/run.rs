@@ -9,6 +9,7 @@ use super::certificate::Certificate;
 use super::compose::ComposeModel;
 use super::ids::{Digest, PolicyName, RunId, ServiceName, SnapshotId, StackName};
 use super::origin::Origin;
+use super::plan::Note;
 use super::units::{ByteSize, Span};
 
 /// The format of the records that devstack keeps in a repository; a reader refuses a newer one.
@@ -42,6 +43,10 @@ pub struct Manifest {
     /// Where it was taken; none in runs of before that was written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// What the stack held when the run was taken and no source took, so that no recovery brings it back; none in runs of before
+    /// that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unprotected: Option<Vec<Note>>,
 }
 
 /// Who wrote the manifest.

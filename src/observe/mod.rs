@@ -2,6 +2,7 @@
 //! reason and hides nothing else. Looking changes nothing and takes no lock.
 
 mod room;
+mod stack;
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 pub use room::room;
+pub use stack::{stack, stack_by_its_files};
 pub use stores::{StoreError, Stores};
 
 use crate::engines::{self, Ground};
@@ -78,6 +80,7 @@ pub fn observe(
         unfinished_recovery: None,
         login,
         compose: None,
+        stack: None,
         up: None,
         misplaced: BTreeMap::new(),
         room: BTreeMap::new(),

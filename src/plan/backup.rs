@@ -94,7 +94,7 @@ impl<'a> Planner<'a> {
             let step = step.because(intent.cause.clone()).after(created).after(started);
             let step = step.after_end_of(sealed).after_end_of(rotated);
             bytes = bytes + about.unwrap_or_default();
-            let step = step.after_end_of(asked.iter().filter_map(|other| takes.get(other).copied()));
+            let step = step.after_end_of(asked.iter().filter_map(|other| takes.get(*other).copied()));
             takes.insert(service.clone(), self.draft.add(step.given(is.clone()).given(open.clone())));
         }
         let takes: Vec<StepId> = takes.into_values().collect();
@@ -124,7 +124,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Each with the servers that it stops: these are asked first, since one that is stopped answers nobody.
-    fn in_order<'a>(&self, services: &'a [ServiceName]) -> Vec<(&'a ServiceName, Vec<&'a ServiceName>)> {
+    fn in_order<'s>(&self, services: &'s [ServiceName]) -> Vec<(&'s ServiceName, Vec<&'s ServiceName>)> {
         let source = |service: &ServiceName| self.spec.services.get(service).map(|service| &service.source);
         let is_asked = |source: &Source| !matches!(source, Source::Volume(_));
         let stopped_by = |service: &ServiceName| {

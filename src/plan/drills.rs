@@ -74,6 +74,7 @@ mod tests {
             rto: None,
             left_out: vec![],
             without: vec![],
+            unprotected: vec![],
             partial: false,
             as_scheduled: true,
             escrow: false,

@@ -21,6 +21,8 @@ pub fn as_if_lost(spec: &Spec, seen: &Observation) -> Observation {
         left_stopped: Vec::new(),
         // What the Compose files say is then known from the run.
         compose: None,
+        // Of what a run lacks its own manifest tells.
+        stack: None,
         up: Some(Observed::Known(BTreeSet::new())),
         ..seen.clone()
     }

@@ -6,6 +6,7 @@
 mod backup;
 mod certificates;
 mod copies;
+pub mod coverage;
 mod data;
 mod draft;
 pub mod drills;
@@ -145,6 +146,7 @@ impl Planner<'_> {
         self.report_damage();
         self.report_faults();
         self.report_sources();
+        self.report_coverage();
         self.report_containers();
         self.report_certificates();
         match request {

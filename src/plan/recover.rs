@@ -60,6 +60,8 @@ impl<'a> Planner<'a> {
         if !asked.accept_room {
             self.must_have_room(&fates)?;
         }
+        let manifests = fates.values().filter_map(|fate| Some(&fate.found()?.run.seen?.manifest));
+        self.report_missed(manifests, asked.only.is_empty());
         let restored: BTreeSet<&ServiceName> =
             fates.iter().filter(|(_, fate)| fate.found().is_some()).map(|(name, _)| *name).collect();
         let known = self.compose_model(&fates, &restored);

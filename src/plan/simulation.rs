@@ -144,6 +144,7 @@ impl World {
                     sealed: Sealed::AfterInterruption,
                     compose: None,
                     origin: self.observation.origin.clone(),
+                    unprotected: None,
                 };
                 self.seal(repository, manifest);
             }
@@ -188,6 +189,7 @@ impl World {
                     sealed: Sealed::ByItsApply,
                     compose: None,
                     origin: self.observation.origin.clone(),
+                    unprotected: None,
                 };
                 self.seal(repository, manifest);
             }

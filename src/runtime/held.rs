@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::compose::output;
 use super::written::{Variables, Written, filled};
 use super::{Compose, Containers, Docker, Resolved, RuntimeError};
+use crate::model::chain;
 use crate::model::holdings::Holdings;
 use crate::model::observation::ContainerState;
 use crate::spec::file::DockerRuntime;
@@ -132,22 +133,29 @@ fn add_read_files(resolved: &mut Value, written: &Value, variables: Variables<'_
 }
 
 impl Containers {
+    /// What the Compose files say that it holds, those too that lie in the folder and are not declared; no engine is asked. None
+    /// where there are none.
+    pub fn held_by_files(&self) -> Option<Result<Holdings, RuntimeError>> {
+        let compose = self.compose().or_else(|| Compose::beside(self.base(), self.declared_project()));
+        compose.map(|compose| compose.held())
+    }
+
     /// What the project holds: what its Compose files say, those too that lie in the folder and are not declared, and what
     /// its containers mount. None where there are neither.
     pub fn held(&self) -> Result<Option<Holdings>, RuntimeError> {
-        let compose = self.compose().or_else(|| Compose::beside(self.base(), self.declared_project()));
-        let files = match &compose {
-            Some(compose) => Some(compose.held()?),
-            None => None,
-        };
+        let mut files = self.held_by_files().transpose()?;
         let project = match &files {
             Some(held) => Some(held.project.clone()),
             None => self.project()?,
         };
         let containers = match (&project, self.docker()) {
             (_, Ok(docker)) => containers_of(&docker, project.as_deref(), self.base())?,
-            // The files alone say a great deal; that the engine does not answer is told by every service on it.
-            (_, Err(_)) => Vec::new(),
+            // The files alone say a great deal.
+            (_, Err(error)) => {
+                let text = format!("no engine answers, so what containers mount is not known: {}", chain(&error));
+                files.iter_mut().for_each(|held| held.unread.push(text.clone()));
+                Vec::new()
+            }
         };
         if files.is_none() && containers.is_empty() {
             return Ok(None);

@@ -5,6 +5,7 @@ mod assertions;
 mod backup;
 mod circle;
 mod home;
+mod left_out;
 mod names;
 mod objectives;
 mod repositories;
@@ -81,6 +82,7 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Home<'_>) -> Ch
     backup::check(spec, &mut findings);
     objectives::check(spec, &mut findings);
     assertions::check(spec, &mut findings);
+    left_out::check(spec, &mut findings);
     stores::check(spec, base, home.path(), &mut findings);
     if matches!(home, Home::Unset) {
         home::check(&mut findings);

@@ -43,6 +43,47 @@ pub struct Spec {
     /// How fast the stack must come back and how much may be lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
+    /// What the stack holds and no backup takes, each with the reason: it is then no longer told as unprotected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<LeftOut>,
+}
+
+/// Something of the stack that needs no backup. Exactly one of `volume`, `path`, `build`, `service` and `network`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// A volume, by its key in the Compose files or its real name; one without a name as `SERVICE:FOLDER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// A file or folder of this machine, with all that lies in it; relative to the folder of devstack.yaml.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// A folder that images are built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<PathBuf>,
+    /// A service of Compose, with all that only services left out use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// An external network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Why nobody will miss it.
+    pub because: String,
+}
+
+impl LeftOut {
+    /// The keys that name something, each with the name.
+    pub fn named(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let all = [
+            ("volume", self.volume.clone()),
+            ("path", path(&self.path)),
+            ("build", path(&self.build)),
+            ("service", self.service.clone()),
+            ("network", self.network.clone()),
+        ];
+        all.into_iter().filter_map(|(key, name)| Some((key, name?))).collect()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -78,6 +78,25 @@ fn absent_compose_files(loaded: &Loaded, home: Option<&Path>) -> Vec<Diagnostic>
         .collect()
 }
 
+/// The entries of `leave_out`, by their numbers, that name nothing of the stack, as errors.
+pub fn stale(loaded: &Loaded, stale: &[(usize, String)]) -> Vec<Diagnostic> {
+    let Ok(tree) = yaml::tree(&loaded.text) else { return Vec::new() };
+    let told = stale.iter().map(|(index, text)| {
+        let place = Place::of(["leave_out"]).index(*index);
+        let (message, help) = text.split_once(": ").unwrap_or((text, "remove the entry"));
+        Diagnostic {
+            severity: Severity::Error,
+            span: place.find(&tree),
+            place: place.to_string(),
+            message: message.to_owned(),
+            label: "names nothing".to_owned(),
+            help: Some(help.to_owned()),
+            related: None,
+        }
+    });
+    told.collect()
+}
+
 /// Checks `bytes` as the file `name` in the folder `base`. What `~` is stays open, so a path under it is only ever compared
 /// with others under it.
 pub fn parse(name: &str, bytes: &[u8], base: &Path) -> Result<Loaded, Rejected> {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -138,6 +139,16 @@ def variables() -> dict[str, str]:
     return given | {"HEALTH_INTERVAL": "1s"}
 
 
+def left_out(services: str) -> str:
+    """What of the example's stack a scenario does not take: it has all servers, and a scenario has a few."""
+    text = (EXAMPLE / "docker-compose.yml").read_text()
+    of_the_example = re.findall(r"^  ([a-z][a-z0-9-]*):$", text.partition("\nservices:\n")[2], re.MULTILINE)
+    others = [name for name in of_the_example if not re.search(rf"\b{name}\b", services)]
+    lines = [f"{{ service: {name}, because: another scenario has it }}" for name in others]
+    lines.append("{ path: configs, because: it lies in version control }")
+    return "leave_out:\n" + "".join(f"  - {line}\n" for line in lines)
+
+
 @contextmanager
 def compose_stack(
     world: World,
@@ -178,7 +189,8 @@ def compose_stack(
         f"runtime:\n  docker: {{ compose: [{', '.join(files)}], profiles: [{', '.join(PROFILES)}], "
         f"project: {made.project} }}\n"
     )
-    made.file.write_text(made.file.read_text().replace("services:\n", runtime + "services:\n", 1))
+    text = made.file.read_text().replace("services:\n", runtime + "services:\n", 1)
+    made.file.write_text(text + left_out("\n".join(services)))
     try:
         made.up(*up)
         yield made

@@ -38,6 +38,8 @@ class Wanted:
     files: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
+    # What stays unprotected until the questions are answered.
+    open: list[str] = field(default_factory=list)
     # Of those that are run: services with a line for their shell, and profiles.
     seeds: list[tuple[str, str]] = field(default_factory=list)
     values: list[tuple[str, str]] = field(default_factory=list)
@@ -56,6 +58,8 @@ def read(path: Path) -> tuple[Wanted, dict[str, str]]:
             wanted.left_out.append(line.removeprefix("left out: "))
         elif line.startswith("question: "):
             wanted.questions.append(line.removeprefix("question: "))
+        elif line.startswith("unprotected: "):
+            wanted.open.append(line.removeprefix("unprotected: "))
         elif line.startswith("profiles "):
             wanted.profiles = line.split()[1:]
         elif line.startswith("files "):
@@ -120,10 +124,9 @@ def differences(wanted: Wanted, written: str, folder: Path) -> list[str]:
         files = files[1].split(", ") if files else []
         if files != wanted.files:
             told.append(f"the Compose files are {files}, and should be {wanted.files}")
-    left_out = [line for line in written.splitlines() if line.startswith("  # Not taken: ")]
-    for text in wanted.left_out:
-        if not any(text in line for line in left_out):
-            told.append(f"nothing says that {text} is left out")
+    left_out = re.findall(r'(?m)^  - \{ (\w+: .*), because: ".*" \}$', written)
+    if sorted(left_out) != sorted(wanted.left_out):
+        told.append(f"{left_out} is left out, and {wanted.left_out} should be")
     questions = [line.removeprefix("# QUESTION: ") for line in written.splitlines() if line.startswith("# QUESTION: ")]
     for text in wanted.questions:
         if not any(text in question for question in questions):
@@ -151,6 +154,10 @@ def init(world: World, path: Path) -> tuple[str, list[str]]:
     checked = stack.devstack("check", expect=None)
     if checked.code != 0:
         told.append(f"`devstack check` refuses it: {checked.said}")
+    # Whatever the comparison finds that nobody takes must be what is asked.
+    for line in checked.said.splitlines():
+        if line.startswith("unprotected: ") and not any(part in line for part in wanted.open):
+            told.append(f"`devstack check` says: {line}")
     for question in wanted.questions:
         if question not in re.sub(r"\s+", " ", checked.said.replace("│", " ")):
             told.append(f"`devstack check` does not name the question {question!r}")

@@ -119,6 +119,7 @@ pub(super) fn seal(world: &World, step: &Step, context: &StepContext<'_>) -> Res
         sealed: Sealed::ByItsApply,
         compose: None,
         origin: world.origin.clone(),
+        unprotected: Some(world.plan.report.unprotected.clone()),
     };
     let summary = summary(&manifest);
     let advice = write_manifest_with_compose(world, repository, manifest)?;
@@ -248,6 +249,7 @@ pub(super) fn seal_interrupted(
         sealed: Sealed::AfterInterruption,
         compose: None,
         origin: world.origin.clone(),
+        unprotected: None,
     };
     let text = [("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
     write_manifest(world, repository, manifest, &text)?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::password::{VariableFile, Variables};
-use super::sources::Seen;
+use super::sources::{LeftOut, Seen};
 use crate::model::holdings::{Holdings, ReadAs};
 use crate::model::image::{Kind, of_name, of_programs, of_settings};
 use crate::model::observation::ContainerState;
@@ -37,7 +37,10 @@ pub struct Stack {
     /// What lies at the paths of the machine that the stack names. What is not there is not among them.
     pub seen: BTreeMap<PathBuf, Seen>,
     pub questions: Vec<String>,
-    pub left_out: Vec<String>,
+    /// Profiles that somebody has seen not to be in use.
+    pub never_ran: Vec<String>,
+    /// What services of such profiles keep.
+    pub left_out: Vec<LeftOut>,
     /// The services that have no running container, and how it is; None where no engine answers.
     pub down: Option<BTreeMap<String, String>>,
 }
@@ -254,10 +257,7 @@ impl Stack {
         if !others.is_empty() {
             // Whoever names some has said which; and of a project that runs, one sees it.
             match running.is_some_and(|running| !running.is_empty()) || is_said {
-                true => self.left_out.push(format!(
-                    "profiles of which nothing has run: {}. A recovery does not start them; add those that are in use to `profiles`.",
-                    others.join(", ")
-                )),
+                true => self.never_ran = others.iter().map(|name| (*name).to_owned()).collect(),
                 false => self.questions.push(format!(
                     "which of the profiles {} are in use? Nothing of this project has run here that could tell. Set \
                      COMPOSE_PROFILES in .env, or start the stack, and run `devstack init` again.",
@@ -269,7 +269,7 @@ impl Stack {
     }
 
     /// Without the services of profiles that are not in use, and what they alone hold.
-    fn restricted(&self, mut held: Holdings) -> Holdings {
+    fn restricted(&mut self, mut held: Holdings) -> Holdings {
         let out: BTreeSet<String> = held
             .services
             .iter()
@@ -280,6 +280,18 @@ impl Stack {
             .collect();
         if out.is_empty() {
             return held;
+        }
+        let reads = |name: &str| {
+            let files = held.files.iter().any(|file| file.services.contains(name));
+            files || held.builds.iter().any(|build| build.services.contains(name))
+        };
+        let never = |profile: &&String| self.never_ran.contains(*profile);
+        for (name, holder) in held.services.iter().filter(|(name, _)| out.contains(*name)) {
+            let holds = holder.server.is_some() || !holder.targets.is_empty() || reads(name);
+            if let Some(profile) = holder.profiles.iter().find(never).filter(|_| holds) {
+                let because = format!("nothing of its profile {profile} has run");
+                self.left_out.push(LeftOut::new("service", name, because));
+            }
         }
         held.services.retain(|name, _| !out.contains(name));
         held.volumes.retain_mut(|volume| {

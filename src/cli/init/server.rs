@@ -251,7 +251,7 @@ pub fn is_replica(resolved: &Value) -> bool {
         let value = variable(&resolved["environment"], name).flatten().unwrap_or_default();
         ["slave", "replica", "secondary", "arbiter", "hidden"].contains(&value.as_str())
     };
-    is_told || MODES.iter().any(|name| mode(&name))
+    is_told || MODES.iter().any(mode)
 }
 
 /// The replica set of MongoDB that a service says it belongs to.

@@ -25,10 +25,26 @@ pub struct Proposed {
     pub configuration: BTreeSet<PathBuf>,
     /// What somebody has to decide, a line each.
     pub questions: Vec<String>,
-    /// What is not taken, with the reason.
-    pub left_out: Vec<String>,
+    pub left_out: Vec<LeftOut>,
+    /// What holds no data that could be lost, with the reason.
+    pub mentioned: Vec<String>,
     /// Folders of the machine whose content is taken already, or is a server's own.
     pub covered: Vec<PathBuf>,
+}
+
+/// An entry of `leave_out`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// `volume`, `path` or `service`.
+    pub key: &'static str,
+    pub name: String,
+    pub because: String,
+}
+
+impl LeftOut {
+    pub fn new(key: &'static str, name: &str, because: impl Into<String>) -> Self {
+        Self { key, name: name.to_owned(), because: because.into() }
+    }
 }
 
 /// What lies at a path of the machine.
@@ -79,7 +95,7 @@ fn servers<'a>(stack: &'a Stack, proposed: &mut Proposed) -> BTreeSet<&'a str> {
         }
         let Some(server) = holder.server else { continue };
         if server::is_replica(resolved) {
-            proposed.left_out.push(format!("{name}: a replica, which copies its data from its primary by itself."));
+            proposed.left_out.push(LeftOut::new("service", name, "a replica, which copies its data from its primary"));
             taken.insert(name.as_str());
             continue;
         }
@@ -89,6 +105,8 @@ fn servers<'a>(stack: &'a Stack, proposed: &mut Proposed) -> BTreeSet<&'a str> {
                     "{first}: is it the member of the replica set {set} that takes writes? {name} is a member too, and one alone is \
                      taken and restored into."
                 ));
+                let because = format!("a member of the replica set {set}, which copies its data from the primary");
+                proposed.left_out.push(LeftOut::new("service", name, because));
                 taken.insert(name.as_str());
                 continue;
             }
@@ -101,7 +119,11 @@ fn servers<'a>(stack: &'a Stack, proposed: &mut Proposed) -> BTreeSet<&'a str> {
                 None
             }
             Server::Redis if !keeps(stack, name) => {
-                proposed.left_out.push(format!("{name}: this Redis keeps nothing in a volume, so it is a cache."));
+                proposed.left_out.push(LeftOut::new(
+                    "service",
+                    name,
+                    "a Redis that keeps nothing in a volume, so a cache",
+                ));
                 None
             }
             Server::Redis if server::is_cluster_node(resolved) => {
@@ -192,15 +214,22 @@ fn volumes(stack: &Stack, taken: &BTreeSet<&str>, proposed: &mut Proposed) {
             continue;
         }
         let targets: Vec<&str> = volume.uses.iter().map(|it| it.target.as_str()).collect();
-        let reason = match &volume.backing {
+        let no_data = match &volume.backing {
             _ if volume.uses.is_empty() => Some("no service mounts it"),
             Backing::Memory => Some("it lies in memory"),
-            Backing::Folder(path) => of_the_machine(path),
-            Backing::Local | Backing::Remote(_) if is_cache(key, &targets) => Some("a cache by its name"),
-            Backing::Local | Backing::Remote(_) => None,
+            Backing::Folder(_) | Backing::Local | Backing::Remote(_) => None,
+        };
+        if let Some(reason) = no_data {
+            proposed.mentioned.push(format!("the volume {key}: {reason}."));
+            continue;
+        }
+        let reason = match &volume.backing {
+            Backing::Folder(path) if of_the_machine(path).is_some() => of_the_machine(path),
+            _ if is_cache(key, &targets) => Some("a cache by its name"),
+            Backing::Folder(_) | Backing::Local | Backing::Remote(_) | Backing::Memory => None,
         };
         if let Some(reason) = reason {
-            proposed.left_out.push(format!("the volume {key}: {reason}."));
+            proposed.left_out.push(LeftOut::new("volume", key, reason));
             continue;
         }
         let writers = writers(&volume.uses);
@@ -228,10 +257,10 @@ fn without_a_name(stack: &Stack, nameless: &Nameless, taken: &BTreeSet<&str>, pr
         return;
     }
     let last = at.target.rsplit('/').next().unwrap_or_default();
-    if is_cache(last, &[]) {
-        proposed
-            .left_out
-            .push(format!("the volume without a name at {} in {}: a cache by its name.", at.target, at.service));
+    // One that only the image asks for is nothing that the Compose files could leave out.
+    if is_cache(last, &[]) && is_declared(stack, nameless) {
+        let name = format!("{}:{}", at.service, at.target);
+        proposed.left_out.push(LeftOut::new("volume", &name, "a cache by its name"));
         return;
     }
     let source =
@@ -256,9 +285,8 @@ fn only_read(volume: &HeldVolume, key: &str, proposed: &mut Proposed) {
             volume.name
         ));
     } else {
-        proposed
-            .left_out
-            .push(format!("the volume {key}: {readers} only reads it, and nothing in this stack writes it."));
+        let because = format!("{readers} only reads it, and nothing in this stack writes it");
+        proposed.left_out.push(LeftOut::new("volume", key, because));
     }
 }
 

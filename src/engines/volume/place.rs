@@ -2,6 +2,7 @@
 //! through that container.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::tar::Tar;
@@ -113,8 +114,11 @@ impl Place {
                 (None, source) => {
                     let visited = Visited::Folder(source.to_owned());
                     let image = Some(container.image_digest.clone());
+                    let folder = format!("{source}{below}");
+                    let others = beside(&docker.running()?, &container, Path::new(&folder));
                     let writes = mount.writable;
-                    (Reach::Mounted { visited, below, image, hint: String::new() }, vec![(container, writes)])
+                    let users = std::iter::once((container, writes)).chain(others).collect();
+                    (Reach::Mounted { visited, below, image, hint: String::new() }, users)
                 }
             },
             None => {
@@ -201,12 +205,40 @@ impl Site {
     }
 }
 
+/// The other containers that mount this folder of the machine, a part of it, or a folder around it; true for those that may
+/// write there.
+fn beside(running: &[ContainerState], own: &ContainerState, folder: &Path) -> Vec<(ContainerState, bool)> {
+    // Docker Desktop sees the machine's folders below one of its own.
+    let plain =
+        |path: &Path| path.strip_prefix("/host_mnt").map_or_else(|_| path.to_owned(), |it| Path::new("/").join(it));
+    let real = |path: &Path| {
+        let path = plain(path);
+        std::fs::canonicalize(&path).unwrap_or(path)
+    };
+    let folder = real(folder);
+    let others = running.iter().filter(|it| it.id != own.id);
+    let found = others.filter_map(|container| {
+        let mounts = container.mounts.iter().filter(|it| it.volume.is_none() && !it.source.is_empty());
+        let mut overlapping = mounts.filter(|mount| {
+            let source = real(Path::new(&mount.source));
+            source.starts_with(&folder) || folder.starts_with(&source)
+        });
+        let writes = overlapping.clone().any(|mount| mount.writable);
+        overlapping.next().map(|_| (container.clone(), writes))
+    });
+    found.collect()
+}
+
 pub(in crate::engines) fn holds(containers: &[ContainerState], one: &ContainerState) -> bool {
     containers.iter().any(|container| container.id == one.id)
 }
 
 /// Reads no more of the archive than its first entries. None where the path is not there.
-fn has_entries(docker: &Arc<Docker>, container: &ContainerState, path: &str) -> Result<Option<bool>, EngineError> {
+pub(in crate::engines) fn has_entries(
+    docker: &Arc<Docker>,
+    container: &ContainerState,
+    path: &str,
+) -> Result<Option<bool>, EngineError> {
     let mut download = docker.download(container, path)?;
     let (mut tar, mut any) = (Tar::new(false), false);
     let mut buffer = [0; 4096];
@@ -286,6 +318,48 @@ mod tests {
             ["codeberg.org/forgejo/forgejo:12", "oliver006/redis_exporter", "phpmyadmin", "mysql/tool", "nginx"]
         {
             assert!(!is_server(image), "{image}");
+        }
+    }
+
+    fn container(name: &str, source: &str, writable: bool) -> ContainerState {
+        use crate::model::ids::ContainerId;
+        use crate::model::observation::{Health, Mount};
+        let volume = (!source.starts_with('/')).then(|| source.to_owned());
+        ContainerState {
+            id: ContainerId::new(name),
+            name: name.to_owned(),
+            image: String::new(),
+            image_digest: String::new(),
+            state: "running".into(),
+            running: true,
+            stop_seconds: None,
+            exit_code: 0,
+            health: Health::NotChecked,
+            restarts: 0,
+            mounts: vec![Mount { volume, source: source.into(), destination: "/srv".into(), writable }],
+            networks: vec![],
+            labels: Default::default(),
+        }
+    }
+
+    #[test]
+    fn whoever_else_mounts_a_bound_folder_is_one_of_its_users() {
+        let own = container("web", "/no-such/data", true);
+        for (source, writable, found) in [
+            ("/no-such/data", true, Some(true)),
+            ("/no-such", true, Some(true)),
+            ("/no-such/data/new", true, Some(true)),
+            ("/host_mnt/no-such/data", true, Some(true)),
+            ("/no-such/data", false, Some(false)),
+            ("/no-such/database", true, None),
+            ("data", true, None),
+            ("/", true, Some(true)),
+        ] {
+            let running = [own.clone(), container("writer", source, writable)];
+            let seen = beside(&running, &own, Path::new("/no-such/data"));
+            let seen: Vec<_> = seen.iter().map(|(container, writes)| (container.name.as_str(), *writes)).collect();
+            let wanted: Vec<_> = found.map(|writes| ("writer", writes)).into_iter().collect();
+            assert_eq!(seen, wanted, "{source}");
         }
     }
 

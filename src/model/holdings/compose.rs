@@ -113,7 +113,8 @@ impl Holdings {
 
     fn built_for(&mut self, name: &str, service: &Value) {
         let build = &service["build"];
-        let context = build.as_str().or_else(|| build["context"].as_str());
+        let is_needed = build["dockerfile_inline"].as_str().is_none_or(uses_its_context);
+        let context = build.as_str().or_else(|| build["context"].as_str()).filter(|_| is_needed);
         let further = entries(&build["additional_contexts"]).filter_map(|(_, path)| path.as_str());
         let mut folders = context.into_iter().chain(further).filter(|path| path.starts_with('/')).map(plain);
         if let (Some(context), Some(dockerfile)) = (context, build["dockerfile"].as_str()) {
@@ -155,7 +156,10 @@ fn holder(service: &Value) -> Holder {
     let targets: Vec<&str> = one_or_many(&service["volumes"]).filter_map(|it| it["target"].as_str()).collect();
     let signs = Signs { image: image.as_deref().unwrap_or_default(), targets: &targets, variables: &variables };
     let server = match of_signs(&signs) {
-        Kind::Server(server) => Some(server).filter(|server| server.is_run_by(command.trim())),
+        // In memory it keeps nothing: a job that has the server's image for its client, a cache.
+        Kind::Server(server) => {
+            Some(server).filter(|server| server.is_run_by(command.trim()) && !is_in_memory(*server, service))
+        }
         Kind::Untried(_) | Kind::Helper | Kind::Other => None,
     };
     Holder {
@@ -183,6 +187,24 @@ fn mounts<'v>(name: &str, service: &'v Value, resolved: &'v Value, depth: usize)
         all.extend(theirs.into_iter().map(|(mount, already)| (mount, already || read_only)));
     }
     all
+}
+
+/// Whether all that the server's image keeps data in is memory.
+fn is_in_memory(server: Server, service: &Value) -> bool {
+    let of_volumes = one_or_many(&service["volumes"]);
+    let (memory, kept): (Vec<&Value>, Vec<&Value>) = of_volumes.partition(|mount| mount["type"] == "tmpfs");
+    let short = one_or_many(&service["tmpfs"]).filter_map(Value::as_str).filter_map(|it| it.split(':').next());
+    let mut memory = memory.into_iter().filter_map(|mount| mount["target"].as_str()).chain(short);
+    let is_kept = kept.iter().filter_map(|mount| mount["target"].as_str()).any(|target| server.keeps_data_at(target));
+    !is_kept && memory.any(|target| server.keeps_data_at(target))
+}
+
+/// Whether a Dockerfile that stands in the Compose file takes anything out of its context.
+fn uses_its_context(dockerfile: &str) -> bool {
+    dockerfile.lines().map(|line| line.trim_start().to_ascii_uppercase()).any(|line| {
+        let copies = line.starts_with("COPY ") || line.starts_with("ADD ");
+        (copies && !line.contains("--FROM=")) || line.contains("TYPE=BIND")
+    })
 }
 
 fn backing(declared: &Value) -> Backing {

@@ -6,6 +6,7 @@ use super::describe::{approval, bytes, time, what};
 use super::escape::printable;
 use super::text::{Row, TextOptions, aligned, head, line};
 use crate::model::plan::Plan;
+use crate::model::standing::Kind;
 use crate::model::step::{Action, Approval, Effect, Step, StepId};
 use crate::model::units::Span;
 use crate::plan::graph::PlanGraph;
@@ -74,8 +75,23 @@ pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
     for note in &plan.report.unchanged {
         out.extend(line("left", &format!("{}: {}", note.resource, note.text)));
     }
+    out.extend(missed_things(plan));
     out.extend(duration(plan, spec));
     out.join("\n") + "\n"
+}
+
+/// What no run holds, so that whatever of it is gone stays gone: said before anything is touched.
+fn missed_things(plan: &Plan) -> Vec<String> {
+    let mut out = Vec::new();
+    let names: Vec<&str> = plan.report.unprotected.iter().map(|note| note.resource.as_str()).collect();
+    if !names.is_empty() {
+        let text = format!("no run holds these, and what of them is gone stays gone: {}", names.join(", "));
+        out.extend(line(Kind::Unprotected.word(), &printable(&text)));
+    }
+    for note in &plan.report.left_out {
+        out.extend(line("left out", &printable(&format!("{}: {}", note.resource, note.text))));
+    }
+    out
 }
 
 /// What it waits for, and why it is there.

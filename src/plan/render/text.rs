@@ -44,7 +44,7 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     let mut lines = step_lines(&steps, &behind, options.all);
     let unchanged = &report.unchanged;
     if options.all {
-        lines.extend(note_lines(&[("=", unchanged)]));
+        lines.extend(note_lines(&[("left out", &report.left_out), ("=", unchanged)]));
     } else if !unchanged.is_empty() {
         lines.push(format!(
             "      {} unchanged (--all lists {})",

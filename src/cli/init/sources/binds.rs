@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::compose::{Found, Stack};
 use super::super::{excluded, quoted, quoted_glob};
-use super::{Proposed, Seen, are_stopped, is_cache, is_covered, list, name_for, owned};
+use super::{LeftOut, Proposed, Seen, are_stopped, is_cache, is_covered, list, name_for, owned};
 use crate::model::holdings::{Bind, of_the_machine, writers};
 
 /// Folders with the same writers.
@@ -32,7 +32,8 @@ pub(super) fn take(stack: &Stack, taken: &BTreeSet<&str>, repository: &str, prop
             setting(bind, file, stack, proposed);
         } else if !writers.is_empty() {
             if is_cache(&bind.path.to_string_lossy(), &targets) {
-                proposed.left_out.push(format!("{}: a cache by its name.", stack.named(&bind.path).display()));
+                let name = stack.named(&bind.path).to_string_lossy().into_owned();
+                proposed.left_out.push(LeftOut::new("path", &name, "a cache by its name"));
                 proposed.covered.push(bind.path.clone());
             } else {
                 data.push((bind, writers));

@@ -1,0 +1,49 @@
+//! What the stack holds, whoever takes it: asked from Compose and from the engine, and looked at on this machine where only a
+//! look tells whether there is any data.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use crate::engines::{self, Ground};
+use crate::model::holdings::Holdings;
+use crate::model::observation::{Observed, SeenStack};
+
+/// None where there is neither a Compose file nor a container of the stack. Nothing is changed.
+pub fn stack(ground: &Ground, home: Option<&Path>) -> Option<Observed<SeenStack>> {
+    let held = match ground.containers.held() {
+        Ok(held) => held?,
+        Err(error) => return Some(Observed::Unknown { reason: crate::model::chain(&error) }),
+    };
+    let held = without_what_is_none(held, ground);
+    Some(Observed::Known(SeenStack { held, base: ground.base.clone(), home: home.map(Path::to_owned) }))
+}
+
+/// The same, by the Compose files alone: no engine is asked.
+pub fn stack_by_its_files(ground: &Ground, home: Option<&Path>) -> Option<Observed<SeenStack>> {
+    let held = match ground.containers.held_by_files()? {
+        Ok(held) => held,
+        Err(error) => return Some(Observed::Unknown { reason: crate::model::chain(&error) }),
+    };
+    let held = without_what_is_none(held, ground);
+    Some(Observed::Known(SeenStack { held, base: ground.base.clone(), home: home.map(Path::to_owned) }))
+}
+
+/// Sockets and devices hold no data, Compose goes without a file that it may go without, and a volume that nobody gave a name
+/// is a cache as long as nothing lies in it.
+fn without_what_is_none(mut held: Holdings, ground: &Ground) -> Holdings {
+    let is_special = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|seen| {
+            let kind = seen.file_type();
+            kind.is_socket() || kind.is_fifo() || kind.is_char_device() || kind.is_block_device()
+        })
+    };
+    held.binds.retain(|bind| !is_special(&bind.path));
+    held.files.retain(|file| !file.optional || file.path.exists());
+    let services = &held.services;
+    for nameless in held.nameless.iter_mut().filter(|it| !it.volumes.is_empty()) {
+        let containers = services.get(&nameless.at.service).map_or(&[][..], |holder| &holder.containers);
+        let is_empty = |container: &String| engines::is_empty(ground, container, &nameless.at.target);
+        nameless.empty = !containers.is_empty() && containers.iter().all(is_empty);
+    }
+    held
+}
