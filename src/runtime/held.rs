@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::compose::output;
+use super::compose::{Resolved, output};
 use super::written::{Variables, Written, filled};
 use super::{Compose, Containers, Docker, RuntimeError};
 use crate::model::chain;
@@ -35,9 +35,9 @@ impl Compose {
         // Filled in, an env_file is no longer told; as it is written, no volume has its name.
         let (resolved, written) = std::thread::scope(|scope| {
             let written = scope.spawn(|| all.as_written());
-            (all.resolved(), written.join())
+            (all.resolved_here(), written.join())
         });
-        let mut resolved = resolved?;
+        let Resolved { model: mut resolved, unset } = resolved?;
         let asked = std::cell::OnceCell::new();
         let variables = |name: &str| asked.get_or_init(|| all.variables()).get(name)?.as_str().map(str::to_owned);
         let mut unread = Vec::new();
@@ -49,6 +49,12 @@ impl Compose {
         let followed = Written::follow(self.files(), &self.files_of_variables(), &variables);
         let mut held = Holdings::of(&resolved, &followed.files);
         held.unread = [followed.unread, unread].concat();
+        held.unset = unset;
+        held.profiles = self.profiles().to_vec();
+        if held.profiles.is_empty() && held.services.values().any(|holder| !holder.profiles.is_empty()) {
+            let own = variables("COMPOSE_PROFILES").unwrap_or_default();
+            held.profiles = own.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        }
         Ok(held)
     }
 
