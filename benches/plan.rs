@@ -110,6 +110,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         sealed: Sealed::ByItsApply,
         compose: None,
         origin: None,
+        unprotected: None,
     };
     let proof = Proof {
         format: RECORD_FORMAT,
@@ -155,6 +156,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         unfinished_recovery: None,
         login: None,
         compose: None,
+        stack: None,
         up: None,
         containers: BTreeMap::new(),
         certificates: BTreeMap::new(),

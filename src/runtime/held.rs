@@ -24,8 +24,6 @@ pub struct LookedInto {
     pub resolved: Value,
     /// Put together, and no variable filled in.
     pub written: Value,
-    /// The variables that are not set: Compose takes them for empty.
-    pub unset: Vec<String>,
     pub held: Holdings,
 }
 
@@ -79,7 +77,13 @@ impl Compose {
         let followed = Written::follow(self.files(), &self.files_of_variables(), &variables);
         let mut held = Holdings::of(&resolved, &followed.files);
         held.unread = [followed.unread, unread].concat();
-        Ok(LookedInto { resolved, written, unset, held })
+        held.unset = unset;
+        held.profiles = self.profiles().to_vec();
+        if held.profiles.is_empty() && held.services.values().any(|holder| !holder.profiles.is_empty()) {
+            let own = variables("COMPOSE_PROFILES").unwrap_or_default();
+            held.profiles = own.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        }
+        Ok(LookedInto { resolved, written, held })
     }
 
     /// What Compose fills its files in with. Values of variables are in it, so it is asked for only where a path has one in it.

@@ -190,7 +190,8 @@ def compose_stack(
         f"project: {made.project} }}\n"
     )
     text = made.file.read_text().replace("services:\n", runtime + "services:\n", 1)
-    made.file.write_text(text + left_out("\n".join(services)))
+    # Before the last part, to which scenarios add.
+    made.file.write_text(text.replace("recovery:\n", left_out("\n".join(services)) + "recovery:\n", 1))
     try:
         made.up(*up)
         yield made

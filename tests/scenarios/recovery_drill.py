@@ -209,7 +209,8 @@ services:
       - /etc/localtime:/etc/localtime:ro
 """
     with compose_stack(world, [POSTGRES, FILES], ["postgres"], override=override) as stack:
-        stack.file.write_text(stack.file.read_text().replace("profiles: [standard, extra]", "profiles: []"))
+        text = stack.file.read_text().replace("profiles: [standard, extra]", "profiles: []")
+        stack.file.write_text(text.replace("leave_out:\n", "leave_out:\n  - { path: unkept, because: nobody keeps it }\n"))
         compose = stack.folder / "docker-compose.yml"
         compose.write_text(compose.read_text().replace("  postgres:\n    profiles: [standard]\n", "  postgres:\n", 1))
         (stack.folder / "configs").mkdir(exist_ok=True)

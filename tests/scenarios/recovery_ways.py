@@ -36,6 +36,8 @@ class Small:
     # In the `files` source of devstack.yaml, beside docker-compose.yml.
     kept: list[str] = field(default_factory=list)
     source: str = "volume: { volume: data, stop: [app] }"
+    # What `leave_out` names: `path: ./x`.
+    left: str = ""
     # Lines of `recovery.assert`.
     asserts: list[str] = field(default_factory=list)
     # `external: true`: made before the stack, and lost with it.
@@ -43,7 +45,8 @@ class Small:
     networks: list[str] = field(default_factory=list)
     # What has to be the same before and after.
     look: str = "cat /data/value"
-    # Whether all of it can come back; where a drill did without something, it is degraded.
+    # Whether all of it can come back. A drill that did without something is degraded, and so is one of a stack that holds a file
+    # which nothing takes, though its containers come back with what stood in it.
     whole: bool = True
     degraded: bool = False
     # What both must say.
@@ -81,7 +84,8 @@ def made(world: World, small: Small, *, declared: bool = True) -> Iterator[Compo
     runtime = f"runtime:\n  docker: {{ compose: [docker-compose.yml]{named}, profiles: [danger, used] }}\n"
     asserts = "".join(f"    - {line}\n" for line in small.asserts)
     text = stack.file.read_text().replace("services:\n", runtime + "services:\n", 1)
-    stack.file.write_text(text + (f"  assert:\n{asserts}" if asserts else ""))
+    left = f"leave_out:\n  - {{ {small.left}, because: it lies in version control }}\n" if small.left else ""
+    stack.file.write_text(text + (f"  assert:\n{asserts}" if asserts else "") + left)
     for name, text in ({"docker-compose.yml": small.compose()} | small.files).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,11 +177,12 @@ WHOLE = [
     Small("a file of variables in no source", app=SECRET, files={".env": "SECRET_KEY=s3cret\n"}, look=KEYED, said=HOLDS),
     Small("a default that hides a lost variable", app=['environment: { SECRET_KEY: "${SECRET_KEY:-none}" }'],
           files={".env": "SECRET_KEY=s3cret\n"}, look=KEYED, said=HOLDS),
-    Small("an env file in no source", app=["env_file: [app.env]"], files={"app.env": "SECRET_KEY=s3cret\n"}, look=KEYED, said=HOLDS),
+    Small("an env file in no source", app=["env_file: [app.env]"], files={"app.env": "SECRET_KEY=s3cret\n"}, look=KEYED, said=HOLDS,
+          degraded=True),
     Small("an include in no source", top="include: [more.yml]\n", files={"more.yml": "services: { more: { image: IMAGE, entrypoint: ENTRY } }\n"},
-          said=HOLDS),
+          said=HOLDS, degraded=True),
     Small("a base to extend in no source", app=["extends: { file: base.yml, service: base }"],
-          files={"base.yml": "services: { base: { environment: { SECRET_KEY: s3cret } } }\n"}, look=KEYED, said=HOLDS),
+          files={"base.yml": "services: { base: { environment: { SECRET_KEY: s3cret } } }\n"}, look=KEYED, said=HOLDS, degraded=True),
     Small("a network of somebody else", app=["networks: [proxy]"], top=f"networks: {{ proxy: {{ external: true, name: {ASIDE} }} }}\n", networks=[ASIDE]),
     Small("a volume of somebody else", top=f"\nvolumes: {{ data: {{ external: true, name: {ASIDE} }} }}\n", volumes=[ASIDE]),
     Small("a folder that is bound", app=["volumes: [./data:/data]"], source="volume: { container: app, path: /data, stop: [app] }"),
@@ -280,7 +285,7 @@ def names_places_and_checks_are_those_of_the_run(world: World) -> None:
     both = Small("names and checks",
                  app=['healthcheck: { test: ["CMD", "false"], interval: 1s, retries: 1 }', "deploy: { replicas: 2 }", f"networks: [default, {ASIDE}]",
                       "volumes: [data:/data, ./files:/files]"],
-                 source="volume: { volume: data, stop: [PROJECT-app-1, app] }", networks=[ASIDE],
+                 source="volume: { volume: data, stop: [PROJECT-app-1, app] }", networks=[ASIDE], left="path: ./files",
                  top=f"networks: {{ {ASIDE}: {{ external: true }} }}\nvolumes: {{ data: {{ name: PROJECT-precious }} }}\n",
                  others=by_name["a job that never ran"].others + "  used: { image: IMAGE, profiles: [used], entrypoint: ENTRY }\n",
                  before=lambda stack: ((stack.folder / "files").mkdir(), (stack.folder / "files").chmod(0o2750)))
@@ -304,7 +309,7 @@ def names_places_and_checks_are_those_of_the_run(world: World) -> None:
 def moved(world: World, small: Small) -> None:
     """No project is declared: its name is that of the folder, by which devstack.yaml calls a container and a volume."""
     small = Small(**(vars(small) | {"name": "moved", "source": "volume: { volume: PROJECT_data, stop: [PROJECT-app-1, app] }", "top": "", "app": [],
-                                    "networks": [], "before": None}))
+                                    "left": "", "networks": [], "before": None}))
     with made(world, small, declared=False) as old:
         lose(old, small)
         new = ComposeStack(world, old.folder.with_name(f"ds-{random.SystemRandom().randbytes(4).hex()}"))
@@ -321,7 +326,7 @@ def moved(world: World, small: Small) -> None:
 
 @scenario()
 def a_built_image_is_used_where_it_is_and_named_where_it_is_not(world: World) -> None:
-    small = Small("built", others="  built: { build: ./ctx, entrypoint: ENTRY }\n", files={"ctx/Dockerfile": "FROM IMAGE\n"})
+    small = Small("built", others="  built: { build: ./ctx, entrypoint: ENTRY }\n", files={"ctx/Dockerfile": "FROM IMAGE\n"}, left="build: ./ctx")
     small.files["ctx/Dockerfile"] = f"FROM {images()['FORGEJO_IMAGE']}\nLABEL devstack.test=1\n"
 
     def tag(stack: ComposeStack) -> None:

@@ -77,8 +77,8 @@ pub fn look(folder: &Path) -> Result<Looked, RuntimeError> {
     };
     let docker = DockerRuntime { compose: files.clone(), ..DockerRuntime::default() };
     let Some(compose) = Compose::declared(&docker, folder, None) else { return Ok(Looked::Nothing) };
-    let LookedInto { resolved, written, unset, mut held } = compose.looked_into()?;
-    let unset: Vec<String> = unset.iter().filter_map(|name| missing(name, &written)).collect();
+    let LookedInto { resolved, written, mut held } = compose.looked_into()?;
+    let unset: Vec<String> = held.unset.iter().filter_map(|name| missing(name, &written)).collect();
     if !unset.is_empty() {
         return Ok(Looked::Unset(unset));
     }
