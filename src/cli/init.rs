@@ -1,11 +1,19 @@
 //! `devstack init`: looks around in a folder and writes a starter file that works as it stands.
 
 mod compose;
+mod configuration;
+mod password;
+mod server;
+mod sources;
 mod vault;
 
 use super::error::{Exit, Failure};
 use crate::plan::render::count;
-use compose::ComposeFacts;
+use crate::spec::questions;
+use compose::{Looked, Stack};
+use configuration::{Configuration, excluded, quoted_glob};
+use sources::{LeftOut, Proposed};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -26,7 +34,7 @@ const SKIPPED: [&str; 6] = [".git", "target", "node_modules", ".devstack", "back
 const CONFIG_FOLDERS: [&str; 4] = ["config", "configs", "conf", "etc"];
 
 /// What [`look_around`] found. Paths are relative to the folder, sorted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Surroundings {
     /// SQLite databases, told by their first bytes.
     pub databases: Vec<PathBuf>,
@@ -36,8 +44,10 @@ pub struct Surroundings {
     pub unread: Vec<String>,
     /// There was more than is looked through.
     pub cut_short: bool,
-    /// What the Compose files say, where there are some.
-    pub compose: Option<ComposeFacts>,
+    /// The stack that the Compose files describe, where there are some.
+    stack: Option<Stack>,
+    /// What keeps the Compose files from being used.
+    pub questions: Vec<String>,
 }
 
 /// Looks through `folder`, a few levels deep. Fails only where the folder itself cannot be read.
@@ -96,8 +106,10 @@ fn is_database(path: &Path) -> io::Result<bool> {
 /// A commented file for `folder`, which [`crate::spec::parse`] accepts as it stands.
 pub fn starter(folder: &Path, facts: &Surroundings) -> String {
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let stack = name_of(facts.compose.as_ref().map_or(&*folder_name, |compose| compose.project.as_str()), "stack");
-    let mut text = format!(
+    let stack = name_of(facts.stack.as_ref().map_or(&*folder_name, |stack| stack.project.as_str()), "stack");
+    let repository = repository_folder(folder, facts);
+    let proposed = facts.stack.as_ref().map(|stack| sources::propose(stack, repository)).unwrap_or_default();
+    let mut text = String::from(
         "# yaml-language-server: $schema=./devstack.schema.json\n\
          # (devstack schema > devstack.schema.json lets an editor complete and check this file.)\n\
          #\n\
@@ -105,32 +117,74 @@ pub fn starter(folder: &Path, facts: &Surroundings) -> String {
          #   devstack check     is this file right?\n\
          #   devstack plan      what would be done?\n\
          #   devstack apply     do it\n\
-         \n\
-         version: 1\n\
-         stack: {stack}\n\
-         \n"
+         \n",
     );
-    if let Some(compose) = &facts.compose {
-        text.push_str(&runtime(compose));
-        if let Some(vault) = &compose.vault {
+    let asked = facts.stack.iter().flat_map(|stack| &stack.questions).chain(&proposed.questions);
+    let questions: BTreeSet<&String> = asked.chain(&facts.questions).collect();
+    if !questions.is_empty() {
+        text.push_str("# Not decided yet. Answer each in the file, and remove its line:\n");
+        text.extend(questions.iter().map(|question| format!("{}{}\n", questions::MARK, one_line(question))));
+        text.push('\n');
+    }
+    text.push_str(&format!("version: 1\nstack: {stack}\n\n"));
+    if let Some(stack) = &facts.stack {
+        text.push_str(&runtime(stack));
+        if let Some(vault) = &proposed.vault {
             let proposal = vault.proposal(&[]);
             text.push_str(&format!("{}{}\n", proposal.about, proposal.section));
         }
     }
-    text.push_str(&services(facts));
-    text.push_str(REST);
+    text.push_str(&services(folder, facts, &proposed, repository));
+    text.push_str(&left_out(facts, &proposed));
+    text.push_str(&REST.replace("./backups", &format!("./{repository}")));
     text
 }
 
-fn runtime(compose: &ComposeFacts) -> String {
+/// What is left out, each with the reason that every look repeats.
+fn left_out(facts: &Surroundings, proposed: &Proposed) -> String {
+    let of_profiles = facts.stack.iter().flat_map(|stack| &stack.left_out);
+    let all: Vec<&LeftOut> = of_profiles.chain(&proposed.left_out).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "\n# Not taken. Remove the line of what should be, and add a source for it.\nleave_out:\n".to_owned();
+    for LeftOut { key, name, because } in all {
+        let because = serde_json::Value::from(one_line(because));
+        text.push_str(&format!("  - {{ {key}: {}, because: {because} }}\n", quoted(name)));
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+fn runtime(stack: &Stack) -> String {
     let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
-    let files = list(&mut compose.files.iter().map(|file| quoted(&file.to_string_lossy())));
-    let profiles = match compose.profiles.as_slice() {
+    let files = list(&mut stack.files.iter().map(|file| quoted(&file.to_string_lossy())));
+    let profiles = match stack.profiles.as_slice() {
         [] => String::new(),
         // Without its profiles Compose leaves services out without a word.
         profiles => format!(", profiles: [{}]", list(&mut profiles.iter().map(|profile| quoted(profile)))),
     };
-    format!("runtime:\n  docker: {{ compose: [{files}]{profiles}, project: {} }}\n\n", quoted(&compose.project))
+    let others = match stack.never_ran.as_slice() {
+        [] => String::new(),
+        others => {
+            format!("  # Nothing has run of the profiles {}, so a recovery starts none of it.\n", others.join(", "))
+        }
+    };
+    format!("runtime:\n{others}  docker: {{ compose: [{files}]{profiles}, project: {} }}\n\n", quoted(&stack.project))
+}
+
+/// Where backups go: a folder that the stack does not use for something else.
+fn repository_folder(folder: &Path, facts: &Surroundings) -> &'static str {
+    const USUAL: &str = "backups";
+    let place = folder.join(USUAL);
+    let mut mounted = facts.stack.iter().flat_map(|stack| &stack.held.binds).map(|bind| &bind.path);
+    // A repository of devstack's own from before is no reason to make a second.
+    let other = place.exists() && !place.join("config").is_file();
+    if other || mounted.any(|path| path.starts_with(&place)) { "devstack-backups" } else { USUAL }
 }
 
 const REST: &str = r#"
@@ -159,39 +213,46 @@ recovery:
   rto: 30m
 "#;
 
-fn services(facts: &Surroundings) -> String {
+fn services(folder: &Path, facts: &Surroundings, proposed: &Proposed, repository: &str) -> String {
     let mut text = String::from("services:\n");
     if facts.cut_short {
         text.push_str("  # There was more here than was looked through: databases may be missing below.\n");
     }
     for unread in &facts.unread {
-        text.push_str(&format!("  # Not looked into: {}\n", unread.replace(char::is_control, " ")));
+        text.push_str(&format!("  # Not looked into: {}\n", one_line(unread)));
+    }
+    for mentioned in &proposed.mentioned {
+        text.push_str(&format!("  # Not taken: {}\n", one_line(mentioned)));
     }
     let mut names: Vec<String> = vec!["configuration".to_owned(), "all".to_owned()];
-    if let Some(compose) = &facts.compose {
-        if compose.services.iter().any(|found| found.source.contains("{ env: ")) {
-            text.push_str(
-                "  # Passwords are taken from the environment of devstack: `set -a; . ./.env; set +a` before it, or a line\n  \
-                 # EnvironmentFile= in its systemd unit.\n",
-            );
-        }
-        for found in &compose.services {
-            let name = unused(&name_of(&found.name, "service"), &names);
-            for line in &found.about {
-                text.push_str(&format!("  # {}\n", line.replace(char::is_control, " ")));
-            }
-            text.push_str(&format!("  {name}:\n    source: {}\n", found.source));
-            if !found.after.is_empty() {
-                let after: Vec<String> = found.after.iter().map(|name| name_of(name, "service")).collect();
-                text.push_str(&format!("    after: [{}]\n", after.join(", ")));
-            }
-            names.push(name);
-        }
-        if let Some(vault) = &compose.vault {
-            text.push_str(&vault.proposal(&names).service);
-        }
+    if proposed.services.iter().any(|found| found.source.contains("{ env: ")) {
+        text.push_str(
+            "  # `env` is the environment of devstack: set it where devstack runs, or in its systemd unit (EnvironmentFile=).\n",
+        );
     }
-    for path in &facts.databases {
+    for found in &proposed.services {
+        let name = unused(&name_of(&found.name, "service"), &names);
+        let down = facts.stack.iter().filter_map(|stack| stack.down.as_ref());
+        let down = down.flat_map(|down| found.made_of.iter().filter_map(|part| Some((part, down.get(part)?))));
+        let state = down.map(|(part, state)| match state.as_str() {
+            "has no container" => format!("{part} has no container now."),
+            state => format!("{part} is {state} now."),
+        });
+        for line in found.about.iter().cloned().chain(state) {
+            text.push_str(&format!("  # {}\n", one_line(&line)));
+        }
+        text.push_str(&format!("  {name}:\n    source: {}\n", found.source));
+        if !found.after.is_empty() {
+            let after: Vec<String> = found.after.iter().map(|name| name_of(name, "service")).collect();
+            text.push_str(&format!("    after: [{}]\n", after.join(", ")));
+        }
+        names.push(name);
+    }
+    if let Some(vault) = &proposed.vault {
+        text.push_str(&vault.proposal(&names).service);
+    }
+    let covered = |path: &Path| proposed.covered.iter().any(|folder_of| folder.join(path).starts_with(folder_of));
+    for path in facts.databases.iter().filter(|path| !covered(path)) {
         let name = unused(&name_of(&path.file_stem().unwrap_or_default().to_string_lossy(), "database"), &names);
         text.push_str(&format!(
             "  # An SQLite database. It is taken through SQLite's own backup, so it may be in use.\n  {name}:\n    \
@@ -200,19 +261,19 @@ fn services(facts: &Surroundings) -> String {
         ));
         names.push(name);
     }
-    if !facts.configuration.is_empty() {
-        let paths: Vec<_> = facts.configuration.iter().map(|path| quoted(&path.to_string_lossy())).collect();
+    let configuration = Configuration::of(folder, facts, proposed, repository);
+    if !configuration.paths.is_empty() {
         text.push_str(&format!(
-            "  # What the stack is started from.\n  configuration:\n    source: {{ files: {{ paths: [{}] }} }}\n",
-            paths.join(", ")
+            "  # What the stack is started from.\n  configuration:\n    source: {}\n",
+            configuration.source()
         ));
     }
-    if facts.databases.is_empty() && facts.configuration.is_empty() {
-        text.push_str(
+    if names.len() == 2 && configuration.paths.is_empty() {
+        text.push_str(&format!(
             "  # No SQLite database, no Compose file, no .env and no configuration folder was found here, so this takes the\n  \
              # whole folder without what can be made again. Better name what matters.\n  files:\n    source:\n      files:\n        \
-             paths: [.]\n        exclude: [backups, .devstack, .git, target, node_modules, .venv, \"*.tmp\"]\n",
-        );
+             paths: [.]\n        exclude: [{repository}, .devstack, .git, target, node_modules, .venv, \"*.tmp\"]\n",
+        ));
     } else {
         text.push_str(
             "  # Other files and folders, such as uploads:\n  # uploads:\n  #   source: { files: { paths: [uploads/], exclude: \
@@ -261,11 +322,28 @@ pub(super) fn run(file: &Path, stdout: bool) -> Result<Exit, Failure> {
         .map_err(|error| Failure::caused(Exit::Input, &format!("looking around in {}", folder.display()), &error))?;
     let mut seen = Exit::Done;
     match compose::look(folder) {
-        Ok(compose) => facts.compose = compose,
+        Ok(Looked::Nothing) => {}
+        Ok(Looked::Stack(stack)) => facts.stack = Some(*stack),
+        Ok(Looked::Unclear(files)) => {
+            let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            facts.questions.push(format!(
+                "which Compose files make this stack? There are {}; name them under `runtime: {{ docker: {{ compose: […] }} }}`, or \
+                 set COMPOSE_FILE in .env and run `devstack init` again.",
+                files.join(", ")
+            ));
+            seen = Exit::Partly;
+        }
+        Ok(Looked::Unset(unset)) => {
+            facts.questions.extend(unset);
+            seen = Exit::Partly;
+        }
         // A starter file without the servers is better than none, and says what is missing in it; it is not all that was
         // asked for.
         Err(error) => {
-            facts.unread.push(format!("the Compose files: {}", crate::model::chain(&error)));
+            facts.questions.push(format!(
+                "what is in the Compose files? Nothing of them is in this file, because {}; correct that, and run `devstack init` again.",
+                crate::model::chain(&error)
+            ));
             seen = Exit::Partly;
         }
     }
@@ -280,21 +358,15 @@ pub(super) fn run(file: &Path, stdout: bool) -> Result<Exit, Failure> {
     })?;
     std::io::Write::write_all(&mut out, text.as_bytes())
         .map_err(|error| Failure::caused(Exit::Unexpected, &format!("writing {}", file.display()), &error))?;
-    println!(
-        "Wrote {}: {} in Compose files, {} and {} found.",
-        file.display(),
-        count(facts.compose.as_ref().map_or(0, |compose| compose.services.len()), "service"),
-        count(facts.databases.len(), "SQLite database"),
-        count(facts.configuration.len(), "configuration path")
-    );
+    let services =
+        text.lines().filter(|line| line.trim_start().starts_with("source:") && !line.trim_start().starts_with('#'));
+    println!("Wrote {}: {}.", file.display(), count(services.count(), "service"));
     for unread in &facts.unread {
         eprintln!("warning: not looked into, so what is in it is not in the file: {unread}");
     }
-    if let Some(vault) = facts.compose.as_ref().and_then(|compose| compose.vault.as_ref()) {
-        eprintln!(
-            "warning: the Vault {} is not backed up yet: it needs a login, which is not known here; the file has a proposal in comments",
-            vault.container
-        );
+    let questions = text.lines().filter_map(|line| line.strip_prefix(questions::MARK));
+    for question in questions {
+        eprintln!("question: {question}");
     }
     println!("Read it, then: devstack check, devstack plan, devstack apply.");
     Ok(seen)
@@ -361,32 +433,5 @@ mod tests {
             let spec = accepted(Path::new(folder), &facts).spec;
             assert_eq!(spec.services.len(), odd.len());
         }
-    }
-
-    #[test]
-    fn a_vault_is_proposed_in_comments_that_are_right_once_they_are_none() {
-        let compose = serde_json::json!({ "name": "shop", "services": {
-            "vault": { "image": "hashicorp/vault:1.21", "volumes": [{ "type": "volume", "source": "v", "target": "/vault/file" }],
-                "ports": [{ "target": 8200, "published": "8200" }] },
-            "app": { "image": "app", "depends_on": { "vault": {} }, "volumes": [{ "type": "volume", "source": "a", "target": "/data" }] },
-        }});
-        let facts = Surroundings { compose: Some(compose::read(&compose, &compose)), ..Surroundings::default() };
-        let folder = Path::new("/srv/shop");
-        let spec = accepted(folder, &facts).spec;
-        assert!(spec.services.keys().all(|name| name.as_str() != "vault"), "as a volume it would be sealed each time");
-        let text = starter(folder, &facts);
-        assert!(text.contains("IT IS NOT BACKED UP YET"), "{text}");
-        let found = facts.compose.as_ref().and_then(|compose| compose.vault.as_ref());
-        let proposal = found.unwrap().proposal(&[]);
-        let completed = [&proposal.section, &proposal.service].into_iter().fold(text, |text, part| {
-            assert!(text.contains(part.as_str()), "{text}");
-            let bare = part.lines().map(|line| line.replacen("# ", "", 1) + "\n").collect::<String>();
-            text.replace(part.as_str(), &bare)
-        });
-        let loaded = spec::parse("devstack.yaml", completed.as_bytes(), folder)
-            .unwrap_or_else(|error| panic!("{error}\n{completed}"));
-        assert_eq!(loaded.spec.vault.as_ref().map(|vault| vault.address.as_str()), Some("http://127.0.0.1:8200"));
-        assert!(loaded.spec.services.keys().any(|name| name.as_str() == "vault"), "{completed}");
-        assert_eq!(loaded.warnings, [], "{completed}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod compose;
 mod running;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,12 @@ pub struct Holdings {
     pub builds: Vec<Build>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<ExternalNetwork>,
+    /// The profiles that are in use; without one of its own a service of profiles is not made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
+    /// The variables that the files ask for and that nobody has set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unset: Vec<String>,
     /// What could not be looked into, each with the reason: there may be more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<String>,
@@ -192,7 +199,19 @@ pub struct ExternalNetwork {
 
 impl Holdings {
     pub fn is_empty(&self) -> bool {
-        let Self { project: _, services, volumes, nameless, binds, files, builds, networks, unread } = self;
+        let Self {
+            project: _,
+            services,
+            volumes,
+            nameless,
+            binds,
+            files,
+            builds,
+            networks,
+            profiles: _,
+            unset: _,
+            unread,
+        } = self;
         services.is_empty()
             && volumes.is_empty()
             && nameless.is_empty()
@@ -229,6 +248,14 @@ impl Holdings {
             |it: &HeldVolume, name: &str, _: &str| it.name == name,
         ];
         is_it.iter().find_map(|is_it| self.volumes.iter().find(|volume| is_it(volume, name, &full)))
+    }
+
+    /// Whether Compose makes containers of the service: it is of no profile, or of one that is in use. One that the files do not
+    /// name is no longer made.
+    pub fn is_made(&self, service: &str) -> bool {
+        let of = self.services.get(service).filter(|holder| holder.declared).map(|holder| &holder.profiles);
+        let in_use = |profile: &String| self.profiles.iter().any(|used| used == profile || used == "*");
+        of.is_some_and(|of| of.is_empty() || of.iter().any(in_use))
     }
 
     fn bind(&mut self, path: &Path) -> &mut Bind {
@@ -272,7 +299,19 @@ impl Holdings {
 
     /// One order, whatever the Compose files and the engine list first.
     fn sort(&mut self) {
-        let Self { project: _, services, volumes, nameless, binds, files, builds, networks, unread: _ } = self;
+        let Self {
+            project: _,
+            services,
+            volumes,
+            nameless,
+            binds,
+            files,
+            builds,
+            networks,
+            profiles: _,
+            unset: _,
+            unread: _,
+        } = self;
         for holder in services.values_mut() {
             holder.targets.sort();
             holder.targets.dedup();

@@ -192,6 +192,7 @@ const SERVERS: &[(&str, Server)] = &[
     ("percona-server", Server::Mysql),
     ("mariadb", Server::Mariadb),
     ("mariadb-server", Server::Mariadb),
+    ("mariadb-aria", Server::Mariadb),
     ("mongo", Server::Mongodb),
     ("mongodb", Server::Mongodb),
     ("percona-server-mongodb", Server::Mongodb),
@@ -485,6 +486,23 @@ pub fn of_signs(signs: &Signs<'_>) -> Kind {
     sign.map_or(Kind::Other, |(server, ..)| Kind::Server(*server))
 }
 
+/// By what an image sets for itself, seen in a container made from it: the port that its server listens on, together with a
+/// variable that only the server's own image has. An image built upon that one inherits both, whatever it is called.
+pub fn of_settings(ports: &[u16], variables: &[String]) -> Kind {
+    const SETTINGS: &[(Server, u16, &[&str])] = &[
+        (Server::Postgres, 5432, &["PG_MAJOR", "PG_VERSION", "PGDATA"]),
+        (Server::Mariadb, 3306, &["MARIADB_VERSION", "MARIADB_MAJOR"]),
+        (Server::Mysql, 3306, &["MYSQL_MAJOR", "MYSQL_VERSION"]),
+        (Server::Mongodb, 27017, &["MONGO_VERSION", "MONGO_MAJOR", "MONGO_PACKAGE"]),
+        (Server::Redis, 6379, &["REDIS_VERSION", "REDIS_DOWNLOAD_URL", "VALKEY_VERSION", "VALKEY_DOWNLOAD_URL"]),
+        (Server::Rabbitmq, 5672, &["RABBITMQ_VERSION", "RABBITMQ_DATA_DIR"]),
+    ];
+    let is_it = |(_, port, names): &&(Server, u16, &[&str])| {
+        ports.contains(port) && variables.iter().any(|name| names.contains(&name.as_str()))
+    };
+    SETTINGS.iter().find(is_it).map_or(Kind::Other, |(server, ..)| Kind::Server(*server))
+}
+
 /// By the programs that run in a container: what a server's process calls itself, whatever its image is called.
 pub fn of_programs<'a>(programs: impl IntoIterator<Item = &'a str>) -> Kind {
     let mut found = Kind::Other;
@@ -714,6 +732,16 @@ mod tests {
         // Everything in one container.
         assert_eq!(of_programs(["postgres", "redis-server", "nginx"]), Kind::Other);
         assert_eq!(of_programs([]), Kind::Other);
+    }
+
+    #[test]
+    fn a_container_that_does_not_run_is_what_its_image_sets() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(of_settings(&[5432], &names(&["PATH", "PG_MAJOR"])), Kind::Server(Server::Postgres));
+        assert_eq!(of_settings(&[3306, 33060], &names(&["MYSQL_VERSION"])), Kind::Server(Server::Mysql));
+        // An application that only knows where its database is, and one whose own port it is.
+        assert_eq!(of_settings(&[80], &names(&["PGDATA"])), Kind::Other);
+        assert_eq!(of_settings(&[5432], &names(&["PATH", "PGHOST"])), Kind::Other);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Runs: every service of a policy is taken, the run is sealed and proven, and copied to the policy's other repositories.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -72,9 +72,9 @@ impl<'a> Planner<'a> {
             slot,
         });
 
-        let mut takes = Vec::with_capacity(expected.len());
+        let mut takes: BTreeMap<ServiceName, StepId> = BTreeMap::new();
         let mut bytes = ByteSize::default();
-        for service in &expected {
+        for (service, asked) in self.in_order(&expected) {
             let before = parent.and_then(|run| run.manifest.taken_of(service));
             let take = Take {
                 repository: primary.clone(),
@@ -94,8 +94,10 @@ impl<'a> Planner<'a> {
             let step = step.because(intent.cause.clone()).after(created).after(started);
             let step = step.after_end_of(sealed).after_end_of(rotated);
             bytes = bytes + about.unwrap_or_default();
-            takes.push(self.draft.add(step.given(is.clone()).given(open.clone())));
+            let step = step.after_end_of(asked.iter().filter_map(|other| takes.get(*other).copied()));
+            takes.insert(service.clone(), self.draft.add(step.given(is.clone()).given(open.clone())));
         }
+        let takes: Vec<StepId> = takes.into_values().collect();
         let seal = Action::Seal {
             repository: primary.clone(),
             run: run.clone(),
@@ -119,6 +121,25 @@ impl<'a> Planner<'a> {
         for to in declared.to.iter().filter(|to| *to != primary) {
             self.copy(policy, &run, primary, to, Some(bytes), (self.now, intent.slot, Some(proof)));
         }
+    }
+
+    /// Each with the servers that it stops: these are asked first, since one that is stopped answers nobody.
+    fn in_order<'s>(&self, services: &'s [ServiceName]) -> Vec<(&'s ServiceName, Vec<&'s ServiceName>)> {
+        let source = |service: &ServiceName| self.spec.services.get(service).map(|service| &service.source);
+        let is_asked = |source: &Source| !matches!(source, Source::Volume(_));
+        let stopped_by = |service: &ServiceName| {
+            let stops = source(service).map(Source::stops).unwrap_or_default();
+            let is_stopped = |other: &&ServiceName| {
+                *other != service
+                    && source(other)
+                        .filter(|it| is_asked(it))
+                        .is_some_and(|it| it.containers().iter().any(|name| stops.contains(name)))
+            };
+            services.iter().filter(is_stopped).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = services.iter().map(|service| (service, stopped_by(service))).collect();
+        let (stopping, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, asked)| !asked.is_empty());
+        others.into_iter().chain(stopping).collect()
     }
 
     /// One service. Where there is nothing it waits for somebody's word, once, so that emptiness is never backed up as a

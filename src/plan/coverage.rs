@@ -6,7 +6,7 @@ mod paths;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use self::left_out::LeavesOut;
@@ -82,6 +82,9 @@ pub fn coverage(spec: &Spec, seen: &SeenStack) -> Coverage {
     for build in &held.builds {
         told(format!("build {}", weighing.shown(&build.context)), weighing.build(&build.context, &build.services));
     }
+    for (name, text) in weighing.unmade() {
+        told(format!("service {name}"), Fate::Unprotected(text));
+    }
     for reason in &held.unread {
         told("the stack".to_owned(), Fate::Unprotected(format!("not all that it holds could be seen: {reason}")));
     }
@@ -111,11 +114,32 @@ impl Planner<'_> {
         let stale = coverage.stale.into_iter();
         self.report.drift.extend(stale.map(|(index, text)| Note::new(format!("leave_out[{index}]"), text)));
         self.report.unprotected.extend(coverage.unprotected);
+        let blank = self.blank();
+        self.report.unprotected.extend(blank);
         self.report.left_out.extend(coverage.left_out);
     }
 }
 
 impl Planner<'_> {
+    /// The variables that nobody has set any more: what is made anew here would be made with nothing in their place.
+    fn blank(&self) -> Vec<Note> {
+        let Some(Observed::Known(seen)) = &self.observation.stack else { return Vec::new() };
+        let runs = self.observation.present().flat_map(|(_, facts)| &facts.runs).map(|run| &run.manifest);
+        let asked = runs.filter_map(|run| Some((run, run.compose.as_ref()?.unset.as_ref()?)));
+        let asked: Vec<_> = asked.collect();
+        let blank = seen.held.unset.iter().filter_map(|name| {
+            let set = asked.iter().filter(|(_, unset)| !unset.contains(name)).map(|(run, _)| run);
+            let (run, _) = set.map(|run| (run, run.started)).max_by_key(|(_, started)| *started)?;
+            let text = format!(
+                "it is not set here, and was when run {} was taken: Compose would make containers with nothing in its place. Set it, or \
+                 write `${{{name}:-}}` in the Compose file where it may be empty",
+                run.run
+            );
+            Some(Note::new(format!("variable {name}"), text))
+        });
+        blank.collect()
+    }
+
     /// What a recovery from these runs does not bring back: by their own manifests, where nobody can look at the stack, or the file
     /// has changed since. One of chosen services says nothing of the others.
     pub(super) fn report_missed<'r>(&mut self, manifests: impl Iterator<Item = &'r Manifest>, is_whole: bool) {
@@ -227,6 +251,36 @@ impl<'a> Weighing<'a> {
             "no source takes this {title} server{image}: add {} to `services`, or {LEAVE_OUT}",
             advised(server, name)
         ))
+    }
+
+    /// The services of Compose that data is to come back into, and that Compose does not make here.
+    fn unmade(&self) -> Vec<(String, String)> {
+        let mut unmade: BTreeMap<String, String> = BTreeMap::new();
+        for taking in self.taking.iter().filter(|taking| taking.is_backed_up) {
+            let lives_in: Vec<&str> = match taking.source {
+                Source::Volume(VolumeSource { volume: Some(volume), .. }) => {
+                    let uses = self.held.volume(volume).map_or(&[][..], |volume| &volume.uses);
+                    let all: Vec<&str> = uses.iter().map(|at| at.service.as_str()).collect();
+                    // Any that mounts it makes it.
+                    if all.iter().any(|name| self.held.is_made(name)) { Vec::new() } else { all }
+                }
+                Source::Volume(source) => source.container.iter().filter_map(|it| self.held.service(it)).collect(),
+                source => source.containers().into_iter().filter_map(|it| self.held.service(it)).collect(),
+            };
+            let declared = |name: &&str| self.held.services.get(*name).is_some_and(|holder| holder.declared);
+            for name in lives_in.into_iter().filter(declared).filter(|name| !self.held.is_made(name)) {
+                let profiles =
+                    self.held.services.get(name).map(|holder| holder.profiles.join(", ")).unwrap_or_default();
+                unmade.entry(name.to_owned()).or_insert_with(|| {
+                    format!(
+                        "{} comes back into it, and it is made only with a profile that is not in use ({profiles}), so a recovery would \
+                         not find it: add that to `runtime.docker.profiles`",
+                        taking.name
+                    )
+                });
+            }
+        }
+        unmade.into_iter().collect()
     }
 
     /// Where a server keeps its data, as far as it is mounted.

@@ -40,6 +40,27 @@ fn waiting(plan: &super::Plan) -> String {
 }
 
 #[test]
+fn a_server_is_asked_before_another_take_stops_it() {
+    let mut spec = small();
+    spec["services"] = json!({
+        "db": { "source": { "postgres": { "container": "db" } } },
+        "conf": { "source": { "volume": { "volume": "conf", "stop": ["db"] } } },
+        "dumps": { "source": { "files": { "paths": ["dumps"], "stop": ["db", "cron"] } } },
+        "web": { "source": { "volume": { "volume": "web", "stop": ["web"] } } },
+    });
+    let plan = World::new(spec).plan();
+    let take = |name: &str| {
+        let is_it = |step: &&&Step| matches!(&step.action, Action::Take(take) if take.service == service(name));
+        *find(&plan, "take").iter().find(is_it).unwrap()
+    };
+    // Also where the server's own take fails.
+    assert_eq!(waits(take("conf"), take("db")), Some(WaitOn::End));
+    assert_eq!(waits(take("dumps"), take("db")), Some(WaitOn::End));
+    assert_eq!(waits(take("dumps"), take("conf")), None);
+    assert_eq!(waits(take("web"), take("db")), None);
+}
+
+#[test]
 fn an_absent_repository_is_created_with_its_first_operable_key_and_given_the_others() {
     let mut spec = small();
     spec["repositories"]["local"]["keys"] =

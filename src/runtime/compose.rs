@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use super::RuntimeError;
 use crate::model::compose::ComposeModel;
@@ -242,22 +243,25 @@ impl Making {
     }
 }
 
-/// `docker compose`, or the program of its own that some distributions have.
+/// `docker compose`, or the program of its own that some distributions have. One that has answered once is there.
 pub(super) fn program() -> Result<Command, RuntimeError> {
-    let answers = |command: &mut Command| {
+    static FOUND: OnceLock<&[&str]> = OnceLock::new();
+    const PROGRAMS: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
+    let made = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        command
+    };
+    let answers = |words: &&&[&str]| {
+        let mut command = made(words);
         let looked = command.arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         looked.is_ok_and(|status| status.success())
     };
-    let mut plugin = Command::new("docker");
-    if answers(plugin.arg("compose")) {
-        let mut command = Command::new("docker");
-        command.arg("compose");
-        return Ok(command);
+    let found = FOUND.get().copied().or_else(|| PROGRAMS.iter().find(answers).copied());
+    match found {
+        Some(words) => Ok(made(FOUND.get_or_init(|| words))),
+        None => Err(RuntimeError::NoCompose { program: "docker compose", why: "the file declares Compose files" }),
     }
-    if answers(&mut Command::new("docker-compose")) {
-        return Ok(Command::new("docker-compose"));
-    }
-    Err(RuntimeError::NoCompose { program: "docker compose", why: "the file declares Compose files" })
 }
 
 /// What `docker compose` calls itself; nothing where it does not say.

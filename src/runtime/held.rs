@@ -6,50 +6,84 @@ use serde_json::{Map, Value};
 
 use super::compose::output;
 use super::written::{Variables, Written, filled};
-use super::{Compose, Containers, Docker, RuntimeError};
+use super::{Compose, Containers, Docker, Resolved, RuntimeError};
 use crate::model::chain;
 use crate::model::holdings::Holdings;
 use crate::model::observation::ContainerState;
 use crate::spec::file::DockerRuntime;
 
-/// The files that Compose finds by itself, in its own order.
-const FOUND_BY_COMPOSE: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 const OVERRIDES: [&str; 4] =
     ["compose.override.yaml", "compose.override.yml", "docker-compose.override.yaml", "docker-compose.override.yml"];
 
 /// The label of the folder that a project was started from.
 const WORKING_FOLDER: &str = "com.docker.compose.project.working_dir";
 
+/// What Compose makes of the files, with the services of every profile.
+pub struct LookedInto {
+    /// Filled in; `env_file` and `label_file`, which Compose then no longer tells, are in it all the same.
+    pub resolved: Value,
+    /// Put together, and no variable filled in.
+    pub written: Value,
+    pub held: Holdings,
+}
+
 impl Compose {
+    /// The files that Compose finds by itself, in its own order.
+    pub const USUAL_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
     /// The files in `folder` that Compose would find there by itself.
     pub fn beside(folder: &Path, project: Option<String>) -> Option<Self> {
-        let present = |names: &[&str]| names.iter().find(|name| folder.join(name).is_file()).map(PathBuf::from);
-        let compose = std::iter::once(present(&FOUND_BY_COMPOSE)?).chain(present(&OVERRIDES)).collect();
+        let compose = Self::found_in(folder);
+        if compose.is_empty() {
+            return None;
+        }
         Self::declared(&DockerRuntime { compose, project, ..DockerRuntime::default() }, folder, None)
+    }
+
+    /// Their names, none where there are none.
+    pub fn found_in(folder: &Path) -> Vec<PathBuf> {
+        let present = |names: &[&str]| names.iter().find(|name| folder.join(name).is_file()).map(PathBuf::from);
+        let Some(file) = present(&Self::USUAL_NAMES) else { return Vec::new() };
+        std::iter::once(file).chain(present(&OVERRIDES)).collect()
     }
 
     /// What the files say that the stack holds, with the services of every profile: what one of them has written once lies
     /// there still. No engine is asked.
     pub fn held(&self) -> Result<Holdings, RuntimeError> {
+        self.looked_into().map(|looked| looked.held)
+    }
+
+    /// The same, with the models that it is made of.
+    pub fn looked_into(&self) -> Result<LookedInto, RuntimeError> {
         let all = self.with_profiles(vec!["*".to_owned()]);
         // Filled in, an env_file is no longer told; as it is written, no volume has its name.
         let (resolved, written) = std::thread::scope(|scope| {
             let written = scope.spawn(|| all.as_written());
-            (all.resolved(), written.join())
+            (all.resolved_here(), written.join())
         });
-        let mut resolved = resolved?;
+        let Resolved { model: mut resolved, unset } = resolved?;
         let asked = std::cell::OnceCell::new();
         let variables = |name: &str| asked.get_or_init(|| all.variables()).get(name)?.as_str().map(str::to_owned);
         let mut unread = Vec::new();
-        match written {
-            Ok(Ok(written)) => add_read_files(&mut resolved, &written, &variables, &mut unread),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => unread.push("the Compose files as they are written".to_owned()),
-        }
+        let written = match written {
+            Ok(written) => written?,
+            Err(_) => {
+                unread.push("the Compose files as they are written".to_owned());
+                Value::Null
+            }
+        };
+        add_read_files(&mut resolved, &written, &variables, &mut unread);
+        make_profiles_absolute(&mut resolved, &self.folder());
         let followed = Written::follow(self.files(), &self.files_of_variables(), &variables);
         let mut held = Holdings::of(&resolved, &followed.files);
         held.unread = [followed.unread, unread].concat();
-        Ok(held)
+        held.unset = unset;
+        held.profiles = self.profiles().to_vec();
+        if held.profiles.is_empty() && held.services.values().any(|holder| !holder.profiles.is_empty()) {
+            let own = variables("COMPOSE_PROFILES").unwrap_or_default();
+            held.profiles = own.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        }
+        Ok(LookedInto { resolved, written, held })
     }
 
     /// What Compose fills its files in with. Values of variables are in it, so it is asked for only where a path has one in it.
@@ -60,6 +94,20 @@ impl Compose {
         let text = String::from_utf8_lossy(&printed);
         let lines = text.lines().filter_map(|line| line.split_once('='));
         lines.map(|(name, value)| (name.to_owned(), value.into())).collect()
+    }
+}
+
+/// A profile of seccomp is the one file that Compose leaves as it is written.
+fn make_profiles_absolute(resolved: &mut Value, folder: &Path) {
+    let services = resolved["services"].as_object_mut().into_iter().flatten();
+    let options = services.filter_map(|(_, service)| service.get_mut("security_opt")?.as_array_mut()).flatten();
+    for option in options {
+        let profile = option
+            .as_str()
+            .and_then(|text| text.strip_prefix("seccomp"))
+            .and_then(|rest| rest.strip_prefix([':', '=']));
+        let Some(profile) = profile.filter(|profile| !["unconfined", "builtin"].contains(profile)) else { continue };
+        *option = format!("seccomp={}", folder.join(profile).display()).into();
     }
 }
 
@@ -132,6 +180,18 @@ fn containers_of(docker: &Docker, project: Option<&str>, folder: &Path) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_of_seccomp_lies_where_compose_looks_for_it() {
+        let mut resolved = serde_json::json!({ "services": {
+            "a": { "security_opt": ["seccomp:profiles/a.json", "seccomp=unconfined", "label:disable"] },
+            "b": { "security_opt": ["seccomp=/etc/b.json"] }, "c": {},
+        } });
+        make_profiles_absolute(&mut resolved, Path::new("/srv"));
+        let held = Holdings::of(&resolved, &[]);
+        let told: Vec<_> = held.files.iter().map(|file| file.path.display().to_string()).collect();
+        assert_eq!(told, ["/etc/b.json", "/srv/profiles/a.json"]);
+    }
 
     #[test]
     fn env_files_come_back_into_what_was_filled_in_with_their_variables() {

@@ -10,6 +10,7 @@ mod mask;
 mod nearest;
 mod node;
 pub mod paths;
+pub mod questions;
 pub mod read;
 mod runtime;
 pub mod schedule;

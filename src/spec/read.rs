@@ -8,7 +8,7 @@ use super::check::{self, Home};
 use super::diagnostic::{Diagnostic, Rejected, Severity};
 use super::file::Spec;
 use super::node::Place;
-use super::{exposed, mask, paths, structure, yaml};
+use super::{exposed, mask, paths, questions, structure, yaml};
 use crate::model::ids::Digest;
 
 /// A file that was read and found right.
@@ -136,13 +136,14 @@ fn parsed(name: &str, bytes: &[u8], base: &Path, home: Home<'_>) -> Result<Loade
     if checked.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(Rejected::new(name, text, checked.diagnostics, checked.secrets));
     }
+    let warnings = [checked.diagnostics, questions::open(text)].concat();
     Ok(Loaded {
         digest: spec.digest(),
         spec,
         base: base.to_owned(),
         path: base.join(name),
         text: text.to_owned(),
-        warnings: checked.diagnostics,
+        warnings,
     })
 }
 

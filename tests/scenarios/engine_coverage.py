@@ -27,6 +27,7 @@ services:
     volumes: ["media:/media", "./conf:/etc/web:ro", "/etc/localtime:/etc/localtime:ro"]
     env_file: [web.env]
     secrets: [token]
+    environment: {{ KEY: "${{KEY}}" }}
   worker:
     image: {image}
     entrypoint: [sleep, infinity]
@@ -93,7 +94,7 @@ def held(world: World) -> Iterator[Held]:
     made.environment = write_stack(world, folder, services=SERVICES).environment
     made.project = f"ds-{random.SystemRandom().randbytes(4).hex()}"
     (folder / "compose.yaml").write_text(COMPOSE.format(image=images()["FORGEJO_IMAGE"]))
-    for name, text in {"conf/web.conf": "a", "secrets/token": "t", "web.env": "X=1\n"}.items():
+    for name, text in {"conf/web.conf": "a", "secrets/token": "t", "web.env": "X=1\n", ".env": "KEY=k3y\n"}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     runtime = f"runtime: {{ docker: {{ compose: [compose.yaml], project: {made.project} }} }}\n"
@@ -118,7 +119,7 @@ def what_a_stack_holds_is_taken_left_out_or_told(world: World) -> None:
             stack.devstack("status")
             said = stack.devstack("plan", "--all").said
             must("left out" in said and "it is filled anew" in said, "what is left out is not listed with its reason")
-        before = {path: path.read_text() for path in [stack.file, stack.folder / "compose.yaml", stack.folder / "web.env"]}
+        before = {path: path.read_text() for path in [stack.file, *(stack.folder / name for name in ("compose.yaml", ".env"))]}
         for name, (change, told) in MUTATIONS.items():
             with world.part(name):
                 change(stack)
@@ -206,6 +207,10 @@ MUTATIONS: dict[str, tuple[Callable[[Held], None], str]] = {
     "a source is taken out": (file(SERVICES[1] + "\n", ""), "volume media"),
     "a path is excluded": (file("'*.env'] }", "'*.env'], exclude: [token] }"), "secret file ./secrets/token"),
     "a word is taken back": (file(LEFT_OUT, ""), "volume cache"),
+    "a variable is removed": (lambda stack: (stack.folder / ".env").unlink(), "variable KEY"),
+    "all that write a volume are put into a profile": (
+        both(yaml("  web:\n", "  web:\n    profiles: [later]\n"), yaml("  worker:\n", "  worker:\n    profiles: [later]\n")), "service worker",
+    ),
     "the Compose file is broken": (yaml("services:\n", "services: [\n"), "was not compared"),
 }
 

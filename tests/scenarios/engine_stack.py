@@ -164,8 +164,10 @@ def init_writes_a_file_for_a_running_project_that_can_be_applied(world: World) -
         (Path(stack.folder) / "docker-compose.yml").write_text((Path(stack.folder) / "docker-compose.yml").read_text().replace("services:\n", f"name: {stack.project}\nservices:\n", 1))
         stack.devstack("init")
         written = stack.file.read_text()
-        for engine in ("postgres", "mysql", "mariadb", "mongodb", "redis", "rabbitmq", "volume"):
+        for engine in ("postgres", "mysql", "mongodb", "redis", "rabbitmq", "volume"):
             must(f"{{ {engine}: {{" in written, f"init knows no {engine}: {written}")
+        must("profiles: [standard]" in written, f"postgres runs, and its profile is not in use: {written}")
+        must("{ mariadb: {" not in written and "has run of the profiles extra" in written, f"a profile that never ran is taken: {written}")
         must(not find(stack.variables["POSTGRES_PASSWORD"], {"the file": written.encode()}), "init copied a password")
         stack.devstack("check")
         # Only what runs can be taken: the others are named as not there, and postgres is taken.

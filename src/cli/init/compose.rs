@@ -1,31 +1,51 @@
-//! What `devstack init` makes of Compose files: an engine for each service whose image is known, a volume for the others.
+//! What `devstack init` learns of a stack from Compose, from its files of variables and from the containers that run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
-use super::quoted;
-use super::vault::{self, VaultFound};
-use crate::runtime::{Compose, Containers, RuntimeError};
+use super::password::{VariableFile, Variables};
+use super::sources::{LeftOut, Seen};
+use crate::model::holdings::{Holdings, ReadAs};
+use crate::model::image::{Kind, of_name, of_programs, of_settings};
+use crate::model::observation::ContainerState;
+use crate::runtime::{Compose, Containers, LookedInto, RuntimeError};
+use crate::spec::dotenv;
 use crate::spec::file::{DockerRuntime, Runtime};
 
-/// The files that Compose finds by itself, in its own order.
-const FOUND_BY_COMPOSE: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
-const OVERRIDES: [&str; 4] =
-    ["compose.override.yaml", "compose.override.yml", "docker-compose.override.yaml", "docker-compose.override.yml"];
+/// The label of a container with its service.
+const SERVICE: &str = "com.docker.compose.service";
 
-/// A stack as its Compose files describe it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ComposeFacts {
+/// A folder with closed files is told by looking at so many of them.
+const LOOKED_AT: usize = 2_000;
+
+/// A stack as its Compose files describe it, and as it runs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stack {
+    /// The folder of devstack.yaml.
+    pub base: PathBuf,
     pub files: Vec<PathBuf>,
     pub project: String,
+    /// Those that are in use.
     pub profiles: Vec<String>,
-    pub services: Vec<Found>,
-    pub vault: Option<VaultFound>,
+    pub resolved: Value,
+    pub written: Value,
+    pub held: Holdings,
+    pub variables: Variables,
+    /// What lies at the paths of the machine that the stack names. What is not there is not among them.
+    pub seen: BTreeMap<PathBuf, Seen>,
+    pub questions: Vec<String>,
+    /// Profiles that somebody has seen not to be in use.
+    pub never_ran: Vec<String>,
+    /// What services of such profiles keep.
+    pub left_out: Vec<LeftOut>,
+    /// The services that have no running container, and how it is; None where no engine answers.
+    pub down: Option<BTreeMap<String, String>>,
 }
 
-/// One service of devstack.yaml, found in the Compose files.
+/// One service of devstack.yaml.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub name: String,
@@ -33,392 +53,327 @@ pub struct Found {
     pub about: Vec<String>,
     /// The text of its source: `{ postgres: { … } }`.
     pub source: String,
-    /// The Compose services that it is made of, and those that it depends on.
-    made_of: Vec<String>,
-    depends_on: Vec<String>,
+    /// The Compose services that it is made of.
+    pub made_of: Vec<String>,
     pub after: Vec<String>,
 }
 
-/// Asks `docker compose` what the files in `folder` say. None where there is no Compose file.
-pub fn look(folder: &Path) -> Result<Option<ComposeFacts>, RuntimeError> {
-    let present = |names: &[&str]| names.iter().find(|name| folder.join(name).is_file()).map(PathBuf::from);
-    let Some(file) = present(&FOUND_BY_COMPOSE) else { return Ok(None) };
-    let files: Vec<PathBuf> = std::iter::once(file).chain(present(&OVERRIDES)).collect();
-    // Services of every profile are looked at: without theirs Compose leaves them out without a word.
-    let docker = DockerRuntime { compose: files.clone(), profiles: vec!["*".to_owned()], ..DockerRuntime::default() };
-    let Some(compose) = Compose::declared(&docker, folder, None) else { return Ok(None) };
-    let written = compose.as_written()?;
-    // A variable that must be set and is not stops Compose here; the files as they are written say most of it.
-    let filled = compose.resolved().unwrap_or_else(|_| written.clone());
-    let mut facts = read(&written, &filled);
-    facts.files = files;
-    let runtime = Runtime {
-        docker: Some(DockerRuntime { project: Some(facts.project.clone()), ..DockerRuntime::default() }),
-        colima: None,
-    };
-    note_what_runs(&mut facts, &Containers::new(Some(&runtime), folder, None));
-    Ok(Some(facts))
+pub enum Looked {
+    Nothing,
+    /// Several files that each may be the one.
+    Unclear(Vec<PathBuf>),
+    /// Paths and names are made of variables that nobody has set, each with its question: nothing can be said of the rest.
+    Unset(Vec<String>),
+    Stack(Box<Stack>),
 }
 
-/// Pure: from what Compose prints, as written and with its variables filled in.
-pub(super) fn read(written: &Value, filled: &Value) -> ComposeFacts {
-    let mut facts = ComposeFacts {
-        project: filled["name"].as_str().or(written["name"].as_str()).unwrap_or("stack").to_owned(),
-        ..ComposeFacts::default()
+/// Asks `docker compose` what the files in `folder` say.
+pub fn look(folder: &Path) -> Result<Looked, RuntimeError> {
+    let settings = settings(folder);
+    let files = match files_of(folder, &|name| setting(&settings, name)) {
+        Files::None => return Ok(Looked::Nothing),
+        Files::Unclear(files) => return Ok(Looked::Unclear(files)),
+        Files::These(files) => files,
     };
-    let mut cluster: Vec<(&str, &Value, &Value)> = Vec::new();
-    let mut vaults: Vec<(&str, &Value)> = Vec::new();
-    let none = serde_json::Map::new();
-    for (name, service) in written["services"].as_object().unwrap_or(&none) {
-        let filled = if filled["services"][name].is_object() { &filled["services"][name] } else { service };
-        for profile in service["profiles"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !facts.profiles.iter().any(|known| known == profile) {
-                facts.profiles.push(profile.to_owned());
+    let docker = DockerRuntime { compose: files.clone(), ..DockerRuntime::default() };
+    let Some(compose) = Compose::declared(&docker, folder, None) else { return Ok(Looked::Nothing) };
+    let LookedInto { resolved, written, mut held } = compose.looked_into()?;
+    let unset: Vec<String> = held.unset.iter().filter_map(|name| missing(name, &written)).collect();
+    if !unset.is_empty() {
+        return Ok(Looked::Unset(unset));
+    }
+    let project = held.project.clone();
+    let docker = DockerRuntime { project: Some(project.clone()), ..DockerRuntime::default() };
+    let containers = Containers::new(Some(&Runtime { docker: Some(docker), colima: None }), folder, None);
+    let running = containers.of_project().ok();
+    if let Some(running) = &running {
+        held = asked(held.with_containers(running), running, &containers);
+    }
+    let mut stack = Stack {
+        base: folder.to_owned(),
+        files,
+        project,
+        variables: variables(folder, &compose.files_of_variables(), &held),
+        resolved,
+        written,
+        ..Stack::default()
+    };
+    let unread = held.unread.drain(..);
+    stack
+        .questions
+        .extend(unread.map(|what| format!("what does Compose read there? devstack could not look into {what}")));
+    let named = setting(&settings, "COMPOSE_PROFILES");
+    stack.choose_profiles(named.as_deref(), running.as_deref(), &held);
+    stack.down = running.map(|running| down(&stack.resolved, &running));
+    stack.held = stack.restricted(held);
+    stack.seen = seen(&stack.held);
+    Ok(Looked::Stack(Box::new(stack)))
+}
+
+/// What a container says of itself comes before what its image is called.
+fn asked(mut held: Holdings, all: &[ContainerState], containers: &Containers) -> Holdings {
+    let Ok(docker) = containers.docker() else { return held };
+    for container in all {
+        let Some(service) = container.labels.get(SERVICE) else { continue };
+        // One that can't be asked is known by its name.
+        let Ok(told) = docker.told(container) else { continue };
+        match of_programs(told.programs.iter().map(String::as_str)) {
+            Kind::Server(server) => held.tell(service, Some(server)),
+            Kind::Untried(_) => held.tell(service, None),
+            Kind::Helper | Kind::Other if told.programs.is_empty() && of_name(&container.image) == Kind::Other => {
+                if let Kind::Server(server) = of_settings(&told.ports, &told.variables)
+                    && server.is_run_by(&told.command)
+                {
+                    held.tell(service, Some(server));
+                }
             }
-        }
-        let kind = kind(&text(&filled["image"]));
-        if kind == Some("redis") && is_cluster_node(filled) {
-            cluster.push((name, service, filled));
-        } else if kind == Some("vault") {
-            vaults.push((name, filled));
-        } else if let Some(found) = service_source(name, kind, service, filled) {
-            facts.services.push(found);
+            Kind::Helper | Kind::Other => {}
         }
     }
-    if let Some(found) = redis(&cluster, true) {
-        facts.services.push(found);
-    }
-    facts.vault = vault::find(vaults.into_iter());
-    facts.services.sort_by(|a, b| a.name.cmp(&b.name));
-    order(&mut facts.services);
-    facts
+    held
 }
 
-/// `${NAME:-otherwise}` as far as it goes without an environment: what stands behind `:-`.
-fn text(value: &Value) -> String {
-    let text = value.as_str().unwrap_or("");
-    let Some(inner) = text.strip_prefix("${").and_then(|text| text.strip_suffix('}')) else { return text.to_owned() };
-    inner.split_once(":-").map_or("", |(_, otherwise)| otherwise).to_owned()
-}
-
-/// The engine for an image, by the last part of its name.
-fn kind(image: &str) -> Option<&'static str> {
-    let name = image.split('@').next()?.rsplit('/').next()?.split(':').next()?;
-    const KNOWN: [(&str, &str); 11] = [
-        ("postgres", "postgres"),
-        ("postgis", "postgres"),
-        ("timescaledb", "postgres"),
-        ("pgvector", "postgres"),
-        ("mysql", "mysql"),
-        ("percona", "mysql"),
-        ("mariadb", "mariadb"),
-        ("mongo", "mongodb"),
-        ("redis", "redis"),
-        ("valkey", "redis"),
-        ("rabbitmq", "rabbitmq"),
-    ];
-    // An exporter of a database's numbers is not the database.
-    if ["exporter", "commander", "express", "insight", "admin"].iter().any(|other| name.contains(other)) {
+/// Asks for a variable that nobody has set, where a path or a name is made of it: Compose takes it for empty.
+fn missing(name: &str, written: &Value) -> Option<String> {
+    let refers = |value: &Value| is_in(name, &value.to_string());
+    let services = written["services"].as_object().into_iter().flatten();
+    let of_service = |service: &Value| {
+        ["volumes", "env_file", "image", "container_name", "build"].iter().any(|key| refers(&service[*key]))
+    };
+    let used = services.filter(|(_, service)| of_service(service)).map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+    let elsewhere = ["volumes", "secrets", "configs"].iter().any(|key| refers(&written[*key]));
+    if used.is_empty() && !elsewhere {
         return None;
     }
-    if vault::is_vault(name) {
-        return Some("vault");
+    let whose = if used.is_empty() { String::new() } else { format!(" of {}", used.join(", ")) };
+    Some(format!(
+        "what is {name}? The Compose files make a path or a name{whose} of it, nobody has set it, and Compose takes it for empty: \
+         set it in .env, and run `devstack init` again."
+    ))
+}
+
+/// Whether `text` has `$name` or `${name…}` in it.
+fn is_in(name: &str, text: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let names = |after: &str| after.strip_prefix('{').unwrap_or(after).strip_prefix(name).is_some_and(ends);
+    text.split('$').skip(1).any(names)
+}
+
+enum Files {
+    None,
+    These(Vec<PathBuf>),
+    Unclear(Vec<PathBuf>),
+}
+
+/// The Compose files of a folder, as Compose itself would choose them, and those of other names where there is but one.
+fn files_of(folder: &Path, setting: &dyn Fn(&str) -> Option<String>) -> Files {
+    if let Some(files) = setting("COMPOSE_FILE") {
+        let separator = setting("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".to_owned());
+        return Files::These(files.split(&separator).filter(|file| !file.is_empty()).map(PathBuf::from).collect());
     }
-    KNOWN.iter().find(|(image, _)| name.contains(image)).map(|(_, engine)| *engine)
+    let found = Compose::found_in(folder);
+    if !found.is_empty() {
+        return Files::These(found);
+    }
+    let mut others = Vec::new();
+    for entry in walkdir::WalkDir::new(folder).min_depth(1).max_depth(1).sort_by_file_name().into_iter().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let yaml = name.ends_with(".yml") || name.ends_with(".yaml");
+        if entry.file_type().is_file() && yaml && name.contains("compose") {
+            others.push(PathBuf::from(name));
+        }
+    }
+    if others.is_empty() {
+        let below = walkdir::WalkDir::new(folder).min_depth(2).max_depth(2).sort_by_file_name();
+        let found = below
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry.file_name().to_str().is_some_and(|name| Compose::USUAL_NAMES.contains(&name)));
+        others.extend(found.filter_map(|entry| entry.path().strip_prefix(folder).ok().map(Path::to_owned)));
+    }
+    match others.len() {
+        0 => Files::None,
+        1 => Files::These(others),
+        _ => Files::Unclear(others),
+    }
 }
 
-fn is_cluster_node(service: &Value) -> bool {
-    // Without a volume it is a helper that runs once.
-    has_volume(service) && words(&service["command"]).contains("--cluster-enabled yes")
+/// What the folder's own `.env` sets.
+fn settings(folder: &Path) -> dotenv::Variables {
+    let mut settings = dotenv::Variables::default();
+    if let Ok(text) = std::fs::read_to_string(folder.join(".env")) {
+        // A line that Compose can't read is told by Compose.
+        let _ = dotenv::read(&text, &mut settings, &|name| std::env::var(name).ok().map(Zeroizing::new));
+    }
+    settings
 }
 
-pub(super) fn words(value: &Value) -> String {
+/// A setting of Compose: what the environment says, else its own `.env`.
+fn setting(settings: &dotenv::Variables, name: &str) -> Option<String> {
+    let value = std::env::var(name).ok().or_else(|| settings.get(name).map(str::to_owned));
+    value.filter(|value| !value.is_empty())
+}
+
+fn variables(base: &Path, own: &[PathBuf], held: &Holdings) -> Variables {
+    let read = |absolute: &Path| {
+        let shown = absolute.strip_prefix(base).unwrap_or(absolute);
+        Some(VariableFile::read(shown, absolute, &std::fs::read_to_string(absolute).ok()?))
+    };
+    let read_as =
+        |kind: ReadAs| held.files.iter().filter(move |file| file.read_as.contains(&kind)).map(|file| &file.path);
+    // Those of included files come after the project's own, so they stand before them: the last one counts.
+    let of_included = read_as(ReadAs::Variables).filter(|path| !own.contains(path));
+    let env_files = read_as(ReadAs::EnvFile);
+    Variables {
+        own: of_included.chain(own).filter_map(|path| read(path)).collect(),
+        of_services: env_files.filter_map(|path| read(path)).collect(),
+        environment: std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
+    }
+}
+
+impl Stack {
+    /// Those that somebody named, and those whose services have containers. What never ran is not started by a recovery.
+    fn choose_profiles(&mut self, named: Option<&str>, running: Option<&[ContainerState]>, held: &Holdings) {
+        let named = named.into_iter().flat_map(|named| named.split(',')).map(str::trim).filter(|name| !name.is_empty());
+        let mut chosen: BTreeSet<String> = named.map(str::to_owned).collect();
+        let is_said = !chosen.is_empty();
+        let known: BTreeSet<&String> = held.services.values().flat_map(|holder| &holder.profiles).collect();
+        if chosen.contains("*") {
+            chosen = known.iter().map(|name| (*name).clone()).collect();
+        }
+        let has_run = |service: &str| {
+            running.into_iter().flatten().any(|it| it.labels.get(SERVICE).is_some_and(|name| name == service))
+        };
+        for (service, holder) in held.services.iter().filter(|(service, _)| has_run(service)) {
+            if let Some(first) = holder.profiles.first()
+                && !holder.profiles.iter().any(|profile| chosen.contains(profile))
+            {
+                tracing::debug!("the service {service} runs, so its profile {first} is in use");
+                chosen.insert(first.clone());
+            }
+        }
+        let others: Vec<&str> =
+            known.iter().filter(|name| !chosen.contains(**name)).map(|name| name.as_str()).collect();
+        if !others.is_empty() {
+            // Whoever names some has said which; and of a project that runs, one sees it.
+            match running.is_some_and(|running| !running.is_empty()) || is_said {
+                true => self.never_ran = others.iter().map(|name| (*name).to_owned()).collect(),
+                false => self.questions.push(format!(
+                    "which of the profiles {} are in use? Nothing of this project has run here that could tell. Set \
+                     COMPOSE_PROFILES in .env, or start the stack, and run `devstack init` again.",
+                    others.join(", ")
+                )),
+            }
+        }
+        self.profiles = chosen.into_iter().collect();
+    }
+
+    /// Without the services of profiles that are not in use, and what they alone hold.
+    fn restricted(&mut self, mut held: Holdings) -> Holdings {
+        let out: BTreeSet<String> = held
+            .services
+            .iter()
+            .filter(|(_, holder)| {
+                !holder.profiles.is_empty() && !holder.profiles.iter().any(|it| self.profiles.contains(it))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        if out.is_empty() {
+            return held;
+        }
+        let reads = |name: &str| {
+            let files = held.files.iter().any(|file| file.services.contains(name));
+            files || held.builds.iter().any(|build| build.services.contains(name))
+        };
+        let never = |profile: &&String| self.never_ran.contains(*profile);
+        for (name, holder) in held.services.iter().filter(|(name, _)| out.contains(*name)) {
+            let holds = holder.server.is_some() || !holder.targets.is_empty() || reads(name);
+            if let Some(profile) = holder.profiles.iter().find(never).filter(|_| holds) {
+                let because = format!("nothing of its profile {profile} has run");
+                self.left_out.push(LeftOut::new("service", name, because));
+            }
+        }
+        held.services.retain(|name, _| !out.contains(name));
+        held.volumes.retain_mut(|volume| {
+            let used = !volume.uses.is_empty();
+            volume.uses.retain(|it| !out.contains(&it.service));
+            !used || !volume.uses.is_empty()
+        });
+        held.binds.retain_mut(|bind| {
+            bind.uses.retain(|it| !out.contains(&it.service));
+            !bind.uses.is_empty()
+        });
+        held.nameless.retain(|it| !out.contains(&it.at.service));
+        held
+    }
+
+    /// A path as devstack.yaml names it: from its own folder on where it lies in there.
+    pub fn named(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.base) {
+            Ok(below) if below.as_os_str().is_empty() => PathBuf::from("."),
+            Ok(below) => below.to_owned(),
+            Err(_) => path.to_owned(),
+        }
+    }
+
+    pub fn depends_on(&self, service: &str) -> Vec<String> {
+        match &self.resolved["services"][service]["depends_on"] {
+            Value::Object(others) => others.keys().cloned().collect(),
+            Value::Array(others) => others.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The services without a running container, with the state that theirs is in.
+fn down(resolved: &Value, running: &[ContainerState]) -> BTreeMap<String, String> {
+    let services = resolved["services"].as_object().into_iter().flatten();
+    let states = services.filter_map(|(service, _)| {
+        let mut own = running.iter().filter(|it| it.labels.get(SERVICE).is_some_and(|name| name == service)).peekable();
+        let none = own.peek().is_none();
+        let states: Vec<&ContainerState> = own.collect();
+        if states.iter().any(|it| it.running) {
+            return None;
+        }
+        let state = if none { "has no container" } else { states.first().map_or("", |it| it.state.as_str()) };
+        Some((service.clone(), state.to_owned()))
+    });
+    states.collect()
+}
+
+/// What lies at every path of the machine that the stack names.
+fn seen(held: &Holdings) -> BTreeMap<PathBuf, Seen> {
+    let binds = held.binds.iter().map(|bind| &bind.path);
+    let files = held.files.iter().map(|file| &file.path);
+    let builds = held.builds.iter().map(|build| &build.context);
+    let paths: BTreeSet<&PathBuf> = binds.chain(files).chain(builds).collect();
+    paths.into_iter().filter_map(|path| Some((path.clone(), kind_of(path)?))).collect()
+}
+
+fn kind_of(path: &Path) -> Option<Seen> {
+    let metadata = std::fs::metadata(path).ok()?;
+    if !metadata.is_dir() {
+        return Some(Seen::File);
+    }
+    let denied = |error: &walkdir::Error| {
+        error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    let mut entries = walkdir::WalkDir::new(path).into_iter().take(LOOKED_AT);
+    let closed = entries.any(|entry| match entry {
+        Ok(entry) => {
+            entry.file_type().is_file()
+                && std::fs::File::open(entry.path())
+                    .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        }
+        Err(error) => denied(&error),
+    });
+    Some(if closed { Seen::Closed } else { Seen::Folder })
+}
+
+pub fn words(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
         _ => String::new(),
-    }
-}
-
-fn has_volume(service: &Value) -> bool {
-    named_volumes(service).next().is_some()
-}
-
-fn named_volumes(service: &Value) -> impl Iterator<Item = (&str, &str)> {
-    service["volumes"].as_array().into_iter().flatten().filter_map(|mount| {
-        let named = mount["type"] == "volume";
-        named.then(|| Some((mount["source"].as_str()?, mount["target"].as_str()?))).flatten()
-    })
-}
-
-/// A variable of the service's environment that is set, among `names`: the first, with its value.
-fn variable<'n>(service: &Value, names: &[&'n str]) -> Option<(&'n str, String)> {
-    names.iter().find_map(|name| {
-        let value = &service["environment"][*name];
-        value.is_string().then(|| (*name, value.as_str().unwrap_or("").to_owned()))
-    })
-}
-
-/// Where a password is found: by the variable that the Compose file takes it from.
-fn password(written: &Value, names: &[&str], about: &mut Vec<String>) -> Option<String> {
-    let (name, value) = variable(written, names)?;
-    Some(password_in(&value, name, about))
-}
-
-/// The password that `value` is, or that it names as Compose does; `name` is what a person would call it.
-fn password_in(value: &str, name: &str, about: &mut Vec<String>) -> String {
-    let from = variable_of(value).unwrap_or_else(|| {
-        about.push(format!("Its password stands in the Compose file: set {name} where devstack runs, or name a file."));
-        name.to_owned()
-    });
-    format!("password: {{ env: {from} }}")
-}
-
-/// The name in `${NAME}`, `${NAME:-otherwise}` or `$NAME`.
-fn variable_of(value: &str) -> Option<String> {
-    let rest = value.strip_prefix('$')?;
-    let rest = rest.strip_prefix('{').unwrap_or(rest);
-    let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    (!name.is_empty()).then_some(name)
-}
-
-/// A Redis that is told its password by `--requirepass`, as an argument or in the variables that some images make arguments of.
-fn required_password(written: &Value, about: &mut Vec<String>) -> Option<String> {
-    let environment = |name: &str| words(&written["environment"][name]);
-    let places = [words(&written["command"]), words(&written["entrypoint"])];
-    let places = places.into_iter().chain(["REDIS_ARGS", "VALKEY_EXTRA_FLAGS"].map(environment));
-    let given = places.into_iter().find_map(|text| {
-        let (_, rest) = text.split_once("--requirepass")?;
-        Some(rest.trim_start_matches([' ', '=']).trim_start_matches(['"', '\'']).to_owned())
-    })?;
-    // `$$NAME` is for the shell in the container, whose environment says where it comes from.
-    let value = match given.strip_prefix("$$").and_then(|inner| variable_of(&format!("${inner}"))) {
-        Some(name) => environment(&name),
-        None => given,
-    };
-    Some(password_in(&value, "REDIS_PASSWORD", about))
-}
-
-fn service_source(name: &str, kind: Option<&str>, written: &Value, filled: &Value) -> Option<Found> {
-    let mut about = Vec::new();
-    let user = |names: &[&str]| {
-        variable(filled, names).map(|(_, value)| value).filter(|value| !value.is_empty() && !value.starts_with('$'))
-    };
-    let fields = match kind {
-        Some("postgres") => {
-            let user = user(&["POSTGRES_USER", "POSTGRESQL_USERNAME"]).unwrap_or_else(|| "postgres".to_owned());
-            let password = password(written, &["POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"], &mut about);
-            fields([Some(format!("user: {}", quoted(&user))), password])
-        }
-        Some("mysql" | "mariadb") => {
-            let names = ["MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD"];
-            fields([Some("user: root".to_owned()), password(written, &names, &mut about)])
-        }
-        Some("mongodb") => {
-            let user = user(&["MONGO_INITDB_ROOT_USERNAME", "MONGODB_ROOT_USER"]);
-            let names = ["MONGO_INITDB_ROOT_PASSWORD", "MONGODB_ROOT_PASSWORD"];
-            fields([user.map(|user| format!("user: {}", quoted(&user))), password(written, &names, &mut about)])
-        }
-        Some("redis") => return redis(&[(name, written, filled)], false),
-        // It is not taken by the bytes in its volume; see `vault`.
-        Some("vault") => return None,
-        Some("rabbitmq") => {
-            about.push(
-                "Definitions: queues, users, rights. Add `messages: true` for messages; the node then stops for it."
-                    .into(),
-            );
-            String::new()
-        }
-        _ => return volume(name, written, filled),
-    };
-    let engine = kind?;
-    Some(Found {
-        name: name.to_owned(),
-        about,
-        source: format!("{{ {engine}: {{ container: {}{fields} }} }}", quoted(name)),
-        made_of: vec![name.to_owned()],
-        depends_on: depends_on(filled),
-        after: Vec::new(),
-    })
-}
-
-fn fields<const N: usize>(fields: [Option<String>; N]) -> String {
-    fields.into_iter().flatten().map(|field| format!(", {field}")).collect()
-}
-
-fn redis(nodes: &[(&str, &Value, &Value)], cluster: bool) -> Option<Found> {
-    let (first, written, _) = nodes.first()?;
-    // One that keeps nothing needs no backup.
-    if !nodes.iter().any(|(_, _, filled)| has_volume(filled)) {
-        return None;
-    }
-    let mut about = Vec::new();
-    let password = required_password(written, &mut about)
-        .or_else(|| password(written, &["REDIS_PASSWORD", "VALKEY_PASSWORD"], &mut about));
-    let names: Vec<String> = nodes.iter().map(|(name, _, _)| quoted(name)).collect();
-    let shape = cluster.then(|| "cluster: true".to_owned());
-    Some(Found {
-        name: if cluster { "redis".to_owned() } else { (*first).to_owned() },
-        about,
-        source: format!("{{ redis: {{ containers: [{}]{} }} }}", names.join(", "), fields([shape, password])),
-        made_of: nodes.iter().map(|(name, _, _)| (*name).to_owned()).collect(),
-        depends_on: nodes.iter().flat_map(|(_, _, filled)| depends_on(filled)).collect(),
-        after: Vec::new(),
-    })
-}
-
-/// A service of an unknown kind that keeps something in a named volume.
-fn volume(name: &str, _: &Value, filled: &Value) -> Option<Found> {
-    let (volume, target) = named_volumes(filled).next()?;
-    let mut about =
-        vec![format!("{target} in the container. It is stopped while its volume is read, and started again.")];
-    for (other, target) in named_volumes(filled).skip(1) {
-        about.push(format!("Its volume {other} ({target}) is not in here; declare a service for it if it matters."));
-    }
-    Some(Found {
-        name: name.to_owned(),
-        about,
-        source: format!("{{ volume: {{ volume: {}, stop: [{}] }} }}", quoted(volume), quoted(name)),
-        made_of: vec![name.to_owned()],
-        depends_on: depends_on(filled),
-        after: Vec::new(),
-    })
-}
-
-fn depends_on(service: &Value) -> Vec<String> {
-    match &service["depends_on"] {
-        Value::Object(others) => others.keys().cloned().collect(),
-        Value::Array(others) => others.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// From Compose's `depends_on`: services that devstack.yaml has too come back before those that need them.
-fn order(services: &mut [Found]) {
-    let owner: BTreeMap<String, String> =
-        services.iter().flat_map(|found| found.made_of.iter().map(|part| (part.clone(), found.name.clone()))).collect();
-    for found in services {
-        let mut after: Vec<String> = found
-            .depends_on
-            .iter()
-            .filter_map(|name| owner.get(name))
-            .filter(|name| **name != found.name)
-            .cloned()
-            .collect();
-        after.sort();
-        after.dedup();
-        found.after = after;
-    }
-}
-
-/// What runs now, as a comment: a service that is down is Unknown to the first plan.
-fn note_what_runs(facts: &mut ComposeFacts, containers: &Containers) {
-    for found in &mut facts.services {
-        for part in &found.made_of {
-            match containers.look_for(part) {
-                Ok(Some(container)) if container.running => {}
-                Ok(Some(container)) => found.about.push(format!("{part} is {} now.", container.state)),
-                Ok(None) => found.about.push(format!("{part} has no container now.")),
-                // Without an engine nothing is known of any of them.
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn stack() -> ComposeFacts {
-        let volume = |name: &str, target: &str| json!([{ "type": "volume", "source": name, "target": target }]);
-        let node = |name: &str| {
-            json!({ "image": "redis:8", "command": ["sh", "-c", "redis-server --cluster-enabled yes"], "profiles": ["standard"],
-                    "environment": { "REDIS_PASSWORD": "${REDIS_PASSWORD:?set it}" }, "volumes": volume(name, "/data") })
-        };
-        let compose = json!({ "name": "shop", "services": {
-            "db": { "image": "${PG_IMAGE:-postgres:17}", "environment": { "POSTGRES_USER": "shop", "POSTGRES_PASSWORD": "${PG_PASS}" },
-                    "volumes": volume("pg", "/var/lib/postgresql/data"), "profiles": ["standard"] },
-            "legacy": { "image": "mariadb:11", "environment": { "MARIADB_ROOT_PASSWORD": "in the file" } },
-            "pg-exporter": { "image": "quay.io/prometheuscommunity/postgres-exporter" },
-            "cache": { "image": "redis:8" },
-            "redis-1": node("r1"), "redis-2": node("r2"),
-            "redis-init": { "image": "redis:8", "command": "redis-cli --cluster create" },
-            "queue": { "image": "rabbitmq:4-management" },
-            "forgejo": { "image": "codeberg.org/forgejo/forgejo:12", "volumes": volume("git", "/data"), "depends_on": { "db": {}, "redis-1": {} } },
-        }});
-        read(&compose, &compose)
-    }
-
-    #[test]
-    fn each_known_service_gets_its_engine_and_no_password_is_copied() {
-        let facts = stack();
-        let found = |name: &str| facts.services.iter().find(|found| found.name == name).unwrap().source.clone();
-        assert_eq!(found("db"), "{ postgres: { container: db, user: shop, password: { env: PG_PASS } } }");
-        assert_eq!(
-            found("redis"),
-            "{ redis: { containers: [redis-1, redis-2], cluster: true, password: { env: REDIS_PASSWORD } } }"
-        );
-        assert_eq!(
-            found("legacy"),
-            "{ mariadb: { container: legacy, user: root, password: { env: MARIADB_ROOT_PASSWORD } } }"
-        );
-        assert_eq!(found("queue"), "{ rabbitmq: { container: queue } }");
-        assert_eq!(found("forgejo"), "{ volume: { volume: git, stop: [forgejo] } }");
-        let names: Vec<&str> = facts.services.iter().map(|found| found.name.as_str()).collect();
-        assert_eq!(names, ["db", "forgejo", "legacy", "queue", "redis"]);
-        assert!(!format!("{facts:?}").contains("in the file\""));
-    }
-
-    #[test]
-    fn a_redis_is_asked_with_the_password_that_its_command_sets() {
-        let volume = json!([{ "type": "volume", "source": "r", "target": "/data" }]);
-        for (command, environment, wanted, told) in [
-            (
-                json!("redis-server --requirepass ${CACHE_PASSWORD:?set it} --appendonly yes"),
-                json!({}),
-                "CACHE_PASSWORD",
-                false,
-            ),
-            (json!(["redis-server", "--requirepass", "${CACHE_PASSWORD}"]), json!({}), "CACHE_PASSWORD", false),
-            (
-                json!(["redis-server", "--requirepass", "$CACHE_PASSWORD", "--save", ""]),
-                json!({}),
-                "CACHE_PASSWORD",
-                false,
-            ),
-            (
-                json!(["sh", "-c", "exec redis-server --requirepass \"$$PASS\""]),
-                json!({ "PASS": "${CACHE_PASSWORD}" }),
-                "CACHE_PASSWORD",
-                false,
-            ),
-            (json!(["redis-server", "--requirepass", "hunter2"]), json!({}), "REDIS_PASSWORD", true),
-            (json!(null), json!({ "REDIS_ARGS": "--requirepass ${CACHE_PASSWORD}" }), "CACHE_PASSWORD", false),
-            (json!(null), json!({ "REDIS_PASSWORD": "${CACHE_PASSWORD-}" }), "CACHE_PASSWORD", false),
-        ] {
-            let service =
-                json!({ "image": "redis:8", "command": command, "environment": environment, "volumes": volume });
-            let compose = json!({ "name": "shop", "services": { "cache": service } });
-            let facts = read(&compose, &compose);
-            let found = &facts.services[0];
-            assert_eq!(
-                found.source,
-                format!("{{ redis: {{ containers: [cache], password: {{ env: {wanted} }} }} }}"),
-                "{command}"
-            );
-            assert_eq!(found.about.iter().any(|line| line.contains("stands in the Compose file")), told, "{command}");
-            assert!(!format!("{facts:?}").contains("hunter2"));
-        }
-    }
-
-    #[test]
-    fn what_compose_depends_on_comes_before() {
-        let facts = stack();
-        let forgejo = facts.services.iter().find(|found| found.name == "forgejo").unwrap();
-        assert_eq!(forgejo.after, ["db", "redis"]);
-        assert_eq!(facts.profiles, ["standard"]);
     }
 }

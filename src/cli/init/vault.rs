@@ -18,11 +18,6 @@ pub struct VaultFound {
     pub others: Vec<String>,
 }
 
-/// By the last part of an image's name. What only helps a Vault, such as an agent or an unsealer, is none.
-pub fn is_vault(image: &str) -> bool {
-    matches!(image, "vault" | "vault-enterprise" | "openbao" | "openbao-ubi")
-}
-
 /// None for a server in development mode: it keeps nothing.
 pub fn find<'a>(services: impl Iterator<Item = (&'a str, &'a Value)>) -> Option<VaultFound> {
     let keeps = |service: &Value| !words(&service["command"]).split(' ').any(|word| word.trim_matches('-') == "dev");
@@ -104,8 +99,6 @@ mod tests {
 
     #[test]
     fn only_a_server_that_keeps_something_is_one() {
-        assert!(is_vault("vault") && is_vault("openbao"));
-        assert!(!is_vault("bank-vaults") && !is_vault("vault-k8s") && !is_vault("vaultwarden"));
         let dev = json!({ "command": ["server", "-dev"] });
         assert_eq!(find([("vault", &dev)].into_iter()), None);
         let kept = json!({ "command": ["server"], "environment": { "VAULT_API_ADDR": "https://vault:8200" },

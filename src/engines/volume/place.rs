@@ -7,29 +7,10 @@ use std::sync::Arc;
 
 use super::tar::Tar;
 use crate::engines::{EngineError, Ground};
+use crate::model::image::{Kind, of_name};
 use crate::model::observation::ContainerState;
 use crate::runtime::{Docker, RuntimeError, StoppedBook, Visit, Visited};
 use crate::spec::file::VolumeSource;
-
-/// Servers whose files, read while they write, no server can start from. By the image's name, as everybody calls them.
-const SERVERS: &[&str] = &[
-    "postgres",
-    "postgis",
-    "timescale",
-    "pgvector",
-    "mysql",
-    "mariadb",
-    "percona",
-    "mongo",
-    "redis",
-    "valkey",
-    "rabbitmq",
-    "vault",
-    "openbao",
-];
-
-/// What has a server's name in its own and is none.
-const NO_SERVERS: &[&str] = &["export", "express", "admin", "insight", "backup", "commander", "warden", "k8s"];
 
 /// Data in a volume, a mounted folder, or a container's own layer.
 #[derive(Clone)]
@@ -283,11 +264,9 @@ pub(in crate::engines) fn has_entries(
     }
 }
 
+/// A server's files, read while it writes, are none that it could start from.
 fn is_server(image: &str) -> bool {
-    // What is before the last slash is a registry's or a project's name.
-    let name = image.rsplit('/').next().unwrap_or(image).to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    has(SERVERS) && !has(NO_SERVERS)
+    matches!(of_name(image), Kind::Server(_) | Kind::Untried(_))
 }
 
 /// The image of the Compose service that mounts a volume, where it is on the machine, and how to make its container.
@@ -325,9 +304,14 @@ mod tests {
 
     #[test]
     fn servers_are_known_by_their_images() {
-        for image in
-            ["postgres:17", "docker.io/library/mariadb", "bitnami/redis:8", "postgis/postgis", "x/Percona-Server"]
-        {
+        for image in [
+            "postgres:17",
+            "docker.io/library/mariadb",
+            "bitnami/redis:8",
+            "postgis/postgis",
+            "x/Percona-Server",
+            "quay.io/openbao/openbao",
+        ] {
             assert!(is_server(image), "{image}");
         }
         for image in

@@ -307,3 +307,53 @@ fn a_recovery_says_what_its_runs_do_not_hold_before_anything_is_touched() {
     assert!(missed.contains(&"server db".to_owned()));
     assert_eq!(asked(&world, &["shop"]).0, [] as [&str; 0]);
 }
+
+#[test]
+fn data_that_comes_back_into_a_service_that_nobody_makes_is_told() {
+    let mut spec = file();
+    let mut model = model();
+    model["services"]["db"]["profiles"] = json!(["later"]);
+    let seen = |model: &Value, used: &[&str]| {
+        let mut seen = seen(model);
+        seen.held.profiles = used.iter().map(|it| (*it).to_owned()).collect();
+        seen
+    };
+    let unprotected = |spec: &Value, seen: &SeenStack| {
+        let spec: Spec = serde_json::from_value(spec.clone()).unwrap();
+        resources(&coverage(&spec, seen).unprotected).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(unprotected(&spec, &seen(&model, &[])), ["service db"]);
+    assert_eq!(unprotected(&spec, &seen(&model, &["other"])), ["service db"]);
+    assert_eq!(unprotected(&spec, &seen(&model, &["later"])), [] as [&str; 0]);
+    // Of a volume one that mounts it is enough.
+    model["services"]["web"]["profiles"] = json!(["later"]);
+    assert_eq!(unprotected(&spec, &seen(&model, &["x"])), ["service db"]);
+    model["services"]["worker"]["profiles"] = json!(["x"]);
+    assert_eq!(unprotected(&spec, &seen(&model, &["x"])), ["service db"]);
+    assert_eq!(unprotected(&spec, &seen(&model, &[])), ["service db", "service web", "service worker"]);
+    // What is never taken comes back into nobody.
+    spec["services"]["database"] = json!({ "source": { "files": { "paths": ["x"] } } });
+    spec["leave_out"] = json!([{ "service": "db", "because": "x" }]);
+    assert_eq!(unprotected(&spec, &seen(&model, &["x"])), [] as [&str; 0]);
+}
+
+#[test]
+fn a_variable_that_was_set_when_any_run_was_taken_is_missed() {
+    use crate::model::compose::ComposeModel;
+    use crate::plan::fixtures::{NOW, World, at, run};
+    let with = |unset: Option<&[&str]>| {
+        let mut run = run("daily", at(NOW), &["shop"]);
+        let unset = unset.map(|names| names.iter().map(|it| (*it).to_owned()).collect());
+        run.manifest.compose = Some(ComposeModel { unset, ..ComposeModel::default() });
+        let mut world = World::settled(small()).with_run("local", run);
+        let mut stack = SeenStack { base: "/srv/shop".into(), ..SeenStack::default() };
+        stack.held.unset = vec!["ODD".to_owned(), "SECRET_KEY".to_owned()];
+        world.observation.stack = Some(Observed::Known(stack));
+        let plan = world.plan();
+        resources(&plan.report.unprotected).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(with(Some(&["ODD"])), ["variable SECRET_KEY"]);
+    assert_eq!(with(Some(&["ODD", "SECRET_KEY"])), [] as [&str; 0]);
+    // Nobody asked then.
+    assert_eq!(with(None), [] as [&str; 0]);
+}
