@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::consent::{Answer, Past};
 use super::error::{Exit, Failure};
 use super::running::Running;
 use super::session::{Access, Session, write_private};
@@ -91,7 +92,7 @@ pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failu
         }
     }
     let carried = carried(&session, &Request::Converge, Origin::Request, &consent, arguments.strict)?;
-    if carried.holds_recovery {
+    if carried.ends {
         return Ok(carried.exit);
     }
     drill::after_apply(&session, &consent, carried.exit)
@@ -149,13 +150,13 @@ pub(super) enum Origin {
 /// What came of a plan.
 struct Carried {
     exit: Exit,
-    /// Something is lost, and nobody has said that it is to come back.
-    holds_recovery: bool,
+    /// Nothing is done after it: something is lost, and nobody has said that it is to come back; or somebody has said no.
+    ends: bool,
 }
 
 impl Carried {
-    fn of(exit: Exit, holds_recovery: bool) -> Self {
-        Self { exit: if holds_recovery { exit.or_worse(Exit::NotApproved) } else { exit }, holds_recovery }
+    fn of(exit: Exit, ends: bool) -> Self {
+        Self { exit: if ends { exit.or_worse(Exit::NotApproved) } else { exit }, ends }
     }
 }
 
@@ -198,6 +199,12 @@ fn carried(
     let mut observation = session.observe_beside(now, Some(&own), request);
     observation.unwritable = lease.unwritable().into_keys().collect();
     let is_saved = matches!(origin, Origin::Saved(..));
+    let past = match &origin {
+        Origin::Saved(..) => Past::Reviewed,
+        Origin::Interrupted(_) => Past::Begun,
+        Origin::Request if *request == Request::Converge => Past::CanBeSaved,
+        Origin::Request => Past::None,
+    };
     let resumed = match &origin {
         Origin::Interrupted(plan) => resume::progress(plan, &read_journal(session)?),
         Origin::Request | Origin::Saved(..) => Resumed::default(),
@@ -244,7 +251,14 @@ fn carried(
         let exit = finish(session, request, &observation, &plan, None, consent, strict)?;
         return Ok(Carried::of(exit, held.is_some()));
     }
-    let approvals = consent::ask(&plan, consent, is_saved)?;
+    let approvals = match consent::ask(&plan, consent, past)? {
+        Answer::Approved(approvals) => approvals,
+        Answer::Cancelled => {
+            release(lease)?;
+            eprintln!("Cancelled, nothing changed.");
+            return Ok(Carried { exit: Exit::NotApproved, ends: true });
+        }
+    };
     let _listening = running.listen()?;
     let mut world = World::new(
         session.loaded.spec.clone(),

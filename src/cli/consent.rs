@@ -1,76 +1,133 @@
-//! Who says yes, to what. `--yes` never covers what overwrites or deletes data.
+//! Who says yes, to what. What is asked stands in the table of [`crate::model::consent`]; this asks it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use super::Consent;
 use super::error::{Exit, Failure};
+use super::{Consent, TextOrJson};
 use crate::apply::executor::Approvals;
+use crate::model::consent::{Asked, Harm, Way, covers, kind};
 use crate::model::plan::Plan;
-use crate::model::step::Approval;
+use crate::model::step::{Approval, StepId, WaitOn};
+use crate::plan::render::printable;
 
-/// What a person, or the command line in their place, approves of this plan. `reviewed`: it came out of a saved file,
-/// which somebody has read; that is their word for every step in it.
-pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Approvals, Failure> {
+/// What came of asking.
+pub(super) enum Answer {
+    Approved(Approvals),
+    /// Somebody said no.
+    Cancelled,
+}
+
+/// Where a plan comes from, as far as consent goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    /// It was made just now.
+    None,
+    /// As [`Self::None`], and `plan --out` would save it.
+    CanBeSaved,
+    /// Somebody has saved and read it.
+    Reviewed,
+    /// A recovery that was interrupted: all of it was approved when it began, and going on takes one yes.
+    Begun,
+}
+
+/// What a person, or the command line in their place, approves of this plan.
+pub(super) fn ask(plan: &Plan, consent: &Consent, past: Past) -> Result<Answer, Failure> {
     note_unused(plan, consent);
-    let mut tokens: BTreeSet<String> = consent.approve.iter().cloned().collect();
-    if reviewed {
-        return Ok(Approvals { tokens, everything: true });
+    let given = consent.given.iter().map(|word| (*word).to_owned());
+    let tokens = consent.approve.iter().cloned().chain(given).collect();
+    let mut approvals = Approvals { tokens, everything: matches!(past, Past::Reviewed | Past::Begun) };
+    let is_terminal = io::stdin().is_terminal() && consent.format == TextOrJson::Text;
+    let way = way(consent.yes, past == Past::Reviewed, is_terminal);
+    let asked = |of: Asked| plan.steps.iter().any(|step| Harm::of(step).asked(way) == of);
+    if asked(Asked::Refused) {
+        let text = "nothing was done: confirmation is required, and there is no terminal to ask at";
+        let refused = Failure::new(Exit::NotApproved, text)
+            .hint(format!("to approve it, give the command {}", approving(plan, consent, &approvals)));
+        let review = "or review a plan first: `devstack plan --out FILE`, then `devstack apply FILE`";
+        return Err(if past == Past::CanBeSaved { refused.hint(review) } else { refused });
     }
-    if consent.yes {
-        let implied = |word: &&str| consent.implied.iter().any(|kind| word.starts_with(kind));
-        tokens.extend(held_words(plan).into_iter().filter(implied).map(str::to_owned));
-        if let Some(word) = held_words(plan).into_iter().find(|word| consent.whole && !tokens.contains(*word)) {
-            return Err(Failure::new(
-                Exit::NotApproved,
-                format!("nothing was done: {word} is held, and --yes does not cover it"),
-            )
-            .hint(format!("to say so: {}", approving(plan, consent))));
-        }
-        return Ok(Approvals { tokens, everything: false });
+    if (asked(Asked::Yes) || asked(Asked::WordTyped)) && !answered("Proceed? Type yes: ")?.eq_ignore_ascii_case("yes") {
+        return Ok(Answer::Cancelled);
     }
-    if !io::stdin().is_terminal() || consent.format == super::TextOrJson::Json {
-        return Err(Failure::new(Exit::NotApproved, "nothing was done: nobody is here to be asked").hint(format!(
-            "add {}, or review a plan first: `devstack plan --out FILE`, then `devstack apply FILE`",
-            approving(plan, consent)
-        )));
-    }
-    if !answered("Carry out these steps? Only 'yes' is taken as yes: ", "yes")? {
-        return Err(Failure::new(Exit::NotApproved, "nothing was done: the answer was not the word 'yes'")
-            .hint(format!("ask again, or say it at once: {}", approving(plan, consent))));
-    }
-    for step in plan.held() {
-        let Approval::Needed { token, reason } = &step.approval else { continue };
-        if tokens.contains(token) {
-            continue;
-        }
-        let question = format!(
-            "Step {}, {} {}: {reason}.\n  To approve it write {token}; anything else leaves it held: ",
-            step.id,
-            step.action.verb(),
-            step.action.resource()
-        );
-        if answered(&question, token)? {
-            tokens.insert(token.clone());
+    if asked(Asked::WordTyped) {
+        for (kind, words) in missing(plan, &approvals) {
+            for (word, reasons) in &words {
+                eprintln!("  {word}: {}", printable(&reasons.join("; ")));
+            }
+            let answer = answered(&question(kind, &words.keys().copied().collect::<Vec<_>>()))?;
+            approvals.tokens.extend(answer.split_whitespace().map(str::to_owned));
         }
     }
-    Ok(Approvals { tokens, everything: false })
+    let missing = missing(plan, &approvals);
+    let word = missing.values().flat_map(BTreeMap::keys).next();
+    match word {
+        None => Ok(Answer::Approved(approvals)),
+        Some(_) if way == Way::Terminal && (consent.whole || nothing_runs(plan, &approvals)) => Ok(Answer::Cancelled),
+        Some(word) if consent.whole => Err(Failure::new(
+            Exit::NotApproved,
+            format!("nothing was done: {word} is held, and --yes does not cover it"),
+        )
+        .hint(format!("to approve it, give the command {}", approving(plan, consent, &approvals)))),
+        Some(_) => Ok(Answer::Approved(approvals)),
+    }
 }
 
-/// The arguments that approve all of a plan.
-fn approving(plan: &Plan, consent: &Consent) -> String {
-    let is_implied = |word: &&str| consent.implied.iter().any(|kind| word.starts_with(kind));
-    let words = held_words(plan).into_iter().filter(|word| !is_implied(word));
-    let words = words.map(|word| format!(" --approve {word}"));
-    std::iter::once("--yes".to_owned()).chain(words).collect()
+/// How this command is given its answers.
+fn way(yes: bool, is_saved: bool, is_terminal: bool) -> Way {
+    match (yes, is_saved, is_terminal) {
+        (_, true, _) => Way::Reviewed,
+        (true, false, _) => Way::Yes,
+        (false, false, true) => Way::Terminal,
+        (false, false, false) => Way::Nobody,
+    }
 }
 
-fn held_words(plan: &Plan) -> BTreeSet<&str> {
-    let words = plan.held().filter_map(|step| match &step.approval {
-        Approval::Needed { token, .. } => Some(token.as_str()),
-        Approval::NotNeeded | Approval::ByRule => None,
+fn question(kind: &str, words: &[&str]) -> String {
+    match words {
+        [one] => format!("Type {one} to approve it; anything else skips it: "),
+        many => {
+            format!("Type {kind} to approve these {}, or the words of some; anything else skips them: ", many.len())
+        }
+    }
+}
+
+/// The words that are still to be said, by their kind, with what each approves.
+fn missing<'a>(plan: &'a Plan, approvals: &Approvals) -> BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a str>>> {
+    let mut missing: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
+    for step in &plan.steps {
+        let (Some(word), Approval::Needed { reason, .. }) = (approvals.missing(step), &step.approval) else { continue };
+        let reasons = missing.entry(kind(word)).or_default().entry(word).or_default();
+        if !reasons.contains(&reason.as_str()) {
+            reasons.push(reason);
+        }
+    }
+    missing
+}
+
+/// Whether each step is held, or waits for one that is.
+fn nothing_runs(plan: &Plan, approvals: &Approvals) -> bool {
+    let mut held: BTreeSet<StepId> = BTreeSet::new();
+    // A step comes after those that it waits for.
+    for step in &plan.steps {
+        let waits = step.waits.iter().any(|wait| wait.on == WaitOn::Success && held.contains(&wait.step));
+        if waits || approvals.missing(step).is_some() {
+            held.insert(step.id);
+        }
+    }
+    held.len() == plan.steps.len()
+}
+
+/// The arguments that approve all of a plan. Where there are several of one kind, the kind alone is shorter.
+fn approving(plan: &Plan, consent: &Consent, approvals: &Approvals) -> String {
+    let tokens = || plan.held().filter_map(|step| step.approval.token());
+    let used = consent.approve.iter().filter(|word| tokens().any(|token| covers(word, token)));
+    let missing = missing(plan, approvals).into_iter().map(|(kind, words)| match words.keys().next() {
+        Some(only) if words.len() == 1 => (*only).to_owned(),
+        _ => kind.to_owned(),
     });
-    words.collect()
+    let words = used.cloned().chain(missing).map(|word| format!(" --approve {word}"));
+    format!("`{}`", std::iter::once("--yes".to_owned()).chain(words).collect::<String>())
 }
 
 /// A word that approves nothing is told: it may be a slip of the pen, and then the step that was meant stays held, which the exit
@@ -82,22 +139,23 @@ pub(super) fn note_unused(plan: &Plan, consent: &Consent) {
 }
 
 fn unused(plan: &Plan, words: &[String]) -> Vec<String> {
-    let held = held_words(plan);
+    let held: BTreeSet<&str> = plan.held().filter_map(|step| step.approval.token()).collect();
     let told = |word: &&String| {
         let others = match held.is_empty() {
             true => "no step of this plan waits for approval".to_owned(),
             false => format!("held steps wait for: {}", held.iter().copied().collect::<Vec<_>>().join(", ")),
         };
-        (!held.contains(word.as_str())).then(|| format!("--approve {word} approved nothing: {others}"))
+        let is_used = held.iter().any(|token| covers(word, token));
+        (!is_used).then(|| format!("--approve {word} approved nothing: {others}"))
     };
     words.iter().collect::<BTreeSet<_>>().iter().filter_map(told).collect()
 }
 
-fn answered(question: &str, wanted: &str) -> Result<bool, Failure> {
+fn answered(question: &str) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::caused(Exit::Unexpected, "asking", &error);
     let mut out = io::stderr();
     write!(out, "{question}").and_then(|()| out.flush()).map_err(failed)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    Ok(answer.trim() == wanted)
+    Ok(answer.trim().to_owned())
 }

@@ -154,22 +154,22 @@ pub(crate) enum TextOrJson {
 /// How steps are approved, for every verb that carries a plan out.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Consent {
-    /// Do not ask. Covers what is safe or restarts something; not what overwrites or deletes data, but where the verb itself asks
-    /// for that: `recover --replace`, `recover --rollback`.
+    /// Skip the question. Covers what adds, restarts, or brings back what is gone; never what overwrites or deletes data, or what a
+    /// guard holds: that takes --approve.
     #[arg(short, long)]
     yes: bool,
-    /// Approve one held step by the word that the plan shows, such as `forget:local`. May be repeated.
-    #[arg(long, value_name = "KIND:RESOURCE")]
+    /// Approve a held step by the word that the plan shows, such as `forget:local`; or all of a kind: `restore`. May be repeated.
+    #[arg(long, value_name = "KIND[:RESOURCE]")]
     approve: Vec<String>,
     /// How many steps run at once.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
     #[arg(long, value_enum, default_value_t)]
     format: TextOrJson,
-    /// The verb itself asks for steps whose word begins so: `--yes` covers them.
+    /// Words that other options stand for.
     #[arg(skip)]
-    implied: Vec<&'static str>,
-    /// Nothing is begun while a step is held that `--yes` does not cover.
+    given: Vec<&'static str>,
+    /// Nothing is begun while a word is missing.
     #[arg(skip)]
     whole: bool,
 }

@@ -134,10 +134,8 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         }
         Some(_) | None => apply::Origin::Request,
     };
-    // Who asks for a recovery asks for the restores that it is made of.
-    let mut implied = vec!["restore:"];
-    implied.extend(arguments.accept_age.then_some("age:"));
-    let consent = Consent { implied, whole: true, ..arguments.consent.clone() };
+    let given = arguments.accept_age.then_some("age").into_iter().collect();
+    let consent = Consent { given, whole: true, ..arguments.consent.clone() };
     until_whole(&session, &request, origin, &consent)
 }
 
@@ -205,7 +203,7 @@ pub(super) fn whole(session: &Session, consent: &Consent) -> Result<Exit, Failur
     if let Some(text) = session.interrupted_recovery() {
         return Err(Failure::new(Exit::NotApproved, text).hint("to go on with it: `devstack recover --resume`"));
     }
-    let consent = Consent { implied: vec!["restore:"], whole: true, ..consent.clone() };
+    let consent = Consent { whole: true, ..consent.clone() };
     until_whole(session, &Request::Recover(Recover::everything()), apply::Origin::Request, &consent)
 }
 
@@ -219,7 +217,7 @@ fn roll_back(session: &Session, arguments: &RecoverArguments) -> Result<Exit, Fa
     if arguments.dry_run {
         return show(session, &request, arguments);
     }
-    let consent = Consent { implied: vec!["rollback:"], whole: true, ..arguments.consent.clone() };
+    let consent = Consent { whole: true, ..arguments.consent.clone() };
     let exit = apply::carry_out(session, &request, apply::Origin::Request, &consent, false)?;
     if exit == Exit::Done && arguments.point.only.is_empty() {
         resume::forget(&session.state).map_err(unreadable)?;

@@ -13,7 +13,7 @@ use crate::model::evidence::{Level, Verdict};
 use crate::model::ids::{Digest, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
 use crate::model::plan::{Basis, Exposure, Note, Plan, Report, ServiceForecast};
-use crate::model::standing::{self, Finding, Kind, Standing};
+use crate::model::standing::{self, Finding, Kind, Standing, folded};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::{Request, render};
 
@@ -123,7 +123,7 @@ pub(super) fn remember(session: &Session, observation: &Observation, plan: &Plan
 
 fn keep(session: &Session, remembered: &Remembered) {
     if let Err(failure) = save(session, remembered) {
-        eprintln!("warning: {}; `devstack status --live` looks anew", failure.text());
+        eprintln!("warning: {}; `devstack status` looks anew", failure.text());
     }
 }
 
@@ -231,12 +231,11 @@ fn text(session: &Session, seen: &Remembered, standing: &Standing, now: Timestam
         false => format!("seen {}", lines::ago(seen.seen, now)),
     };
     out.push_str(&format!("devstack status   stack {}   {looked}\n\n", session.loaded.spec.stack));
-    for Finding { kind, resource, text } in standing.findings() {
-        let (resource, text) = (render::printable(resource), render::printable(text));
-        out.push_str(&format!("  {:<11} {resource}: {text}\n", kind.word()));
-    }
-    for note in &seen.report.waiting {
-        out.push_str(&format!("  {:<11} {}: {}\n", "waiting", note.resource, render::printable(&note.text)));
+    let findings = standing.findings().iter().map(|it| (it.kind.word(), it.resource.as_str(), it.text.as_str()));
+    let waiting = seen.report.waiting.iter().map(|it| ("waiting", it.resource.as_str(), it.text.as_str()));
+    for (word, resources, text) in folded(findings.chain(waiting)) {
+        let (resources, text) = (resources.join(", "), render::printable(text));
+        out.push_str(&format!("  {word:<11} {}: {text}\n", render::printable(&resources)));
     }
     if !standing.findings().is_empty() || !seen.report.waiting.is_empty() {
         out.push('\n');

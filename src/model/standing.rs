@@ -306,6 +306,28 @@ impl Serialize for Standing {
     }
 }
 
+/// One cause is one line: of what is said in the same words, the resources together. `key` tells apart what may not be folded.
+pub fn folded<'a, K: PartialEq>(
+    notes: impl IntoIterator<Item = (K, &'a str, &'a str)>,
+) -> Vec<(K, Vec<&'a str>, &'a str)> {
+    let mut folded: Vec<(K, Vec<&str>, &str)> = Vec::new();
+    for (key, resource, text) in notes {
+        match folded.iter_mut().find(|(known, _, said)| *known == key && *said == text) {
+            Some((_, resources, _)) => resources.push(resource),
+            None => folded.push((key, vec![resource], text)),
+        }
+    }
+    folded
+}
+
+/// A folded line's two parts: what it is about, in a word, and what is said of it, with all that it concerns.
+pub fn told_together(resources: &[&str], text: &str) -> (String, String) {
+    match resources {
+        [one] => ((*one).to_owned(), text.to_owned()),
+        many => (format!("{} with one cause", many.len()), format!("{}: {text}", many.join(", "))),
+    }
+}
+
 /// The steps of a plan that wait for somebody's word, each word once.
 pub fn held(plan: &Plan) -> Vec<Note> {
     let mut held: Vec<Note> = Vec::new();

@@ -37,6 +37,10 @@ impl NewStep {
         self
     }
 
+    pub(super) fn effect_so_far(&self) -> Effect {
+        self.0.effect
+    }
+
     pub(super) fn by_rule(mut self) -> Self {
         self.0.approval = Approval::ByRule;
         self

@@ -47,10 +47,8 @@ impl<'a> Planner<'a> {
                 Err(error) => refused.push(error),
             }
         }
-        match refused.len() {
-            0 => {}
-            1 if chosen.len() == 1 => return Err(refused.remove(0)),
-            _ => return Err(PlanError::Several { refused, asked: chosen.len() }),
+        if !refused.is_empty() {
+            return Err(PlanError::together(refused, chosen.len()));
         }
         for name in fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left)).map(|(name, _)| *name) {
             let text =
@@ -97,7 +95,8 @@ impl<'a> Planner<'a> {
 
     fn fate(&self, name: &ServiceName, asked: &Recover) -> Result<Fate<'a>, PlanError> {
         let source = &self.spec.services[name].source;
-        let unseen = |reason: &str| PlanError::UnknownTarget { service: name.clone(), reason: reason.to_owned() };
+        let unseen = |reason: &str| self.unseen(name, reason);
+        let is_engine_down = matches!(self.observation.engine, Some(Observed::Unknown { .. }));
         let replaced = |cleared| {
             let found = Box::new(self.selected(name, &asked.selection, asked.from.as_ref())?);
             if asked.safety {
@@ -108,7 +107,8 @@ impl<'a> Planner<'a> {
         let given = match self.observation.services.get(name) {
             None => return Err(unseen("it was not looked at")),
             Some(Observed::Known(SourceState::HasData { .. })) if asked.replace => return replaced(false),
-            Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() => {
+            // What can't be seen since Docker is down may be well.
+            Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() && !is_engine_down => {
                 return replaced(serves(source));
             }
             Some(Observed::Known(SourceState::HasData { .. } | SourceState::Empty)) if self.is_misplaced(name)? => None,

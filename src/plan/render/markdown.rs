@@ -9,7 +9,7 @@ use super::summary::summary;
 use super::text::{TextOptions, text};
 use crate::model::ids::StackName;
 use crate::model::plan::{Note, Plan};
-use crate::model::standing::{Kind, Standing};
+use crate::model::standing::{Kind, Standing, folded};
 use crate::model::step::{Approval, Effect, Step};
 
 /// GitHub refuses comments of more than 65,536 characters; the rest is room for what a caller puts around it.
@@ -148,7 +148,12 @@ impl Page {
     fn notes(&mut self, heading: &str, notes: &[Note]) {
         self.list(
             heading,
-            notes.iter().map(|note| format!("- {}: {}\n", code_span(&note.resource), code_span(&note.text))),
+            folded(notes.iter().map(|note| ((), note.resource.as_str(), note.text.as_str()))).into_iter().map(
+                |((), resources, text)| {
+                    let resources: Vec<String> = resources.into_iter().map(code_span).collect();
+                    format!("- {}: {}\n", resources.join(", "), code_span(text))
+                },
+            ),
         );
     }
 

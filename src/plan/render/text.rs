@@ -10,7 +10,7 @@ use super::escape::printable;
 use super::summary::summary;
 use crate::model::ids::{RepositoryName, RunId};
 use crate::model::plan::{Basis, Exposure, Note, Plan, RecoveryForecast};
-use crate::model::standing::{Kind, Standing};
+use crate::model::standing::{Kind, Standing, folded, told_together};
 use crate::model::step::{Action, Approval, Effect, Step, StepId, WaitOn};
 use crate::plan::graph::behind;
 
@@ -267,20 +267,23 @@ fn broken(start: &str, rest: &str) -> Vec<String> {
 fn finding_lines(standing: &Standing) -> Vec<String> {
     let elsewhere = |kind: Kind| matches!(kind, Kind::Held | Kind::MissedPoint | Kind::MissedTime | Kind::Unmeasured);
     let here = standing.findings().iter().filter(|finding| !elsewhere(finding.kind));
-    let rows = here.map(|finding| Row {
-        cells: vec![format!("{:<10}", finding.kind.word()), finding.resource.clone()],
-        cause: finding.text.clone(),
-    });
-    aligned(rows.collect())
+    let notes = here.map(|finding| (finding.kind.word(), finding.resource.as_str(), finding.text.as_str()));
+    folded_lines(notes)
 }
 
 /// Notes under their words, in one table.
 fn note_lines(kinds: &[(&str, &[Note])]) -> Vec<String> {
-    let rows = kinds.iter().flat_map(|(word, notes)| {
-        notes.iter().map(move |note| Row {
-            cells: vec![format!("{word:<10}"), note.resource.clone()],
-            cause: note.text.clone(),
-        })
+    folded_lines(
+        kinds.iter().flat_map(|(word, notes)| {
+            notes.iter().map(move |note| (*word, note.resource.as_str(), note.text.as_str()))
+        }),
+    )
+}
+
+fn folded_lines<'a>(notes: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Vec<String> {
+    let rows = folded(notes).into_iter().map(|(word, resources, text)| {
+        let (resource, cause) = told_together(&resources, text);
+        Row { cells: vec![format!("{word:<10}"), resource], cause }
     });
     aligned(rows.collect())
 }
