@@ -251,8 +251,8 @@ fn carried(
         let exit = finish(session, request, &observation, &plan, None, consent, strict)?;
         return Ok(Carried::of(exit, held.is_some()));
     }
-    let approvals = match consent::ask(&plan, consent, past)? {
-        Answer::Approved(approvals) => approvals,
+    let (approvals, how) = match consent::ask(&plan, consent, past)? {
+        Answer::Approved(approvals, how) => (approvals, how),
         Answer::Cancelled => {
             release(lease)?;
             eprintln!("Cancelled, nothing changed.");
@@ -260,7 +260,7 @@ fn carried(
         }
     };
     let _listening = running.listen()?;
-    let mut world = World::new(
+    let mut made = World::new(
         session.loaded.spec.clone(),
         session.loaded.text.clone(),
         session.ground.clone(),
@@ -270,11 +270,21 @@ fn carried(
         plan.clone(),
         is_saved,
     );
-    world.resumed = resumed;
-    world.origin = Some(session.origin.clone());
+    made.resumed = resumed;
+    made.origin = Some(session.origin.clone());
+    let world = Arc::new(made);
     if is_saved {
         world.mark_used()?;
     }
+    // One that goes on is on record since it began.
+    let approved = consent::on_record(&plan, &approvals, how).filter(|_| past != Past::Begun);
+    let on_record = |anew| {
+        // What brings data back must not wait for a disk to become writable.
+        if let Some(Err(error)) = approved.as_ref().map(|approved| world.note_approval(approved, anew)) {
+            eprintln!("warning: who approved this could not be put on record: {error}");
+        }
+    };
+    on_record(false);
     let journal = journal(session);
     let is_recovery = matches!(request, Request::Recover(_));
     // Without a journal nobody could tell how far it came, so there is nothing to go on with.
@@ -288,7 +298,6 @@ fn carried(
     };
     let events = progress::receiver(kind, &plan);
     let options = ExecuteOptions { parallel: usize::from(consent.parallel), ..ExecuteOptions::default() };
-    let world = Arc::new(world);
     let runner: Arc<dyn crate::apply::runner::StepRunner> = Arc::clone(&world) as _;
     let outcome = runtime.block_on(execute(&plan, &approvals, runner, &journal, options, cancel.clone(), events));
 
@@ -301,6 +310,7 @@ fn carried(
     if is_recovery && ended_well {
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
     }
+    on_record(true);
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
     note_repositories(&journal, &after);
@@ -455,7 +465,7 @@ fn standing(request: &Request, plan: &Plan, outcome: Option<&ApplyOutcome>, left
     // A source that was well before the work is not judged by a look just after it: a server that was stopped to be read may
     // still be starting.
     let is_starting = |it: &Finding| {
-        matches!(it.kind, Kind::Lost | Kind::Unknown)
+        matches!(it.kind, Kind::Lost | Kind::Renamed | Kind::Unknown)
             && outcome.is_some()
             && !troubled_before.contains(it.resource.as_str())
     };

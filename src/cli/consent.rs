@@ -3,17 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use jiff::Timestamp;
+
 use super::error::{Exit, Failure};
 use super::{Consent, TextOrJson};
 use crate::apply::executor::Approvals;
+use crate::apply::host::Holder;
 use crate::model::consent::{Asked, Harm, Way, covers, kind};
 use crate::model::plan::Plan;
+use crate::model::record::{Approved, ApprovedWord, How};
+use crate::model::run::RECORD_FORMAT;
 use crate::model::step::{Approval, StepId, WaitOn};
 use crate::plan::render::printable;
 
 /// What came of asking.
 pub(super) enum Answer {
-    Approved(Approvals),
+    /// With how it was said.
+    Approved(Approvals, How),
     /// Somebody said no.
     Cancelled,
 }
@@ -62,15 +68,42 @@ pub(super) fn ask(plan: &Plan, consent: &Consent, past: Past) -> Result<Answer, 
     let missing = missing(plan, &approvals);
     let word = missing.values().flat_map(BTreeMap::keys).next();
     match word {
-        None => Ok(Answer::Approved(approvals)),
+        None => Ok(Answer::Approved(approvals, how(way))),
         Some(_) if way == Way::Terminal && (consent.whole || nothing_runs(plan, &approvals)) => Ok(Answer::Cancelled),
         Some(word) if consent.whole => Err(Failure::new(
             Exit::NotApproved,
             format!("nothing was done: {word} is held, and --yes does not cover it"),
         )
         .hint(format!("to approve it, give the command {}", approving(plan, consent, &approvals)))),
-        Some(_) => Ok(Answer::Approved(approvals)),
+        Some(_) => Ok(Answer::Approved(approvals, how(way))),
     }
+}
+
+fn how(way: Way) -> How {
+    match way {
+        Way::Terminal => How::Terminal,
+        Way::Yes | Way::Nobody => How::Arguments,
+        Way::Reviewed => How::SavedPlan,
+    }
+}
+
+/// What goes on record of it: every word that was said, and that lost data comes back. None where a plain yes was enough for all.
+pub(super) fn on_record(plan: &Plan, approvals: &Approvals, how: How) -> Option<Approved> {
+    let mut words: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for step in plan.steps.iter().filter(|step| approvals.missing(step).is_none()) {
+        let word = match (step.approval.token(), Harm::of(step)) {
+            (Some(token), _) => token,
+            (None, Harm::BringsBack) => "yes",
+            (None, _) => continue,
+        };
+        words.entry(word).or_default().push(format!("{} {}", step.action.verb(), step.action.resource()));
+    }
+    let words: Vec<ApprovedWord> =
+        words.into_iter().map(|(word, steps)| ApprovedWord { word: word.to_owned(), steps }).collect();
+    let holder = Holder::here();
+    let by = format!("{}@{}", holder.user, holder.host.name);
+    let (plan, at) = (plan.id.clone(), Timestamp::now());
+    (!words.is_empty()).then_some(Approved { format: RECORD_FORMAT, plan, at, by, how, words })
 }
 
 /// How this command is given its answers.
@@ -158,4 +191,75 @@ fn answered(question: &str) -> Result<String, Failure> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(answer.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::step::{Action, Effect, Restore, RestoreTarget};
+    use crate::plan::fixtures::{World, service, small};
+    use crate::plan::{Recover, Request};
+
+    fn consent(approve: &[&str]) -> Consent {
+        Consent {
+            yes: true,
+            approve: approve.iter().map(|word| (*word).to_owned()).collect(),
+            parallel: 1,
+            format: TextOrJson::Text,
+            given: vec![],
+            whole: true,
+        }
+    }
+
+    /// One service that is gone, and one with data; both are to come back.
+    fn replaced() -> Plan {
+        use crate::model::observation::SourceState;
+        let mut world = World::settled(small()).with_history(2, 12);
+        world.source("shop", SourceState::Gone);
+        let mut plan = world.ask(&Request::Recover(Recover::everything())).unwrap();
+        let held = plan.steps.iter().find(|step| matches!(step.action, Action::Restore(_))).unwrap().clone();
+        for name in ["a", "b"] {
+            let mut step = held.clone();
+            let Action::Restore(restore) = &held.action else { unreachable!() };
+            let restore = Restore { service: service(name), target: RestoreTarget::InPlace, ..restore.clone() };
+            step.action = Action::Restore(restore);
+            step.effect = Effect::OverwritesData;
+            step.approval = Approval::Needed { token: format!("restore:{name}"), reason: "overwrites".to_owned() };
+            step.id = StepId(u32::try_from(plan.steps.len()).unwrap() + 1);
+            plan.steps.push(step);
+        }
+        plan
+    }
+
+    #[test]
+    fn what_was_approved_goes_on_record_with_who_said_it_and_a_plain_yes_to_a_backup_does_not() {
+        let plan = replaced();
+        let given = |words: &[&str]| Approvals {
+            tokens: words.iter().map(|word| (*word).to_owned()).collect(),
+            everything: false,
+        };
+        let said = |words: &[&str]| {
+            let record = on_record(&plan, &given(words), How::Arguments).unwrap();
+            record.words.into_iter().map(|it| format!("{} {}", it.word, it.steps.join("+"))).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&[]), ["yes restore shop/data"]);
+        assert_eq!(said(&["restore:a"]), ["restore:a restore a/data", "yes restore shop/data"]);
+        assert_eq!(said(&["restore"]).len(), 3);
+        let backup = World::settled(small()).plan();
+        assert!(!backup.is_empty() && on_record(&backup, &given(&[]), How::Terminal).is_none());
+    }
+
+    #[test]
+    fn the_arguments_that_are_told_approve_all_and_are_short() {
+        let plan = replaced();
+        let told = |words: &[&str]| {
+            let consent = consent(words);
+            let tokens = consent.approve.iter().cloned().collect();
+            approving(&plan, &consent, &Approvals { tokens, everything: false })
+        };
+        assert_eq!(told(&[]), "`--yes --approve restore`");
+        assert_eq!(told(&["restore:a"]), "`--yes --approve restore:a --approve restore:b`");
+        assert_eq!(told(&["restore", "nothing"]), "`--yes --approve restore`");
+        assert_eq!(unused(&plan, &["restore".to_owned(), "forget:local".to_owned()]).len(), 1);
+    }
 }

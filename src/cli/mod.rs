@@ -3,6 +3,8 @@
 #[macro_use]
 mod output;
 
+#[cfg(test)]
+mod advice;
 mod apply;
 mod backups;
 mod beside;
@@ -112,6 +114,9 @@ enum Verb {
         /// At most this many of the newest entries.
         #[arg(short = 'n', long, default_value_t = 50)]
         lines: usize,
+        /// Who approved what, and when, on whichever machine: from the repositories.
+        #[arg(long)]
+        approvals: bool,
         #[arg(long, value_enum, default_value_t)]
         format: TextOrJson,
     },
@@ -254,7 +259,8 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Verb::Drill(arguments) => drill::run(&file, &arguments),
         Verb::Forget(arguments) => apply::forget(&file, &arguments),
         Verb::Status(arguments) => status::run(&file, &arguments),
-        Verb::Log { lines, format } => log::run(&file, lines, format),
+        Verb::Log { lines, approvals: true, format } => log::approvals(&file, lines, format),
+        Verb::Log { lines, approvals: false, format } => log::run(&file, lines, format),
         Verb::Unlock { lease } => unlock::run(&file, &lease),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

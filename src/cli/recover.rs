@@ -17,6 +17,7 @@ use crate::model::plan::Plan;
 use crate::model::step::{Action, Step};
 use crate::observe;
 use crate::plan::{Recover, Request, Rollback, as_if_lost, render};
+use crate::spec::file::Source;
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArguments {
@@ -116,8 +117,7 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     }
     if let Some(text) = unset {
         // Found now, and not half-way.
-        return Err(Failure::new(Exit::Input, format!("nothing was done: {text}"))
-            .hint("set it; where it stood in a lost .env, first bring that back: `devstack recover --only FILES_SERVICE`, then `set -a; . ./.env; set +a`"));
+        return Err(Failure::new(Exit::Input, format!("nothing was done: {text}")).hint(set_it(&session)));
     }
     let origin = match resume::interrupted(&session.state).map_err(unreadable)? {
         Some(plan) if arguments.resume => going_on(&session, plan)?,
@@ -223,6 +223,21 @@ fn roll_back(session: &Session, arguments: &RecoverArguments) -> Result<Exit, Fa
         resume::forget(&session.state).map_err(unreadable)?;
     }
     Ok(exit)
+}
+
+/// How a variable comes back that stood in a lost .env. A restore is taken in every state, and amid a recovery too.
+fn set_it(session: &Session) -> String {
+    let services = session.loaded.spec.services.iter();
+    let files =
+        services.filter(|(_, service)| matches!(service.source, Source::Files(_))).map(|(name, _)| name.as_str());
+    match files.collect::<Vec<_>>().as_slice() {
+        [] => "set it, then give the command again".to_owned(),
+        files => format!(
+            "set it, then give the command again; where it stood in a lost .env, first bring that back: \
+             `devstack restore {} --in-place`, then `set -a; . ./.env; set +a`",
+            files.join(" ")
+        ),
+    }
 }
 
 /// The first variable that a service to be looked into needs, and that is not set.

@@ -13,6 +13,7 @@ use crate::model::evidence::{Level, Verdict};
 use crate::model::ids::{Digest, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
 use crate::model::plan::{Basis, Exposure, Note, Plan, Report, ServiceForecast};
+use crate::model::record::Approved;
 use crate::model::standing::{self, Finding, Kind, Standing, folded};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::{Request, render};
@@ -42,6 +43,9 @@ struct Remembered {
     steps_pending: usize,
     /// The words that steps wait for, each with what waits.
     held: Vec<Note>,
+    /// The last time that somebody approved more than a yes covers.
+    #[serde(default)]
+    approved: Option<Approved>,
     report: Report,
     services: Vec<ServiceProof>,
     repositories: Vec<RepositoryLine>,
@@ -165,6 +169,7 @@ fn summarise(session: &Session, observation: &Observation, plan: &Plan, now: Tim
         last_apply: crate::apply::journal::Journal::history(&session.state).ok().and_then(|history| history.last_apply),
         steps_pending: plan.steps.len(),
         held: standing::held(plan),
+        approved: observation.present().flat_map(|(_, facts)| &facts.approvals).max_by_key(|it| it.at).cloned(),
         report: plan.report.clone(),
         services,
         repositories: observation.repositories.iter().map(|(name, state)| repository_line(name, state)).collect(),
@@ -269,6 +274,10 @@ fn text(session: &Session, seen: &Remembered, standing: &Standing, now: Timestam
     out.push_str(&format!("\n  recovery of the stack: {predicted}{target}\n"));
     if let Some(drill) = &seen.report.drill {
         out.push_str(&format!("  {}\n", render::drilled(drill, now)));
+    }
+    if let Some(approved) = &seen.approved {
+        let said = lines::approved(approved);
+        out.push_str(&format!("  approved {} by {}\n", lines::ago(approved.at, now), render::printable(&said)));
     }
     if seen.steps_pending > 0 {
         let steps =

@@ -67,6 +67,9 @@ pub struct Report {
     /// Another place of a stack of this name, in a repository that both write to; and what of this one waits for that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign: Vec<Note>,
+    /// The Compose project has another name in the file than what runs from the stack's folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renamed: Vec<Note>,
     /// Sources that are not there, or empty where their newest run held something.
     #[serde(default)]
     pub lost: Vec<Note>,

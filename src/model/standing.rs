@@ -51,6 +51,8 @@ pub enum Kind {
     Removed,
     /// A source or a repository is gone.
     Lost,
+    /// Nothing runs under the project's name in the file, and something under another from the same folder.
+    Renamed,
     /// It could not be looked at.
     Unknown,
     /// A step of this command.
@@ -108,12 +110,13 @@ impl Severity {
 }
 
 impl Kind {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Damaged,
         Self::Hurt,
         Self::FailedProof,
         Self::Removed,
         Self::Lost,
+        Self::Renamed,
         Self::Unknown,
         Self::FailedStep,
         Self::FailedRun,
@@ -142,6 +145,7 @@ impl Kind {
             Self::FailedProof => (Damage, "FAILED", "verification failed"),
             Self::Removed => (Damage, "REMOVED", "runs removed by others"),
             Self::Lost => (Failure, "LOST", "lost"),
+            Self::Renamed => (Failure, "RENAMED", "project renamed"),
             Self::Unknown => (Failure, "UNKNOWN", "could not be inspected"),
             Self::FailedStep => (Failure, "FAILED", "failed"),
             Self::FailedRun => (Failure, "FAILED", "newest run incomplete"),
@@ -178,11 +182,12 @@ impl Kind {
 }
 
 /// The lists of a report that are judged, and as what: the one place.
-fn lists(report: &Report) -> [(Kind, &[Note]); 11] {
+fn lists(report: &Report) -> [(Kind, &[Note]); 12] {
     [
         (Kind::Damaged, &report.damaged),
         (Kind::Removed, &report.removed),
         (Kind::Lost, &report.lost),
+        (Kind::Renamed, &report.renamed),
         (Kind::Unknown, &report.unknown),
         (Kind::FailedRun, &report.failed),
         (Kind::Unfinished, &report.unfinished),

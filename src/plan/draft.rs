@@ -51,6 +51,13 @@ impl NewStep {
         self
     }
 
+    pub(super) fn held_if(self, word: Option<(String, String)>) -> Self {
+        match word {
+            Some((token, reason)) => self.held(token, reason),
+            None => self,
+        }
+    }
+
     pub(super) fn after(mut self, steps: impl IntoIterator<Item = StepId>) -> Self {
         self.0.waits.extend(steps.into_iter().map(|step| Wait { step, on: WaitOn::Success }));
         self

@@ -17,6 +17,7 @@ use super::Planner;
 use super::draft::NewStep;
 use super::request::{PlanError, Recover, Selection};
 use super::restore::Found;
+use super::sources::running;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, Room, SourceState};
@@ -237,7 +238,12 @@ impl<'a> Planner<'a> {
                     held: known.and_then(|known| known.held.clone()),
                     replaced: replaced.clone(),
                 })
-                .because(known.map_or("as the Compose files declare them", |known| known.told.as_str())),
+                .because(known.map_or("as the Compose files declare them", |known| known.told.as_str()))
+                .held_if(self.observation.projects.as_ref().map(|projects| {
+                    let reason =
+                        format!("{} from this folder; these would be a second stack beside them", running(projects));
+                    (format!("project:{}", projects.own), reason)
+                })),
                 Node::Start(service) => self.start_step(service, model),
                 Node::Restore(name) => match fates.remove(name) {
                     Some(Fate::Restored { found, given }) => self.recover_step(name, &found, given, asked),

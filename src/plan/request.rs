@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
+use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, StackName};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::spec::schedule::ScheduleError;
@@ -140,7 +140,13 @@ pub enum PlanError {
         .at.map(|at| format!(" at or before {}", at.strftime("%Y-%m-%dT%H:%M:%SZ"))).unwrap_or_default(),
         Places(.unknown)
     )]
-    NothingToRestore { service: ServiceName, at: Option<Timestamp>, unknown: Vec<RepositoryName> },
+    NothingToRestore {
+        service: ServiceName,
+        at: Option<Timestamp>,
+        unknown: Vec<RepositoryName>,
+        /// Stacks of another name that have runs where this one has none.
+        others: Vec<StackName>,
+    },
     #[error("service {service} is not in the file, so its place is not known")]
     NoPlace { service: ServiceName },
     #[error("the data of {} could not be inspected, and nothing is overwritten unseen: {reason}", listed_services(.services))]
@@ -203,6 +209,14 @@ impl PlanError {
                 "to see which runs there are: `devstack backups`".to_owned()
             }
             Self::NotInRun { run, .. } => format!("to see what it holds: `devstack show {run}`"),
+            Self::NothingToRestore { others, .. } if !others.is_empty() => {
+                let others: Vec<String> = others.iter().map(|other| format!("`stack: {other}`")).collect();
+                return vec![format!(
+                    "nothing was touched, and no run is of this stack: was it renamed in the file? The repository holds {}; \
+                     `devstack backups` lists them",
+                    others.join(", ")
+                )];
+            }
             Self::NothingToRestore { service, .. } => format!(
                 "one that is not verified is restored by its name: `devstack backups`, then \
                  `devstack restore {service} --backup RUN`"

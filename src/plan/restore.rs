@@ -9,7 +9,7 @@ use super::draft::NewStep;
 use super::projection::{Place, Projected};
 use super::request::{PlanError, Selection};
 use super::retention::Standing;
-use crate::model::ids::{RepositoryName, RunId, ServiceName};
+use crate::model::ids::{RepositoryName, RunId, ServiceName, StackName};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::origin::Origin;
 use crate::model::run::Taken;
@@ -248,7 +248,17 @@ impl<'a> Planner<'a> {
             found.run.standing == Standing::Verified && found.run.suspect.is_empty() && found.run.started <= until
         });
         good.max_by(|a, b| a.run.age_key().cmp(&b.run.age_key()).then_with(|| b.repository.cmp(&a.repository)))
-            .ok_or_else(|| PlanError::NothingToRestore { service: service.clone(), at, unknown: self.not_looked_at() })
+            .ok_or_else(|| self.nothing_to_restore(service, at))
+    }
+
+    fn nothing_to_restore(&self, service: &ServiceName, at: Option<Timestamp>) -> PlanError {
+        let facts = || self.places.known.values().filter_map(Place::facts);
+        let is_new = facts().all(|facts| facts.runs.is_empty());
+        let mut others: Vec<StackName> =
+            facts().filter(|_| is_new).flat_map(|facts| &facts.others).map(|other| other.stack.clone()).collect();
+        others.sort();
+        others.dedup();
+        PlanError::NothingToRestore { service: service.clone(), at, unknown: self.not_looked_at(), others }
     }
 
     /// The newest whatever is known of it, from the repository where it stands best.
@@ -257,9 +267,7 @@ impl<'a> Planner<'a> {
             self.of_policies(service, from).map(|found| found.run).max_by(|a, b| a.age_key().cmp(&b.age_key()));
         match newest {
             Some(run) => self.named(service, &run.run, from),
-            None => {
-                Err(PlanError::NothingToRestore { service: service.clone(), at: None, unknown: self.not_looked_at() })
-            }
+            None => Err(self.nothing_to_restore(service, None)),
         }
     }
 

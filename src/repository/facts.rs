@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use rustic_core::repofile::{IndexFile, SnapshotFile};
 
 use super::error::RepositoryError;
+use super::reader::Reader;
 use super::records::tag;
 use super::store::{Store, hex};
 use crate::model::ids::{PolicyName, RunId, ServiceName, SnapshotId, StackName};
-use crate::model::observation::{Marked, RepositoryFacts, Run, UnsealedRun};
+use crate::model::observation::{Marked, OtherStack, RepositoryFacts, Run, UnsealedRun};
 use crate::model::record::{Record, RuleApproved};
 use crate::model::units::ByteSize;
+
+const MANIFEST: &str = "manifest";
 
 impl Store {
     /// Reads all records of the stack. One that cannot be read, or is of a newer format, is an error: leaving it out could
@@ -56,7 +59,32 @@ impl Store {
             }
         }
         gathered.finish(&mut facts);
+        let is_new = facts.runs.is_empty() && facts.unsealed.is_empty() && unreadable.is_empty();
+        facts.others = self.others(&all, stack, is_new.then_some(&reader));
         Ok((facts, unreadable))
+    }
+
+    /// Other stacks, by the tags of their manifests; `reader` is given where it is to be read where the newest was taken.
+    fn others(&self, all: &[SnapshotFile], stack: &StackName, reader: Option<&Reader>) -> Vec<OtherStack> {
+        let mut newest: BTreeMap<&str, (usize, &SnapshotFile)> = BTreeMap::new();
+        let is_sealed = |file: &&SnapshotFile| file.tags.contains("devstack") && tag(file, "record:") == Some(MANIFEST);
+        for file in all.iter().filter(is_sealed) {
+            let Some(name) = tag(file, "stack:").filter(|name| *name != stack.as_str()) else { continue };
+            // They come oldest first.
+            let runs = newest.get(name).map_or(0, |(runs, _)| *runs);
+            newest.insert(name, (runs + 1, file));
+        }
+        let others = newest.into_iter().map(|(name, (runs, file))| OtherStack {
+            stack: StackName::new(name),
+            runs,
+            newest: file.time.timestamp(),
+            // One that can't be read is somebody else's damage, and told to them.
+            origin: match reader.map(|reader| reader.record(file, MANIFEST)) {
+                Some(Ok(Record::Manifest(manifest))) => manifest.origin,
+                _ => None,
+            },
+        });
+        others.collect()
     }
 
     /// The stacks that have runs in here.
@@ -82,6 +110,8 @@ impl Store {
             used_plans: Vec::new(),
             generation: None,
             adopted: Vec::new(),
+            others: Vec::new(),
+            approvals: Vec::new(),
             data_reads: Vec::new(),
             drills: Vec::new(),
             oldest: None,
@@ -182,6 +212,7 @@ impl Gathered<'_> {
             },
             Record::PlanUsed(plan) => facts.used_plans.push(plan.plan),
             Record::Adopted(adopted) => facts.adopted.push(*adopted),
+            Record::Approved(approved) => facts.approvals.push(*approved),
             Record::Generation(generation) => match &facts.generation {
                 Some(known) if known.number > generation.number => {}
                 _ => facts.generation = Some(generation),

@@ -9,7 +9,7 @@ use crate::model::compose::{ComposeModel, ComposeService, Condition, Seen};
 use crate::model::consent::{Harm, VERBS};
 use crate::model::evidence::Verdict;
 use crate::model::ids::RunId;
-use crate::model::observation::{Misplaced, Observed, SourceState};
+use crate::model::observation::{Misplaced, Observed, OtherProjects, SourceState};
 use crate::model::plan::Plan;
 use crate::model::step::{Action, Approval, Started, StepId};
 use crate::model::units::Span;
@@ -275,6 +275,27 @@ fn a_recovery_does_no_more_than_the_table_of_consent_says() {
     ] {
         assert!(seen.contains(&(name, harm)), "{name} {harm:?} was not looked at: {seen:?}");
     }
+}
+
+#[test]
+fn a_project_that_was_renamed_is_asked_about_and_nothing_is_called_lost() {
+    let mut world = lost_but_for_the_compose_files();
+    world.source("config", SourceState::HasData { bytes: None });
+    let others = BTreeMap::from([("old".to_owned(), 3)]);
+    world.observation.projects = Some(OtherProjects { own: "p".to_owned(), others });
+    let report = world.plan().report;
+    let [note] = report.renamed.as_slice() else { panic!("{:?}", report.renamed) };
+    for said in ["3 containers of project old run", "database, files, vault", "runtime.docker.project: old"] {
+        assert!(note.text.contains(said), "{}", note.text);
+    }
+    // What lies on the machine itself is lost whatever the project is called.
+    let lost: Vec<_> = report.lost.iter().map(|note| note.resource.as_str()).collect();
+    assert_eq!(lost, ["shop/data"]);
+    let plan = plan(&world);
+    let held: Vec<_> = plan.held().map(|step| (step.action.verb(), step.approval.token())).collect();
+    assert_eq!(held, [("create containers", Some("project:p"))]);
+    world.observation.projects = None;
+    assert!(world.plan().report.renamed.is_empty() && self::plan(&world).held().next().is_none());
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn phase(spec: &Spec, action: &Action) -> &'static str {
 /// The steps under their phases, then the chain of steps that decides the time, against the objective.
 pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
     let mut out = vec![head(plan, &options.zone), String::new()];
-    let passes = |step: &&Step| Harm::of(step) == Harm::Passes && matches!(step.action, Action::Restore(_));
+    let passes = |step: &&Step| Harm::of(step) == Harm::Passes && !matches!(step.action, Action::SafetyCopy(_));
     for step in plan.steps.iter().filter(passes) {
         out.extend(line(
             "HELD",
