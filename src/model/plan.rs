@@ -223,6 +223,11 @@ impl Report {
         self.troubles().next().is_some()
     }
 
+    /// A drill brings back everything, so that each service must have a run to come from.
+    pub fn can_be_drilled(&self) -> bool {
+        self.exposure.iter().all(|exposure| exposure.last_good.is_some())
+    }
+
     /// What is said where no good run is known: one may lie in a repository that could not be looked at.
     pub fn no_good_run(&self) -> &'static str {
         let unseen = self.unknown.iter().any(|note| note.resource.starts_with(Note::REPOSITORY));

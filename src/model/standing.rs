@@ -360,7 +360,7 @@ fn judged(report: &Report, held: &[Note], now: Timestamp) -> Vec<Finding> {
     // Where a repository could not be looked at, that is what is told: nobody knows which runs lie in it.
     let all_seen = report.no_good_run() == "never";
     findings.extend(report.exposure.iter().filter_map(|exposure| exposed(exposure, all_seen, now)));
-    findings.extend(in_time(&report.recovery));
+    findings.extend(in_time(&report.recovery, report.can_be_drilled()));
     findings
 }
 
@@ -396,12 +396,13 @@ fn exposed(exposure: &Exposure, all_seen: bool, now: Timestamp) -> Option<Findin
 }
 
 /// What the recovery time objectives rest on.
-fn in_time(forecast: &RecoveryForecast) -> Vec<Finding> {
+fn in_time(forecast: &RecoveryForecast, can_be_drilled: bool) -> Vec<Finding> {
     let one = |resource: &str, predicted: Option<Span>, rto: Option<Span>| -> Option<Finding> {
         let rto = rto?;
         match predicted {
             None => {
-                let text = format!("objective {rto}, and no recovery or drill has measured it: `devstack drill`");
+                let next = if can_be_drilled { ": `devstack drill`" } else { "" };
+                let text = format!("objective {rto}, and no recovery or drill has measured it{next}");
                 Some(Finding::new(Kind::Unmeasured, resource, text))
             }
             Some(time) if time > rto => {

@@ -144,6 +144,8 @@ pub enum PlanError {
         service: ServiceName,
         at: Option<Timestamp>,
         unknown: Vec<RepositoryName>,
+        /// Whether a run holds it that is not good.
+        any: bool,
         /// Stacks of another name that have runs where this one has none.
         others: Vec<StackName>,
     },
@@ -216,6 +218,9 @@ impl PlanError {
                      `devstack backups` lists them",
                     others.join(", ")
                 )];
+            }
+            Self::NothingToRestore { any: false, .. } => {
+                "no run holds it at all; to see what there is: `devstack backups`".to_owned()
             }
             Self::NothingToRestore { service, .. } => format!(
                 "one that is not verified is restored by its name: `devstack backups`, then \

@@ -258,7 +258,8 @@ impl<'a> Planner<'a> {
             facts().filter(|_| is_new).flat_map(|facts| &facts.others).map(|other| other.stack.clone()).collect();
         others.sort();
         others.dedup();
-        PlanError::NothingToRestore { service: service.clone(), at, unknown: self.not_looked_at(), others }
+        let any = self.holding(service, None).next().is_some();
+        PlanError::NothingToRestore { service: service.clone(), at, unknown: self.not_looked_at(), any, others }
     }
 
     /// The newest whatever is known of it, from the repository where it stands best.

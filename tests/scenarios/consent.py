@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from content import quickstart_data
@@ -135,3 +136,33 @@ def where_docker_is_down_one_cause_is_one_line(world: World) -> None:
         must(said.code == 7 and told.count(cause) == 1, f"{command}: the cause is told {told.count(cause)} times: {said.code}")
         must(all(name in told for name in ("one", "two", "three")), f"{command}: it is not told what it concerns")
         must("--replace" not in said.said, f"{command}: an advice would put runs over healthy data")
+
+
+@scenario()
+def who_approved_what_is_on_record_in_the_repository(world: World) -> None:
+    stack = settled(world)
+    stack.devstack("backup")
+    stack.devstack("backup")
+    must("Nothing yet" in stack.devstack("log", "--approvals").said, "a plain yes to backups is on record")
+    (stack.folder / "data/shop.db").unlink()
+    stack.at_a_terminal("recover", answers=[(YES, lambda: None, "yes")])
+    change(stack)
+    stack.devstack("restore", "site", "--in-place", "--yes", "--approve", "restore:site")
+    # What was refused or cancelled is no approval.
+    stack.devstack("restore", "site", "--in-place", "--yes", expect=4)
+    stack.at_a_terminal("restore", "site", "--in-place", answers=[(YES, lambda: None, "no")])
+    text = stack.file.read_text()
+    stack.file.write_text(text.replace("to: [local]", "to: [local]\n    retention: { last: 2 }"))
+    plan = world.folder / "plan.json"
+    stack.devstack("plan", "--out", str(plan))
+    stack.devstack("apply", str(plan), expect=None)
+    # Nor is it kept on this machine alone.
+    (stack.folder / ".devstack").rename(stack.folder / "gone")
+    lines = stack.devstack("log", "--approvals", "--format", "json").out.splitlines()
+    told = [(line["how"], [word["word"] for word in line["words"]]) for line in map(json.loads, lines)]
+    wanted = [("terminal", ["yes"]), ("arguments", ["restore:site"]), ("saved_plan", ["retention:regular"])]
+    must(told == wanted, f"on record is {told}")
+    must(all("@" in line["by"] and line["at"].startswith("20") for line in map(json.loads, lines)), f"neither who nor when: {lines}")
+    said = stack.devstack("log", "--approvals").said
+    must("at a terminal: yes (restore shop/data)" in said and "by arguments: restore:site (" in said, f"it does not read: {said}")
+    must("retention:regular" in stack.devstack("status", expect=None).said, "the newest is not told by status")

@@ -68,7 +68,7 @@ pub fn standing(plan: &Plan) -> String {
 
 fn standing_lines(plan: &Plan) -> Vec<String> {
     let drill = plan.report.drill.as_ref().map(|report| line("drill", &drilled(report, plan.now)));
-    [recovery(&plan.report.recovery), drill.unwrap_or_default(), exposure(plan)].concat()
+    [recovery(&plan.report.recovery, plan.report.can_be_drilled()), drill.unwrap_or_default(), exposure(plan)].concat()
 }
 
 pub(super) fn head(plan: &Plan, zone: &TimeZone) -> String {
@@ -292,7 +292,7 @@ pub(super) fn line(word: &str, text: &str) -> Vec<String> {
     broken(&format!("  {word:<10} "), &printable(text))
 }
 
-fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
+fn recovery(forecast: &RecoveryForecast, can_be_drilled: bool) -> Vec<String> {
     if forecast.services.is_empty() {
         return Vec::new();
     }
@@ -334,7 +334,8 @@ fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
         .map(|service| service.service.as_str())
         .collect();
     if !never.is_empty() {
-        parts.push(format!("never restored: {}; `devstack drill` measures it", some_of(&never)));
+        let next = if can_be_drilled { "; `devstack drill` measures it" } else { "" };
+        parts.push(format!("never restored: {}{next}", some_of(&never)));
     }
     line("recovery", &parts.join("; "))
 }
