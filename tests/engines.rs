@@ -88,7 +88,7 @@ fn sqlite(path: &str) -> Source {
 
 fn files(paths: &[&str], exclude: &[&str]) -> Source {
     let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    Source::Files(FilesSource { paths: owned(paths), exclude: owned(exclude) })
+    Source::Files(FilesSource { paths: owned(paths), exclude: owned(exclude), stop: Vec::new() })
 }
 
 fn certificates(path: &str) -> Source {

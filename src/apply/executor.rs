@@ -91,6 +91,7 @@ impl TimeLimits {
             | Action::SealInterrupted { .. }
             | Action::Seal { .. }
             | Action::AcceptShrink { .. }
+            | Action::AcceptRemoved { .. }
             | Action::Forget { .. } => self.small,
         }
     }

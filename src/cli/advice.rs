@@ -46,11 +46,12 @@ fn commands(text: &str, verbs: &BTreeSet<String>) -> Vec<String> {
 /// With something in the place of each placeholder.
 fn filled(command: &str) -> String {
     let mut out = String::new();
-    let mut rest = command.replace("{only}", " --only x");
+    let mut rest = command.replace("{only}", " --only some");
     while let Some((before, after)) = rest.clone().split_once('{') {
         let Some((_, after)) = after.split_once('}') else { break };
         out += before;
-        out += "x";
+        // Long enough for the name of a drill.
+        out += "some";
         rest = after.to_owned();
     }
     out + &rest
@@ -85,7 +86,7 @@ fn every_command_that_a_text_advises_parses() {
             looked_at += 1;
             // Words with spaces in quotes, and what a shell does with the output, are not for this.
             let words = filled(&command);
-            let words = words.split_whitespace().take_while(|word| !["|", ">", "2>", "&&"].contains(word));
+            let words = words.split_whitespace().take_while(|word| !["|", "\\|", ">", "2>", "&&"].contains(word));
             let words: Vec<String> = words.map(|word| word.trim_matches(['"', '\'']).to_owned()).collect();
             let parsed = Arguments::try_parse_from(std::iter::once("devstack").chain(words.iter().map(String::as_str)));
             match parsed.map_err(|error| (error.kind(), error)) {
@@ -112,8 +113,8 @@ fn an_advice_that_is_malformed_is_seen() {
     let text =
         "see `devstack show {run}`; or: devstack restore shop --to DIR; devstack reads it; run devstack at night";
     assert_eq!(commands(text, &verbs), ["show {run}", "restore shop --to DIR"]);
-    assert_eq!(filled("recover{only} --at {time}"), "recover --only x --at x");
-    assert_eq!(source("a \"one \\\n    two\" // no\n// devstack no\n"), "a \"one two\" // no\n");
+    assert_eq!(filled("recover{only} --at {time}"), "recover --only some --at some");
+    assert_eq!(source("a \"one \\\n    two\"\n// devstack no\n"), "a \"one two\"");
     for refused in ["restore", "show", "status --no-such", "forget"] {
         let words = std::iter::once("devstack").chain(refused.split(' '));
         assert!(Arguments::try_parse_from(words).is_err(), "{refused}");

@@ -104,7 +104,7 @@ fn open(folder: &Path, arguments: &FromArguments) -> Result<Arc<Store>, Failure>
         "repository".parse().map_err(|error| Failure::caused(Exit::Unexpected, "naming", &error))?;
     let declared = Repository { path: folder.to_owned(), keys: vec![arguments.key()], compression: None };
     let home = home();
-    let secrets = Arc::new(Secrets::new(None, &here, home.as_deref()));
+    let secrets = Arc::new(Secrets::new(None, None, &here, home.as_deref()));
     let stores = Stores::of(BTreeMap::from([(name.clone(), declared)]), &here, home.as_deref(), secrets);
     stores.read_around_damage();
     // Before anybody is asked for a passphrase.

@@ -117,7 +117,8 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     }
     if let Some(text) = unset {
         // Found now, and not half-way.
-        return Err(Failure::new(Exit::Input, format!("nothing was done: {text}")).hint(set_it(&session)));
+        let refused = Failure::new(Exit::Input, format!("nothing was done: {text}"));
+        return Err(set_it(&session)?.into_iter().fold(refused, Failure::hint));
     }
     let origin = match resume::interrupted(&session.state).map_err(unreadable)? {
         Some(plan) if arguments.resume => going_on(&session, plan)?,
@@ -225,19 +226,29 @@ fn roll_back(session: &Session, arguments: &RecoverArguments) -> Result<Exit, Fa
     Ok(exit)
 }
 
-/// How a variable comes back that stood in a lost .env. A restore is taken in every state, and amid a recovery too.
-fn set_it(session: &Session) -> String {
+/// How a variable comes back that stood in a lost .env. A restore is taken in every state, and amid a recovery too; after a change
+/// of the file an interrupted recovery could not be gone on with.
+fn set_it(session: &Session) -> Result<Vec<String>, Failure> {
     let services = session.loaded.spec.services.iter();
     let files =
         services.filter(|(_, service)| matches!(service.source, Source::Files(_))).map(|(name, _)| name.as_str());
-    match files.collect::<Vec<_>>().as_slice() {
+    let files: Vec<&str> = files.collect();
+    let mut hints = vec![match files.as_slice() {
         [] => "set it, then give the command again".to_owned(),
         files => format!(
-            "set it, then give the command again; where it stood in a lost .env, first bring that back: \
-             `devstack restore {} --in-place`, then `set -a; . ./.env; set +a`",
+            "set it, then give the command again; where it stood in a lost .env, that comes back by \
+             `devstack restore {} --in-place`",
             files.join(" ")
         ),
+    }];
+    if resume::interrupted(&session.state).map_err(unreadable)?.is_none() {
+        hints.push(
+            "or write `{ env_file: .env, name: VARIABLE }` in devstack.yaml: the recovery brings that file back before it needs \
+             the password"
+                .to_owned(),
+        );
     }
+    Ok(hints)
 }
 
 /// The first variable that a service to be looked into needs, and that is not set.

@@ -70,6 +70,12 @@ fn details(session: &Session, run: &Run, now: Timestamp) -> String {
         };
         lines.push(format!("  {:<9} {}", level.as_str(), printable(&word)));
     }
+    for snapshot in &run.lost {
+        lines.push(format!("  damaged   snapshot {} is gone from the repository", snapshot.short()));
+    }
+    for found in &run.hurt {
+        lines.push(format!("  damaged   {}", printable(found)));
+    }
     for (service, result) in &manifest.services {
         lines.push(String::new());
         match result {

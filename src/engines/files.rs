@@ -1,6 +1,9 @@
 //! Files and folders of the host: contents, symlinks, holes, modes, owners, times and extended attributes.
 //!
-//! Consistency: each file as it was when it was read; the tree is not frozen as a whole.
+//! Consistency: each file as it was when it was read; the tree is not frozen as a whole. With `stop`, the moment at which
+//! everybody who writes there was stopped.
+
+mod writers;
 
 use std::fs;
 use std::io;
@@ -11,6 +14,7 @@ use std::time::Instant;
 
 use super::files_walk::{BELOW_BASE, ELSEWHERE, Found, Selection};
 use super::meta::{meta, with_xattrs};
+use super::volume::started_again;
 use super::{
     Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken,
 };
@@ -27,6 +31,7 @@ pub(super) struct Files {
     root: PathBuf,
     selection: Selection,
     first: PathBuf,
+    writers: writers::Writers,
 }
 
 impl Files {
@@ -35,7 +40,14 @@ impl Files {
         let patterns: Vec<PathBuf> = given.iter().map(|path| ground.path(Path::new(path))).collect();
         let first = patterns.first().cloned().unwrap_or_else(|| base.to_owned());
         let selection = Selection::new(base, patterns, exclude.to_owned());
-        Self { base: base.to_owned(), root: ground.root.clone(), selection, first }
+        let writers = writers::Writers::new(ground);
+        Self { base: base.to_owned(), root: ground.root.clone(), selection, first, writers }
+    }
+
+    /// With the services and containers that are stopped while it is read or written.
+    pub(super) fn stopping(mut self, stop: &[String]) -> Self {
+        self.writers.stop = stop.to_owned();
+        self
     }
 
     /// All that is named, as it is now.
@@ -215,7 +227,13 @@ impl Engine for Files {
     }
 
     fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {
-        self.take_and_look(request, work, |_, _| Ok(())).map(|(taken, ())| taken)
+        let store = request.store;
+        let stopped = self.writers.stop_for_take(|| self.selection.roots())?;
+        let taken = self.take_and_look(request, work, |_, _| Ok(())).map(|(taken, ())| taken);
+        match stopped {
+            None => taken,
+            Some(stopped) => started_again(stopped, taken, |taken| Ok(store.discard(&taken.snapshot)?)),
+        }
     }
 
     fn prove(&self, reader: &Reader, taken: &Taken, work: &Work<'_>) -> Result<Proven, EngineError> {
@@ -247,6 +265,27 @@ impl Engine for Files {
                 findings: vec!["the tree in the snapshot is not the one in the manifest".to_owned()],
             });
         }
+        let stopped = match target {
+            RestoreTarget::Beside { .. } => None,
+            RestoreTarget::InPlace | RestoreTarget::Missing => self.writers.stop_for_restore(target)?,
+        };
+        let put = self.put(reader, taken, target, work);
+        match stopped {
+            None => put,
+            Some(stopped) => started_again(stopped, put, |_| Ok(())),
+        }
+    }
+}
+
+impl Files {
+    /// Writes what was checked to its place.
+    fn put(
+        &self,
+        reader: &Reader,
+        taken: &Taken,
+        target: &RestoreTarget,
+        work: &Work<'_>,
+    ) -> Result<Restored, EngineError> {
         let (to, parts) = match target {
             RestoreTarget::Beside { folder } => {
                 let holds_something = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());

@@ -44,12 +44,13 @@ pub enum KeyFiles {
 
 impl Ground {
     pub fn new(runtime: Option<&Runtime>, vault: Option<&Vault>, base: &Path, home: Option<&Path>) -> Self {
+        let docker = runtime.and_then(|runtime| runtime.docker.as_ref());
         Self {
             base: base.to_owned(),
             home: home.map(Path::to_owned),
             root: PathBuf::from("/"),
             containers: Arc::new(Containers::new(runtime, base, home)),
-            secrets: Arc::new(Secrets::new(vault, base, home)),
+            secrets: Arc::new(Secrets::new(docker, vault, base, home)),
             stopped: StoppedBook::new(base.join(".devstack/stopped")),
             vault: VaultRestore::default(),
         }

@@ -149,7 +149,7 @@ fn misplaced(assertion: &Assertion) -> EngineError {
 pub fn for_source(source: &Source, ground: &Ground) -> Box<dyn Engine> {
     match source {
         Source::Sqlite(sqlite) => Box::new(sqlite::Sqlite::new(ground.path(&sqlite.path))),
-        Source::Files(it) => Box::new(files::Files::new(&it.paths, &it.exclude, ground)),
+        Source::Files(it) => Box::new(files::Files::new(&it.paths, &it.exclude, ground).stopping(&it.stop)),
         Source::Certificates(it) => Box::new(certificates::Certificates::new(it, ground)),
         Source::Postgres(postgres) => Box::new(postgres::Postgres::new(postgres, ground)),
         Source::Mysql(mysql) => Box::new(mysql::Mysql::new(mysql, mysql::Flavour::Mysql, ground)),
@@ -190,6 +190,7 @@ fn taken(
 ) -> Taken {
     Taken {
         snapshot,
+        tree: None,
         engine: engine.to_owned(),
         engine_version,
         artifacts: vec![artifact],

@@ -134,6 +134,9 @@ impl Redis {
         let from = match self.source.password.as_ref().filter(|_| login) {
             Some(SecretRef { env: Some(name), .. }) => format!("; its password is that of the variable {name}"),
             Some(SecretRef { file: Some(path), .. }) => format!("; its password is that of {}", path.display()),
+            Some(SecretRef { env_file: Some(path), name: Some(name), .. }) => {
+                format!("; its password is the variable {name} of {}", path.display())
+            }
             Some(SecretRef { vault: Some(path), .. }) => format!("; its password is {path} of Vault"),
             _ => String::new(),
         };

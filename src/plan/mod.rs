@@ -22,6 +22,7 @@ pub mod prediction;
 mod projection;
 mod recover;
 mod recovery;
+mod removed;
 pub mod render;
 mod repositories;
 pub mod request;
@@ -143,6 +144,7 @@ impl Planner<'_> {
         self.report_unknown_repositories();
         self.report_foreign();
         self.report_damage();
+        self.report_removed();
         self.report_faults();
         self.report_sources();
         self.report_containers();
@@ -156,6 +158,7 @@ impl Planner<'_> {
                 }
                 self.adopt();
                 self.repositories();
+                self.accept_removed();
                 self.seal_interrupted(&intents);
                 self.accept_shrinks();
                 self.approve_rules();

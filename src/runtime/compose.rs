@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::RuntimeError;
 use crate::model::compose::ComposeModel;
-use crate::spec::file::DockerRuntime;
+use crate::spec::file::{DockerRuntime, variable_files};
 use crate::spec::paths;
 
 /// The declared Compose files with what goes with them.
@@ -13,6 +13,8 @@ use crate::spec::paths;
 pub struct Compose {
     files: Vec<PathBuf>,
     env_files: Vec<PathBuf>,
+    /// Compose's own, where none is declared. They need not be there.
+    usual: Vec<PathBuf>,
     profiles: Vec<String>,
     project: Option<String>,
     base: PathBuf,
@@ -28,6 +30,10 @@ impl Compose {
         Some(Self {
             files: resolved(&docker.compose),
             env_files: resolved(&docker.env_files),
+            usual: match docker.env_files.is_empty() {
+                true => variable_files(Some(docker), base, home).concat(),
+                false => Vec::new(),
+            },
             profiles: docker.profiles.clone(),
             project: docker.project.clone(),
             base: base.to_owned(),
@@ -124,6 +130,21 @@ impl Compose {
         })
     }
 
+    /// The same, with these profiles in place of the declared ones.
+    pub(super) fn with_profiles(&self, profiles: Vec<String>) -> Self {
+        Self { profiles, ..self.clone() }
+    }
+
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The declared ones; Compose's own, those that are there, where none are.
+    pub fn files_of_variables(&self) -> Vec<PathBuf> {
+        let usual = self.usual.iter().filter(|path| path.is_file());
+        self.env_files.iter().chain(usual).cloned().collect()
+    }
+
     pub fn files_are_here(&self) -> bool {
         self.files.iter().all(|file| file.exists())
     }
@@ -168,7 +189,7 @@ impl Compose {
     pub fn kept(&self) -> Result<KeptCompose, RuntimeError> {
         let resolved = self.resolved_here()?;
         let mut files = vec![(KEPT_MODEL.to_owned(), resolved.model.to_string().into_bytes())];
-        for (name, path) in self.to_keep().into_iter().filter(|(_, path)| path.exists()) {
+        for (name, path) in self.to_keep().into_iter().filter(|(_, path)| path.is_file()) {
             let bytes = std::fs::read(&path)
                 .map_err(|source| RuntimeError::Io { doing: format!("reading {}", path.display()), source })?;
             files.push((name, bytes));
@@ -177,10 +198,9 @@ impl Compose {
         Ok(KeptCompose { model, resolved: resolved.model, files })
     }
 
-    /// The files that a run keeps, by the names that they have there. The usual file of variables is kept where it is.
+    /// The files that a run keeps, by the names that they have there. The usual files of variables are kept where they are.
     fn to_keep(&self) -> Vec<(String, PathBuf)> {
-        let usual = self.env_files.is_empty().then(|| self.base.join(".env"));
-        let all = self.files.iter().chain(&self.env_files).chain(&usual);
+        let all = self.files.iter().chain(&self.env_files).chain(&self.usual);
         let named = |(index, path): (usize, &PathBuf)| {
             let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
             (format!("compose-{index}-{name}"), path.clone())

@@ -82,6 +82,15 @@ impl Containers {
         }
     }
 
+    /// The folder of devstack.yaml.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub(super) fn declared_project(&self) -> Option<String> {
+        self.declared.as_ref()?.project.clone()
+    }
+
     pub fn compose(&self) -> Option<Compose> {
         let assumed = self.assumed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(Compose::declared(self.declared.as_ref()?, &self.base, self.home.as_deref())?.called(assumed))

@@ -88,6 +88,13 @@ impl Docker {
         Ok(found)
     }
 
+    /// All containers that run, whatever project they belong to, but for visitors.
+    pub fn running(&self) -> Result<Vec<ContainerState>, RuntimeError> {
+        let mut found = self.listed(HashMap::from([("status".to_owned(), vec!["running".to_owned()])]))?;
+        found.retain(|container| !is_visitor(&container.name));
+        Ok(found)
+    }
+
     /// The engine's version.
     pub fn version(&self) -> Result<String, RuntimeError> {
         let answer = self.wait(self.client.version()).map_err(RuntimeError::docker("asking Docker for its version"))?;

@@ -9,11 +9,13 @@ mod containers;
 mod docker;
 mod error;
 mod exec;
+mod held;
 mod labelled;
 mod lifecycle;
 mod made;
 mod stopped;
 mod visit;
+mod written;
 
 pub use archive::{Download, Upload};
 pub use colima::Colima;

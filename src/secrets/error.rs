@@ -5,18 +5,19 @@ use std::path::PathBuf;
 
 use super::VaultError;
 use crate::model::outcome::FailureKind;
+use crate::spec::dotenv::DotenvError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error(transparent)]
     Vault(#[from] VaultError),
-    #[error("the secret names no place: give it `env`, `file` or `vault`")]
+    #[error("the secret names no place: give it `env`, `file`, `env_file` or `vault`")]
     Nowhere,
     #[error("the environment variable {name} is not set: set it, or name another place in the file")]
     Unset { name: String },
     #[error("the environment variable {name} does not hold UTF-8 text: set it to text")]
     NotText { name: String },
-    #[error("the secret file {path} does not exist: create it with mode 0600, or name another place in the file")]
+    #[error("the secret file {path} does not exist: put it there, or name another place in the file")]
     NoFile { path: PathBuf },
     #[error("cannot read the secret file {path}: check that it exists and that you may read it")]
     Unreadable {
@@ -26,12 +27,24 @@ pub enum SecretError {
     },
     #[error("the secret file {path} is not a regular file: name a file")]
     NotAFile { path: PathBuf },
-    #[error("the secret file {path} can be read by others (mode {mode:04o}): run `chmod 600 {path}`")]
+    #[error(
+        "the secret file {path}, which devstack generated, can be read by others (mode {mode:04o}): run `chmod 600 {path}`"
+    )]
     Exposed { path: PathBuf, mode: u32 },
     #[error("the secret in {place} is empty: put the value there")]
     Empty { place: String },
     #[error("the secret file {path} does not hold UTF-8 text: write the value as text")]
     FileNotText { path: PathBuf },
+    #[error("{path} sets no variable {name}: add it there, or correct `name` in the file")]
+    NotInFile { path: PathBuf, name: String },
+    #[error("the variables in {path} cannot be read")]
+    Variables {
+        path: PathBuf,
+        #[source]
+        source: DotenvError,
+    },
+    #[error("the file {path} is larger than 1 MiB: name the file that holds the secret")]
+    TooLarge { path: PathBuf },
     #[error("{path} lies in the home folder, and HOME is not set: set HOME, or write the whole path")]
     NoHome { path: PathBuf },
     #[error("no terminal to ask for the passphrase: run it on a terminal, or give the passphrase by `env` or `file`")]
@@ -67,6 +80,9 @@ impl SecretError {
             | Self::Exposed { .. }
             | Self::Empty { .. }
             | Self::FileNotText { .. }
+            | Self::NotInFile { .. }
+            | Self::Variables { .. }
+            | Self::TooLarge { .. }
             | Self::NoHome { .. }
             | Self::NoTerminal { .. }
             | Self::Terminal { .. }

@@ -1,5 +1,6 @@
 //! Secret references and where they resolve.
 
+mod env_file;
 mod error;
 mod generate;
 mod prompt;

@@ -7,29 +7,63 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::env_file::ComposeVariables;
 use super::{Secret, SecretError, prompt};
-use crate::spec::file::{Passphrase, SecretRef};
+use crate::spec::file::{DockerRuntime, Passphrase, SecretRef};
+use crate::spec::paths;
 
 /// A secret is a line or an identity file; whatever is larger is a mistake in the path.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The value that `secret` refers to on this machine. Relative paths start from `base`, the folder of devstack.yaml.
-pub(super) fn local(secret: &SecretRef, base: &Path) -> Result<Secret, SecretError> {
-    match secret {
-        SecretRef { env: Some(name), .. } => from_env(name),
-        SecretRef { file: Some(path), .. } => from_file(&place(path, base)?),
-        SecretRef { env: None, file: None, .. } => Err(SecretError::Nowhere),
+/// This machine, as the file sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Here {
+    /// The folder of devstack.yaml, from which relative paths start.
+    pub base: PathBuf,
+    variables: ComposeVariables,
+}
+
+impl Here {
+    pub fn new(docker: Option<&DockerRuntime>, base: &Path, home: Option<&Path>) -> Self {
+        Self { base: base.to_owned(), variables: ComposeVariables::of(docker, base, home) }
+    }
+
+    /// The value that `secret` refers to on this machine.
+    pub fn local(&self, secret: &SecretRef) -> Result<Secret, SecretError> {
+        match secret {
+            SecretRef { env: Some(name), .. } => from_env(name),
+            SecretRef { file: Some(path), .. } => from_file(&place(path, &self.base)?, Made::BySomebody),
+            SecretRef { env_file: Some(path), name: Some(name), .. } => self.variable(path, name),
+            SecretRef { env: None, file: None, .. } => Err(SecretError::Nowhere),
+        }
+    }
+
+    /// The passphrase, asked for on the terminal where the file says `prompt: true`.
+    pub fn passphrase(&self, passphrase: &Passphrase) -> Result<Secret, SecretError> {
+        match passphrase {
+            Passphrase { env: Some(name), .. } => from_env(name),
+            Passphrase { file: Some(path), generate, .. } => {
+                let made = if *generate { Made::ByDevstack } else { Made::BySomebody };
+                from_file(&place(path, &self.base)?, made)
+            }
+            Passphrase { env_file: Some(path), name: Some(name), .. } => self.variable(path, name),
+            Passphrase { prompt: true, .. } => prompt::ask("Passphrase of the repository: "),
+            Passphrase { .. } => Err(SecretError::Nowhere),
+        }
+    }
+
+    fn variable(&self, path: &Path, name: &str) -> Result<Secret, SecretError> {
+        // As it stands among Compose's own files: without `.` and `..`.
+        let path = paths::resolve(Path::new("/"), None, &place(path, &self.base)?);
+        self.variables.value(&path, name)
     }
 }
 
-/// The passphrase, asked for on the terminal where the file says `prompt: true`.
-pub(super) fn passphrase(passphrase: &Passphrase, base: &Path) -> Result<Secret, SecretError> {
-    match passphrase {
-        Passphrase { env: Some(name), .. } => from_env(name),
-        Passphrase { file: Some(path), .. } => from_file(&place(path, base)?),
-        Passphrase { prompt: true, .. } => prompt::ask("Passphrase of the repository: "),
-        Passphrase { .. } => Err(SecretError::Nowhere),
-    }
+/// Who has made a secret file, and so says who may read it. Of one that devstack has not made, its owner: the user of a
+/// container may have to. The file's check warns of it.
+enum Made {
+    ByDevstack,
+    BySomebody,
 }
 
 /// `~` is the home folder; what is relative starts from `base`.
@@ -53,7 +87,7 @@ fn from_env(name: &str) -> Result<Secret, SecretError> {
     Ok(Secret::new(value))
 }
 
-fn from_file(path: &Path) -> Result<Secret, SecretError> {
+fn from_file(path: &Path, made: Made) -> Result<Secret, SecretError> {
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => SecretError::NoFile { path: path.to_owned() },
         _ => SecretError::Unreadable { path: path.to_owned(), source },
@@ -64,7 +98,7 @@ fn from_file(path: &Path) -> Result<Secret, SecretError> {
     if !meta.is_file() {
         return Err(SecretError::NotAFile { path: path.to_owned() });
     }
-    if meta.mode() & 0o077 != 0 {
+    if matches!(made, Made::ByDevstack) && meta.mode() & 0o077 != 0 {
         return Err(SecretError::Exposed { path: path.to_owned(), mode: meta.mode() & 0o7777 });
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize));
@@ -91,6 +125,10 @@ mod tests {
         (folder, SecretRef { file: Some("pass".into()), ..SecretRef::default() })
     }
 
+    fn local(secret: &SecretRef, base: &Path) -> Result<Secret, SecretError> {
+        Here::new(None, base, None).local(secret)
+    }
+
     #[test]
     fn one_final_newline_is_not_part_of_the_secret() {
         let (folder, secret) = written("a b\n\n", 0o600);
@@ -98,10 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused_with_the_way_out() {
-        let (folder, secret) = written("hidden", 0o640);
-        let error = local(&secret, folder.path()).err().unwrap();
-        assert!(matches!(error, SecretError::Exposed { mode: 0o640, .. }));
+    fn a_file_that_others_can_read_is_refused_only_where_devstack_made_it() {
+        let (folder, secret) = written("hidden", 0o644);
+        // A container's user may have to read it: its owner says who may.
+        assert_eq!(local(&secret, folder.path()).ok().unwrap().expose(), "hidden");
+        let here = Here::new(None, folder.path(), None);
+        let passphrase = |generate| Passphrase { file: Some("pass".into()), generate, ..Passphrase::default() };
+        assert_eq!(here.passphrase(&passphrase(false)).ok().unwrap().expose(), "hidden");
+        let error = here.passphrase(&passphrase(true)).err().unwrap();
+        assert!(matches!(error, SecretError::Exposed { mode: 0o644, .. }));
         assert!(error.to_string().contains("chmod 600"));
         assert!(!error.to_string().contains("hidden"));
     }

@@ -1,27 +1,29 @@
 //! From a reference in the file to the value, wherever it lies.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::resolve::Here;
 use super::vault::{Rotated, Vault, VaultError, VaultServer, VaultStandIn};
-use super::{Secret, SecretError, prompt, resolve};
+use super::{Secret, SecretError, prompt};
 use crate::model::login::LoginState;
-use crate::spec::file::{Passphrase, SecretRef, Vault as Declared};
+use crate::spec::file::{DockerRuntime, Passphrase, SecretRef, Vault as Declared};
 
 /// Everything that the file refers to as a secret. What lies in Vault is read by one login for the whole command.
 pub struct Secrets {
-    base: PathBuf,
+    here: Here,
     vault: Option<Vault>,
 }
 
 impl Secrets {
-    /// Relative paths start from `base`, the folder of devstack.yaml.
-    pub fn new(vault: Option<&Declared>, base: &Path, home: Option<&Path>) -> Self {
-        Self { base: base.to_owned(), vault: vault.map(|vault| Vault::new(vault, base, home)) }
+    /// Relative paths start from `base`, the folder of devstack.yaml. `docker` says which files of variables are Compose's.
+    pub fn new(docker: Option<&DockerRuntime>, vault: Option<&Declared>, base: &Path, home: Option<&Path>) -> Self {
+        let here = Here::new(docker, base, home);
+        Self { vault: vault.map(|vault| Vault::new(vault, &here, home)), here }
     }
 
     /// The same, with another server in place of the file's Vault.
     pub fn with_vault(&self, stand_in: VaultStandIn) -> Self {
-        Self { base: self.base.clone(), vault: self.vault.as_ref().map(|vault| vault.instead(stand_in)) }
+        Self { here: self.here.clone(), vault: self.vault.as_ref().map(|vault| vault.instead(stand_in)) }
     }
 
     /// Whether another server is asked in place of the file's Vault.
@@ -32,7 +34,7 @@ impl Secrets {
     pub fn resolve(&self, secret: &SecretRef) -> Result<Secret, SecretError> {
         match &secret.vault {
             Some(reference) => self.in_vault(reference),
-            None => resolve::local(secret, &self.base),
+            None => self.here.local(secret),
         }
     }
 
@@ -40,7 +42,7 @@ impl Secrets {
     pub fn resolve_passphrase(&self, passphrase: &Passphrase) -> Result<Secret, SecretError> {
         match &passphrase.vault {
             Some(reference) => self.in_vault(reference),
-            None => resolve::passphrase(passphrase, &self.base),
+            None => self.here.passphrase(passphrase),
         }
     }
 

@@ -28,6 +28,7 @@ pub use stand_in::{VaultStandIn, Whereabouts};
 use self::connection::Connection;
 use self::patience::Patience;
 use self::token::{Keeper, Token};
+use super::resolve::Here;
 use super::{Secret, SecretError, resolve, write_whole};
 use crate::model::login::LoginState;
 use crate::spec::file::{Approle, SecretId, SecretRef, Vault as Declared, VaultLogin};
@@ -39,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The Vault of the file.
 pub(super) struct Vault {
     declared: Declared,
-    base: PathBuf,
+    here: Here,
     home: Option<PathBuf>,
     session: Arc<Mutex<Option<Session>>>,
     /// Whether this command changes things: then a wrapped secret-id may be spent, and Vault is waited for.
@@ -64,10 +65,10 @@ struct Session {
 }
 
 impl Vault {
-    pub fn new(declared: &Declared, base: &Path, home: Option<&Path>) -> Self {
+    pub fn new(declared: &Declared, here: &Here, home: Option<&Path>) -> Self {
         Self {
             declared: declared.clone(),
-            base: base.to_owned(),
+            here: here.clone(),
             home: home.map(Path::to_owned),
             session: Arc::default(),
             applies: AtomicBool::new(false),
@@ -80,7 +81,7 @@ impl Vault {
 
     /// The same declaration, with another server in its place and a login of its own.
     pub fn instead(&self, stand_in: VaultStandIn) -> Self {
-        let mut other = Self::new(&self.declared, &self.base, self.home.as_deref());
+        let mut other = Self::new(&self.declared, &self.here, self.home.as_deref());
         other.stand_in = Some(stand_in);
         other
     }
@@ -136,7 +137,7 @@ impl Vault {
             VaultLogin::Approle(approle) => {
                 let role = session.role.as_deref()?;
                 let look = |secret_id| lifetime::of_secret_id(&session.connection, approle.mount(), role, &secret_id);
-                let secret_id = resolve::local(&approle.secret_id.reference(), &self.base);
+                let secret_id = self.here.local(&approle.secret_id.reference());
                 Some(secret_id.and_then(|secret_id| Ok(look(secret_id)?)))
             }
         }
@@ -150,9 +151,9 @@ impl Vault {
             return Err(SecretError::Nowhere);
         };
         let reference = SecretRef { file: Some(file.clone()), ..SecretRef::default() };
-        let old = resolve::local(&reference, &self.base)?;
+        let old = self.here.local(&reference)?;
         let new = self.with(|connection| lifetime::issue(connection, mount, role))?;
-        let path = resolve::place(file, &self.base)?;
+        let path = resolve::place(file, &self.here.base)?;
         let content = Zeroizing::new(format!("{}\n", new.expose()).into_bytes());
         if let Err(source) = write_whole(&path, &content, None) {
             // It lies nowhere, so nobody can use it; it is not left alive either.
@@ -191,7 +192,8 @@ impl Vault {
     }
 
     fn open(&self, patience: Arc<Patience>) -> Result<Connection, VaultError> {
-        let ca = self.declared.ca.as_ref().map(|ca| self.place(&paths::resolve(&self.base, self.home.as_deref(), ca)));
+        let ca =
+            self.declared.ca.as_ref().map(|ca| self.place(&paths::resolve(&self.here.base, self.home.as_deref(), ca)));
         Connection::open(&self.declared, ca.as_deref(), patience, self.stand_in.as_ref())
     }
 
@@ -201,9 +203,9 @@ impl Vault {
 
     /// A secret of the login, which does not lie in Vault itself.
     fn local(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
-        let Some(file) = &reference.file else { return resolve::local(reference, &self.base) };
-        let file = self.place(&resolve::place(file, &self.base)?);
-        resolve::local(&SecretRef { file: Some(file), ..reference.clone() }, &self.base)
+        let Some(file) = &reference.file else { return self.here.local(reference) };
+        let file = self.place(&resolve::place(file, &self.here.base)?);
+        self.here.local(&SecretRef { file: Some(file), ..reference.clone() })
     }
 
     fn log_in(&self) -> Result<Session, SecretError> {

@@ -12,7 +12,7 @@ use crate::model::ids::{Digest, PolicyName, RepositoryName, ServiceName, StackNa
 use crate::model::retention::Rule;
 use crate::model::units::Span;
 
-pub use super::runtime::{ColimaRuntime, DockerRuntime, Runtime};
+pub use super::runtime::{ColimaRuntime, DockerRuntime, Runtime, variable_files};
 pub use super::source::{
     CertificatesSource, Choice, FilesSource, Login, MongodbSource, MysqlSource, PostgresSource, RabbitmqSource,
     RedisSource, SecretIdFile, Source, SqliteSource, Tls, VaultRole, VaultSource, VolumeSource,
@@ -84,31 +84,45 @@ pub enum Key {
     AgeIdentity(SecretRef),
 }
 
-/// Where a secret's value is found. Exactly one of the fields.
+/// Where a secret's value is found. Exactly one of `env`, `file`, `env_file` and `vault`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretRef {
     /// An environment variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// A file, mode 0600 or 0400; a final newline is not part of the secret. `~` is the home folder.
+    /// A file that nobody else may read (mode 0600 or 0400); a final newline is not part of the secret. `~` is the home
+    /// folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// A file of variables, such as `.env`, read as Docker Compose reads it; `name` says which. `~` is the home folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<PathBuf>,
+    /// With `env_file`: the name of the variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// A field of a secret in the KV engine of the file's `vault`: `secret/postgres#password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<String>,
 }
 
-/// Where the passphrase is found. Exactly one of `env`, `file`, `vault` and `prompt`.
+/// Where the passphrase is found. Exactly one of `env`, `file`, `env_file`, `vault` and `prompt`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Passphrase {
     /// An environment variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// A file, mode 0600 or 0400; a final newline is not part of the secret. `~` is the home folder.
+    /// A file that nobody else may read (mode 0600 or 0400); a final newline is not part of the secret. `~` is the home
+    /// folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// A file of variables, such as `.env`, read as Docker Compose reads it; `name` says which. `~` is the home folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<PathBuf>,
+    /// With `env_file`: the name of the variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// A field of a secret in the KV engine of the file's `vault`: `secret/devstack#passphrase`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<String>,
@@ -238,6 +252,9 @@ impl Key {
         match self {
             Self::Passphrase(Passphrase { env: Some(name), .. }) => format!("passphrase env {name}"),
             Self::Passphrase(Passphrase { file: Some(path), .. }) => format!("passphrase file {}", path.display()),
+            Self::Passphrase(Passphrase { env_file: Some(path), name: Some(name), .. }) => {
+                format!("passphrase env_file {} {name}", path.display())
+            }
             Self::Passphrase(Passphrase { vault: Some(path), .. }) => format!("passphrase vault {path}"),
             Self::Passphrase(_) => "passphrase prompt".to_owned(),
             Self::Gpg(recipient) => format!("gpg {recipient}"),
@@ -254,6 +271,7 @@ impl SecretRef {
         match self {
             Self { env: Some(name), .. } => format!("env {name}"),
             Self { file: Some(path), .. } => format!("file {}", path.display()),
+            Self { env_file: Some(path), name: Some(name), .. } => format!("env_file {} {name}", path.display()),
             Self { vault: Some(path), .. } => format!("vault {path}"),
             Self { .. } => "nowhere".to_owned(),
         }

@@ -164,7 +164,9 @@ fn block_below(text: &str, from: usize, indent: usize) -> Vec<Range<usize>> {
             offset += line.len();
             continue;
         }
-        let reference = ["env:", "file:", "prompt:", "generate:"].iter().any(|key| body.starts_with(key));
+        let reference = ["env:", "file:", "env_file:", "name:", "vault:", "prompt:", "generate:"]
+            .iter()
+            .any(|key| body.starts_with(key));
         if depth < indent
             || (depth == indent && indent > 0 && !body.starts_with('-') && body.contains(": "))
             || reference

@@ -3,6 +3,8 @@
 mod check;
 mod cron;
 pub mod diagnostic;
+pub mod dotenv;
+mod exposed;
 pub mod file;
 mod mask;
 mod nearest;
@@ -16,7 +18,7 @@ mod services;
 mod source;
 mod structure;
 mod vault;
-mod yaml;
+pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Look, Rejected, Severity};
 pub use read::{Loaded, load, parse, parse_with_home};

@@ -8,7 +8,7 @@ use super::check::{self, Home};
 use super::diagnostic::{Diagnostic, Rejected, Severity};
 use super::file::Spec;
 use super::node::Place;
-use super::{mask, paths, structure, yaml};
+use super::{exposed, mask, paths, structure, yaml};
 use crate::model::ids::Digest;
 
 /// A file that was read and found right.
@@ -39,6 +39,9 @@ pub fn load(path: &Path) -> Result<Loaded, Rejected> {
     loaded.path = absolute;
     let absent = absent_compose_files(&loaded, home.as_deref());
     loaded.warnings.extend(absent);
+    if let Ok(tree) = yaml::tree(&loaded.text) {
+        loaded.warnings.extend(exposed::files(&loaded.spec, &tree, &loaded.base, home.as_deref()));
+    }
     Ok(loaded)
 }
 
@@ -296,5 +299,33 @@ recovery:
             };
             assert!(!said.contains("HOME"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_secret_file_that_everybody_can_read_is_a_warning_and_no_more() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("devstack.yaml");
+        let password = "{ container: db, password: { env_file: .env, name: PW } }";
+        let text = FILE.replace("{ container: db }", password).replace("[docker-compose.yml, more.yml]", "[]");
+        std::fs::write(&path, &text).unwrap();
+        let written = |name: &str, mode: u32| {
+            std::fs::write(folder.path().join(name), "PW=x").unwrap();
+            std::fs::set_permissions(folder.path().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        written("key", 0o644);
+        written(".env", 0o664);
+        let told: Vec<String> = load(&path).unwrap().warnings.into_iter().map(|it| it.message).collect();
+        assert_eq!(
+            told,
+            [
+                ".env holds a secret, and every user of this machine can read it (mode 0664)",
+                "key holds a secret, and every user of this machine can read it (mode 0644)"
+            ]
+        );
+        // A group is a choice that somebody has made.
+        written("key", 0o640);
+        written(".env", 0o600);
+        assert_eq!(load(&path).unwrap().warnings, []);
     }
 }

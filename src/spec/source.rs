@@ -52,6 +52,9 @@ pub struct FilesSource {
     /// Globs of what is left out, matched against the path and against every trailing part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Who writes there: services or containers that are stopped while it is read, and started again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -332,9 +335,9 @@ impl Source {
         match self {
             Self::Volume(source) => source.stop.iter().map(String::as_str).collect(),
             Self::Rabbitmq(source) if source.messages => vec![&source.container],
+            Self::Files(source) => source.stop.iter().map(String::as_str).collect(),
             Self::Rabbitmq(_)
             | Self::Sqlite(_)
-            | Self::Files(_)
             | Self::Certificates(_)
             | Self::Postgres(_)
             | Self::Mysql(_)

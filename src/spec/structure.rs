@@ -127,8 +127,11 @@ impl<'s> Walk<'s> {
     fn literal_secret(&mut self, node: &Node, name: &str, place: &Place) {
         node.scalars(&mut self.found.secrets);
         let help = match name {
-            "Passphrase" => "{ file: ~/.config/devstack/passphrase }, { env: NAME } or { prompt: true }",
-            _ => "{ file: PATH } or { env: NAME }",
+            "Passphrase" => {
+                "{ file: ~/.config/devstack/passphrase }, { env: NAME }, { env_file: .env, name: NAME } or { prompt: true }"
+            }
+            "UnsealKeys" => "{ file: PATH } or { env: NAME }",
+            _ => "{ file: PATH }, { env: NAME } or { env_file: .env, name: NAME }",
         };
         self.push(
             place,

@@ -44,7 +44,7 @@ pub struct UnsealKeys {
     /// An environment variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// A file, mode 0600 or 0400.
+    /// A file that nobody else may read: mode 0600 or 0400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// A file that gpg decrypts, such as a share that `vault operator init -pgp-keys` gave out.
@@ -84,16 +84,22 @@ pub struct Approle {
     pub mount: Option<String>,
 }
 
-/// Where the secret-id is found. Exactly one of `env` and `file`.
+/// Where the secret-id is found. Exactly one of `env`, `file` and `env_file`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretId {
     /// An environment variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// A file, mode 0600 or 0400.
+    /// A file that nobody else may read: mode 0600 or 0400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// A file of variables, such as `.env`, read as Docker Compose reads it; `name` says which. `~` is the home folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<PathBuf>,
+    /// With `env_file`: the name of the variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// It is a response-wrapping token, which gives the secret-id once. `plan` never spends it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub wrapped: bool,
@@ -118,6 +124,12 @@ impl Vault {
 
 impl SecretId {
     pub fn reference(&self) -> SecretRef {
-        SecretRef { env: self.env.clone(), file: self.file.clone(), vault: None }
+        SecretRef {
+            env: self.env.clone(),
+            file: self.file.clone(),
+            env_file: self.env_file.clone(),
+            name: self.name.clone(),
+            vault: None,
+        }
     }
 }

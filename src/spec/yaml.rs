@@ -56,6 +56,19 @@ pub(super) fn typed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Box
         .map_err(|error| Box::new(explain(text, &error)))
 }
 
+/// A Compose file as it is written. What devstack.yaml refuses is usual there: merges, tags, thousands of lines.
+pub fn compose(text: &str) -> Result<serde_json::Value, String> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        merge_keys: MergeKeyPolicy::Merge,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        strict_booleans: false,
+        reject_unsupported_tags: false,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.without_snippet().to_string())
+}
+
 fn explain(text: &str, error: &Error) -> Diagnostic {
     let error = error.without_snippet();
     let span = place(text, error);

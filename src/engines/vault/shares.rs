@@ -64,7 +64,7 @@ fn text(keys: &UnsealKeys, ground: &Ground) -> Result<Secret, EngineError> {
         Some(path) => decrypted(&ground.key_file(path)),
         None => {
             let file = keys.file.as_deref().map(|path| ground.key_file(path));
-            let reference = SecretRef { env: keys.env.clone(), file, vault: None };
+            let reference = SecretRef { env: keys.env.clone(), file, ..SecretRef::default() };
             Ok(ground.secrets.resolve(&reference)?)
         }
     }

@@ -301,8 +301,8 @@ impl Book<'_> {
         Some(Chapter {
             title: "The Compose files".to_owned(),
             words: vec![
-                "They came back with the files above, or come out of the run's record now. Passwords that stood in `.env` are there again: \
-                 `set -a; . ./.env; set +a` gives them to this session."
+                "They came back with the files above, or come out of the run's record now. A variable that a step asks for may stand in \
+                 `.env`: `dc config --environment` prints what Compose makes of it."
                     .to_owned(),
             ],
             commands,

@@ -46,7 +46,10 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
                     );
                 }
             }
-            Source::Files(it) => files(&source.key("files"), &it.paths, &it.exclude, findings),
+            Source::Files(it) => {
+                files(&source.key("files"), &it.paths, &it.exclude, findings);
+                findings.doubles(&source.key("files").key("stop"), &it.stop);
+            }
             Source::Certificates(it) => files(&source.key("certificates"), &it.paths, &it.exclude, findings),
             Source::Vault(vault) => super::vault::source(spec, &source.key("vault"), vault, findings),
             Source::Postgres(_)

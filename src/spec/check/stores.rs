@@ -68,14 +68,17 @@ pub(super) fn check(spec: &Spec, base: &Path, home: Option<&Path>, findings: &mu
     }
     for (name, repository) in &spec.repositories {
         for (index, key) in repository.keys.iter().enumerate() {
-            let (kind, file) = match key {
-                Key::Passphrase(Passphrase { file, .. }) => ("passphrase", file),
-                Key::GpgSymmetric(SecretRef { file, .. }) => ("gpg_symmetric", file),
-                Key::AgeIdentity(SecretRef { file, .. }) => ("age_identity", file),
+            let (kind, file, env_file) = match key {
+                Key::Passphrase(Passphrase { file, env_file, .. }) => ("passphrase", file, env_file),
+                Key::GpgSymmetric(SecretRef { file, env_file, .. }) => ("gpg_symmetric", file, env_file),
+                Key::AgeIdentity(SecretRef { file, env_file, .. }) => ("age_identity", file, env_file),
                 Key::Gpg(_) | Key::Age(_) => continue,
             };
-            let Some((_, store)) = file.as_ref().and_then(|file| around(&resolve(file), &stores)) else { continue };
-            let at = Place::of(["repositories", name.as_str(), "keys"]).index(index).key(kind).key("file");
+            let within = [("file", file), ("env_file", env_file)]
+                .into_iter()
+                .find_map(|(field, file)| Some((field, around(&resolve(file.as_ref()?), &stores)?.1)));
+            let Some((field, store)) = within else { continue };
+            let at = Place::of(["repositories", name.as_str(), "keys"]).index(index).key(kind).key(field);
             findings.error(
                 &at,
                 format!("the key of `{name}` lies inside the repository `{store}`"),

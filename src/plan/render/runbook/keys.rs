@@ -46,6 +46,12 @@ fn way(name: &RepositoryName, place: &Path, key: &Key, facts: Option<&Repository
             let reference = SecretRef { env: Some(env.clone()), ..SecretRef::default() };
             way(1, format!("the passphrase that the variable `{env}` held"), printed(&reference))
         }
+        Key::Passphrase(Passphrase { env_file: Some(file), name: Some(variable), .. }) => {
+            let needs = format!("the passphrase in the variable `{variable}` of the file `{}`", file.display());
+            let reference =
+                SecretRef { env_file: Some(file.clone()), name: Some(variable.clone()), ..SecretRef::default() };
+            way(1, needs, printed(&reference))
+        }
         Key::Passphrase(Passphrase { vault: Some(vault), .. }) => {
             let reference = SecretRef { vault: Some(vault.clone()), ..SecretRef::default() };
             let needs =

@@ -43,6 +43,11 @@ pub(super) fn secret(reference: &SecretRef) -> String {
     match reference {
         SecretRef { env: Some(name), .. } => format!("\"${{{name}:?set {name} first}}\""),
         SecretRef { file: Some(file), .. } => format!("\"$(cat {})\"", path(file)),
+        // Compose itself says what it makes of the file. One line of it.
+        SecretRef { env_file: Some(file), name: Some(name), .. } => format!(
+            "\"$(echo 'services: {{}}' | docker compose --file - --env-file {} config --environment | sed -n 's/^{name}=//p')\"",
+            path(file)
+        ),
         SecretRef { vault: Some(place), .. } => {
             let (secret, field) = place.rsplit_once('#').unwrap_or((place, "value"));
             format!("\"$(vault kv get -field={} {})\"", quoted(field), quoted(secret))
@@ -76,6 +81,11 @@ mod tests {
     fn a_secret_is_where_it_is_found() {
         let env = SecretRef { env: Some("PW".to_owned()), ..SecretRef::default() };
         assert_eq!(secret(&env), "\"${PW:?set PW first}\"");
+        let file = SecretRef { env_file: Some(".env".into()), name: Some("PW".to_owned()), ..SecretRef::default() };
+        assert_eq!(
+            secret(&file),
+            "\"$(echo 'services: {}' | docker compose --file - --env-file \"$STACK\"/.env config --environment | sed -n 's/^PW=//p')\""
+        );
         let vault = SecretRef { vault: Some("secret/db#password".to_owned()), ..SecretRef::default() };
         assert_eq!(secret(&vault), "\"$(vault kv get -field=password secret/db)\"");
     }
