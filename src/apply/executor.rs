@@ -14,6 +14,7 @@ use super::retry::Backoff;
 use super::runner::{StepError, StepRunner};
 use super::schedule::{Malformed, Schedule};
 use crate::model::cancel::Cancel;
+use crate::model::consent;
 use crate::model::outcome::{ApplyOutcome, Event, FailureKind, StepOutcome};
 use crate::model::plan::Plan;
 use crate::model::retention::LONGEST_RUN;
@@ -27,19 +28,23 @@ use attempt::{Ended, Job, Told};
 /// What somebody has agreed to, beyond what needs no word.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Approvals {
-    /// From `--approve`.
+    /// From `--approve`, or typed: `KIND:RESOURCE`, or `KIND` alone for all of a kind.
     pub tokens: BTreeSet<String>,
-    /// The whole plan was read: a reviewed saved plan, or a prompt that was answered with yes.
+    /// The whole plan was read: a saved plan, or that of a recovery which goes on.
     pub everything: bool,
 }
 
 impl Approvals {
     /// The token that is missing, if the step is held.
-    fn missing<'a>(&self, step: &'a Step) -> Option<&'a str> {
+    pub(crate) fn missing<'a>(&self, step: &'a Step) -> Option<&'a str> {
         match &step.approval {
             Approval::NotNeeded | Approval::ByRule => None,
-            Approval::Needed { token, .. } => (!self.everything && !self.tokens.contains(token)).then_some(token),
+            Approval::Needed { token, .. } => (!self.everything && !self.covers(token)).then_some(token),
         }
+    }
+
+    pub(crate) fn covers(&self, token: &str) -> bool {
+        self.tokens.iter().any(|word| consent::covers(word, token))
     }
 }
 

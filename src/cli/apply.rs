@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::consent::{Answer, Past};
 use super::error::{Exit, Failure};
 use super::running::Running;
 use super::session::{Access, Session, write_private};
@@ -91,7 +92,7 @@ pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failu
         }
     }
     let carried = carried(&session, &Request::Converge, Origin::Request, &consent, arguments.strict)?;
-    if carried.holds_recovery {
+    if carried.ends {
         return Ok(carried.exit);
     }
     drill::after_apply(&session, &consent, carried.exit)
@@ -149,13 +150,13 @@ pub(super) enum Origin {
 /// What came of a plan.
 struct Carried {
     exit: Exit,
-    /// Something is lost, and nobody has said that it is to come back.
-    holds_recovery: bool,
+    /// Nothing is done after it: something is lost, and nobody has said that it is to come back; or somebody has said no.
+    ends: bool,
 }
 
 impl Carried {
-    fn of(exit: Exit, holds_recovery: bool) -> Self {
-        Self { exit: if holds_recovery { exit.or_worse(Exit::NotApproved) } else { exit }, holds_recovery }
+    fn of(exit: Exit, ends: bool) -> Self {
+        Self { exit: if ends { exit.or_worse(Exit::NotApproved) } else { exit }, ends }
     }
 }
 
@@ -198,6 +199,12 @@ fn carried(
     let mut observation = session.observe_beside(now, Some(&own), request);
     observation.unwritable = lease.unwritable().into_keys().collect();
     let is_saved = matches!(origin, Origin::Saved(..));
+    let past = match &origin {
+        Origin::Saved(..) => Past::Reviewed,
+        Origin::Interrupted(_) => Past::Begun,
+        Origin::Request if *request == Request::Converge => Past::CanBeSaved,
+        Origin::Request => Past::None,
+    };
     let resumed = match &origin {
         Origin::Interrupted(plan) => resume::progress(plan, &read_journal(session)?),
         Origin::Request | Origin::Saved(..) => Resumed::default(),
@@ -244,9 +251,16 @@ fn carried(
         let exit = finish(session, request, &observation, &plan, None, consent, strict)?;
         return Ok(Carried::of(exit, held.is_some()));
     }
-    let approvals = consent::ask(&plan, consent, is_saved)?;
+    let (approvals, how) = match consent::ask(&plan, consent, past)? {
+        Answer::Approved(approvals, how) => (approvals, how),
+        Answer::Cancelled => {
+            release(lease)?;
+            eprintln!("Cancelled, nothing changed.");
+            return Ok(Carried { exit: Exit::NotApproved, ends: true });
+        }
+    };
     let _listening = running.listen()?;
-    let mut world = World::new(
+    let mut made = World::new(
         session.loaded.spec.clone(),
         session.loaded.text.clone(),
         session.ground.clone(),
@@ -256,11 +270,21 @@ fn carried(
         plan.clone(),
         is_saved,
     );
-    world.resumed = resumed;
-    world.origin = Some(session.origin.clone());
+    made.resumed = resumed;
+    made.origin = Some(session.origin.clone());
+    let world = Arc::new(made);
     if is_saved {
         world.mark_used()?;
     }
+    // One that goes on is on record since it began.
+    let approved = consent::on_record(&plan, &approvals, how).filter(|_| past != Past::Begun);
+    let on_record = |anew| {
+        // What brings data back must not wait for a disk to become writable.
+        if let Some(Err(error)) = approved.as_ref().map(|approved| world.note_approval(approved, anew)) {
+            eprintln!("warning: who approved this could not be put on record: {error}");
+        }
+    };
+    on_record(false);
     let journal = journal(session);
     let is_recovery = matches!(request, Request::Recover(_));
     // Without a journal nobody could tell how far it came, so there is nothing to go on with.
@@ -274,7 +298,6 @@ fn carried(
     };
     let events = progress::receiver(kind, &plan);
     let options = ExecuteOptions { parallel: usize::from(consent.parallel), ..ExecuteOptions::default() };
-    let world = Arc::new(world);
     let runner: Arc<dyn crate::apply::runner::StepRunner> = Arc::clone(&world) as _;
     let outcome = runtime.block_on(execute(&plan, &approvals, runner, &journal, options, cancel.clone(), events));
 
@@ -287,6 +310,7 @@ fn carried(
     if is_recovery && ended_well {
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
     }
+    on_record(true);
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
     note_repositories(&journal, &after);
@@ -441,7 +465,7 @@ fn standing(request: &Request, plan: &Plan, outcome: Option<&ApplyOutcome>, left
     // A source that was well before the work is not judged by a look just after it: a server that was stopped to be read may
     // still be starting.
     let is_starting = |it: &Finding| {
-        matches!(it.kind, Kind::Lost | Kind::Unknown)
+        matches!(it.kind, Kind::Lost | Kind::Renamed | Kind::Unknown)
             && outcome.is_some()
             && !troubled_before.contains(it.resource.as_str())
     };

@@ -9,9 +9,9 @@ use super::error::{Exit, Failure};
 use super::session::Session;
 use super::{TextOrJson, lines, tables};
 use crate::model::ids::{RepositoryName, RunId};
-use crate::model::observation::{Observation, Observed, Run};
+use crate::model::observation::{Observation, Observed, OtherStack, Run};
 use crate::model::plan::Note;
-use crate::plan::render::printable;
+use crate::plan::render::{self, printable};
 
 pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
@@ -27,7 +27,7 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
             let unreachable: Vec<_> = unreachable(&observation).collect();
             println!(
                 "{}",
-                json!({ "format": 1, "runs": runs, "unknown": unreachable.iter().map(|(name, reason)| json!({"repository": name, "reason": reason})).collect::<Vec<_>>() })
+                json!({ "format": 1, "runs": runs, "other_stacks": others(&observation).map(|(name, other)| json!({"repository": name, "stack": other.stack, "runs": other.runs, "newest": other.newest})).collect::<Vec<_>>(), "unknown": unreachable.iter().map(|(name, reason)| json!({"repository": name, "reason": reason})).collect::<Vec<_>>() })
             );
         }
         TextOrJson::Text => {
@@ -45,10 +45,18 @@ pub(super) fn run(file: &Path, format: TextOrJson) -> Result<Exit, Failure> {
             rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
             let all_seen = unreachable(&observation).next().is_none() && observation.missing().next().is_none();
             if rows.is_empty() && all_seen {
-                println!("No runs yet. `devstack apply` takes the first.");
+                let stack = &session.loaded.spec.stack;
+                println!("No runs of stack {stack} yet. `devstack apply` takes the first.");
             } else if !rows.is_empty() {
                 let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
                 print!("{}", tables::table(&["run", "repository", "started", "age", "size", "new", "state"], &rows));
+            }
+            for (name, other) in others(&observation) {
+                let (runs, newest) = (render::count(other.runs, "run"), lines::ago(other.newest, now));
+                let stack = printable(other.stack.as_str()).into_owned();
+                println!(
+                    "{name} also holds stack {stack}: {runs}, the newest {newest}. `stack: {stack}` in the file lists them."
+                );
             }
         }
     }
@@ -61,6 +69,10 @@ fn unreachable(observation: &Observation) -> impl Iterator<Item = (&RepositoryNa
         Observed::Unknown { reason } => Some((name, reason.as_str())),
         Observed::Known(_) => None,
     })
+}
+
+fn others(observation: &Observation) -> impl Iterator<Item = (&RepositoryName, &OtherStack)> {
+    observation.present().flat_map(|(name, facts)| facts.others.iter().map(move |other| (name, other)))
 }
 
 fn row(session: &Session, repository: &RepositoryName, run: &Run, now: Timestamp) -> Vec<String> {

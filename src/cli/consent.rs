@@ -1,76 +1,166 @@
-//! Who says yes, to what. `--yes` never covers what overwrites or deletes data.
+//! Who says yes, to what. What is asked stands in the table of [`crate::model::consent`]; this asks it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use super::Consent;
+use jiff::Timestamp;
+
 use super::error::{Exit, Failure};
+use super::{Consent, TextOrJson};
 use crate::apply::executor::Approvals;
+use crate::apply::host::Holder;
+use crate::model::consent::{Asked, Harm, Way, covers, kind};
 use crate::model::plan::Plan;
-use crate::model::step::Approval;
+use crate::model::record::{Approved, ApprovedWord, How};
+use crate::model::run::RECORD_FORMAT;
+use crate::model::step::{Approval, StepId, WaitOn};
+use crate::plan::render::printable;
 
-/// What a person, or the command line in their place, approves of this plan. `reviewed`: it came out of a saved file,
-/// which somebody has read; that is their word for every step in it.
-pub(super) fn ask(plan: &Plan, consent: &Consent, reviewed: bool) -> Result<Approvals, Failure> {
+/// What came of asking.
+pub(super) enum Answer {
+    /// With how it was said.
+    Approved(Approvals, How),
+    /// Somebody said no.
+    Cancelled,
+}
+
+/// Where a plan comes from, as far as consent goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    /// It was made just now.
+    None,
+    /// As [`Self::None`], and `plan --out` would save it.
+    CanBeSaved,
+    /// Somebody has saved and read it.
+    Reviewed,
+    /// A recovery that was interrupted: all of it was approved when it began, and going on takes one yes.
+    Begun,
+}
+
+/// What a person, or the command line in their place, approves of this plan.
+pub(super) fn ask(plan: &Plan, consent: &Consent, past: Past) -> Result<Answer, Failure> {
     note_unused(plan, consent);
-    let mut tokens: BTreeSet<String> = consent.approve.iter().cloned().collect();
-    if reviewed {
-        return Ok(Approvals { tokens, everything: true });
+    let given = consent.given.iter().map(|word| (*word).to_owned());
+    let tokens = consent.approve.iter().cloned().chain(given).collect();
+    let mut approvals = Approvals { tokens, everything: matches!(past, Past::Reviewed | Past::Begun) };
+    let is_terminal = io::stdin().is_terminal() && consent.format == TextOrJson::Text;
+    let way = way(consent.yes, past == Past::Reviewed, is_terminal);
+    let asked = |of: Asked| plan.steps.iter().any(|step| Harm::of(step).asked(way) == of);
+    if asked(Asked::Refused) {
+        let text = "nothing was done: confirmation is required, and there is no terminal to ask at";
+        let refused = Failure::new(Exit::NotApproved, text)
+            .hint(format!("to approve it, give the command {}", approving(plan, consent, &approvals)));
+        let review = "or review a plan first: `devstack plan --out FILE`, then `devstack apply FILE`";
+        return Err(if past == Past::CanBeSaved { refused.hint(review) } else { refused });
     }
-    if consent.yes {
-        let implied = |word: &&str| consent.implied.iter().any(|kind| word.starts_with(kind));
-        tokens.extend(held_words(plan).into_iter().filter(implied).map(str::to_owned));
-        if let Some(word) = held_words(plan).into_iter().find(|word| consent.whole && !tokens.contains(*word)) {
-            return Err(Failure::new(
-                Exit::NotApproved,
-                format!("nothing was done: {word} is held, and --yes does not cover it"),
-            )
-            .hint(format!("to say so: {}", approving(plan, consent))));
-        }
-        return Ok(Approvals { tokens, everything: false });
+    if (asked(Asked::Yes) || asked(Asked::WordTyped)) && !answered("Proceed? Type yes: ")?.eq_ignore_ascii_case("yes") {
+        return Ok(Answer::Cancelled);
     }
-    if !io::stdin().is_terminal() || consent.format == super::TextOrJson::Json {
-        return Err(Failure::new(Exit::NotApproved, "nothing was done: nobody is here to be asked").hint(format!(
-            "add {}, or review a plan first: `devstack plan --out FILE`, then `devstack apply FILE`",
-            approving(plan, consent)
-        )));
-    }
-    if !answered("Carry out these steps? Only 'yes' is taken as yes: ", "yes")? {
-        return Err(Failure::new(Exit::NotApproved, "nothing was done: the answer was not the word 'yes'")
-            .hint(format!("ask again, or say it at once: {}", approving(plan, consent))));
-    }
-    for step in plan.held() {
-        let Approval::Needed { token, reason } = &step.approval else { continue };
-        if tokens.contains(token) {
-            continue;
-        }
-        let question = format!(
-            "Step {}, {} {}: {reason}.\n  To approve it write {token}; anything else leaves it held: ",
-            step.id,
-            step.action.verb(),
-            step.action.resource()
-        );
-        if answered(&question, token)? {
-            tokens.insert(token.clone());
+    if asked(Asked::WordTyped) {
+        for (kind, words) in missing(plan, &approvals) {
+            for (word, reasons) in &words {
+                eprintln!("  {word}: {}", printable(&reasons.join("; ")));
+            }
+            let answer = answered(&question(kind, &words.keys().copied().collect::<Vec<_>>()))?;
+            approvals.tokens.extend(answer.split_whitespace().map(str::to_owned));
         }
     }
-    Ok(Approvals { tokens, everything: false })
+    let missing = missing(plan, &approvals);
+    let word = missing.values().flat_map(BTreeMap::keys).next();
+    match word {
+        None => Ok(Answer::Approved(approvals, how(way))),
+        Some(_) if way == Way::Terminal && (consent.whole || nothing_runs(plan, &approvals)) => Ok(Answer::Cancelled),
+        Some(word) if consent.whole => Err(Failure::new(
+            Exit::NotApproved,
+            format!("nothing was done: {word} is held, and --yes does not cover it"),
+        )
+        .hint(format!("to approve it, give the command {}", approving(plan, consent, &approvals)))),
+        Some(_) => Ok(Answer::Approved(approvals, how(way))),
+    }
 }
 
-/// The arguments that approve all of a plan.
-fn approving(plan: &Plan, consent: &Consent) -> String {
-    let is_implied = |word: &&str| consent.implied.iter().any(|kind| word.starts_with(kind));
-    let words = held_words(plan).into_iter().filter(|word| !is_implied(word));
-    let words = words.map(|word| format!(" --approve {word}"));
-    std::iter::once("--yes".to_owned()).chain(words).collect()
+fn how(way: Way) -> How {
+    match way {
+        Way::Terminal => How::Terminal,
+        Way::Yes | Way::Nobody => How::Arguments,
+        Way::Reviewed => How::SavedPlan,
+    }
 }
 
-fn held_words(plan: &Plan) -> BTreeSet<&str> {
-    let words = plan.held().filter_map(|step| match &step.approval {
-        Approval::Needed { token, .. } => Some(token.as_str()),
-        Approval::NotNeeded | Approval::ByRule => None,
+/// What goes on record of it: every word that was said, and that lost data comes back. None where a plain yes was enough for all.
+pub(super) fn on_record(plan: &Plan, approvals: &Approvals, how: How) -> Option<Approved> {
+    let mut words: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for step in plan.steps.iter().filter(|step| approvals.missing(step).is_none()) {
+        let word = match (step.approval.token(), Harm::of(step)) {
+            (Some(token), _) => token,
+            (None, Harm::BringsBack) => "yes",
+            (None, _) => continue,
+        };
+        words.entry(word).or_default().push(format!("{} {}", step.action.verb(), step.action.resource()));
+    }
+    let words: Vec<ApprovedWord> =
+        words.into_iter().map(|(word, steps)| ApprovedWord { word: word.to_owned(), steps }).collect();
+    let holder = Holder::here();
+    let by = format!("{}@{}", holder.user, holder.host.name);
+    let (plan, at) = (plan.id.clone(), Timestamp::now());
+    (!words.is_empty()).then_some(Approved { format: RECORD_FORMAT, plan, at, by, how, words })
+}
+
+/// How this command is given its answers.
+fn way(yes: bool, is_saved: bool, is_terminal: bool) -> Way {
+    match (yes, is_saved, is_terminal) {
+        (_, true, _) => Way::Reviewed,
+        (true, false, _) => Way::Yes,
+        (false, false, true) => Way::Terminal,
+        (false, false, false) => Way::Nobody,
+    }
+}
+
+fn question(kind: &str, words: &[&str]) -> String {
+    match words {
+        [one] => format!("Type {one} to approve it; anything else skips it: "),
+        many => {
+            format!("Type {kind} to approve these {}, or the words of some; anything else skips them: ", many.len())
+        }
+    }
+}
+
+/// The words that are still to be said, by their kind, with what each approves.
+fn missing<'a>(plan: &'a Plan, approvals: &Approvals) -> BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a str>>> {
+    let mut missing: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
+    for step in &plan.steps {
+        let (Some(word), Approval::Needed { reason, .. }) = (approvals.missing(step), &step.approval) else { continue };
+        let reasons = missing.entry(kind(word)).or_default().entry(word).or_default();
+        if !reasons.contains(&reason.as_str()) {
+            reasons.push(reason);
+        }
+    }
+    missing
+}
+
+/// Whether each step is held, or waits for one that is.
+fn nothing_runs(plan: &Plan, approvals: &Approvals) -> bool {
+    let mut held: BTreeSet<StepId> = BTreeSet::new();
+    // A step comes after those that it waits for.
+    for step in &plan.steps {
+        let waits = step.waits.iter().any(|wait| wait.on == WaitOn::Success && held.contains(&wait.step));
+        if waits || approvals.missing(step).is_some() {
+            held.insert(step.id);
+        }
+    }
+    held.len() == plan.steps.len()
+}
+
+/// The arguments that approve all of a plan. Where there are several of one kind, the kind alone is shorter.
+fn approving(plan: &Plan, consent: &Consent, approvals: &Approvals) -> String {
+    let tokens = || plan.held().filter_map(|step| step.approval.token());
+    let used = consent.approve.iter().filter(|word| tokens().any(|token| covers(word, token)));
+    let missing = missing(plan, approvals).into_iter().map(|(kind, words)| match words.keys().next() {
+        Some(only) if words.len() == 1 => (*only).to_owned(),
+        _ => kind.to_owned(),
     });
-    words.collect()
+    let words = used.cloned().chain(missing).map(|word| format!(" --approve {word}"));
+    format!("`{}`", std::iter::once("--yes".to_owned()).chain(words).collect::<String>())
 }
 
 /// A word that approves nothing is told: it may be a slip of the pen, and then the step that was meant stays held, which the exit
@@ -82,22 +172,94 @@ pub(super) fn note_unused(plan: &Plan, consent: &Consent) {
 }
 
 fn unused(plan: &Plan, words: &[String]) -> Vec<String> {
-    let held = held_words(plan);
+    let held: BTreeSet<&str> = plan.held().filter_map(|step| step.approval.token()).collect();
     let told = |word: &&String| {
         let others = match held.is_empty() {
             true => "no step of this plan waits for approval".to_owned(),
             false => format!("held steps wait for: {}", held.iter().copied().collect::<Vec<_>>().join(", ")),
         };
-        (!held.contains(word.as_str())).then(|| format!("--approve {word} approved nothing: {others}"))
+        let is_used = held.iter().any(|token| covers(word, token));
+        (!is_used).then(|| format!("--approve {word} approved nothing: {others}"))
     };
     words.iter().collect::<BTreeSet<_>>().iter().filter_map(told).collect()
 }
 
-fn answered(question: &str, wanted: &str) -> Result<bool, Failure> {
+fn answered(question: &str) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::caused(Exit::Unexpected, "asking", &error);
     let mut out = io::stderr();
     write!(out, "{question}").and_then(|()| out.flush()).map_err(failed)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    Ok(answer.trim() == wanted)
+    Ok(answer.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::step::{Action, Effect, Restore, RestoreTarget};
+    use crate::plan::fixtures::{World, service, small};
+    use crate::plan::{Recover, Request};
+
+    fn consent(approve: &[&str]) -> Consent {
+        Consent {
+            yes: true,
+            approve: approve.iter().map(|word| (*word).to_owned()).collect(),
+            parallel: 1,
+            format: TextOrJson::Text,
+            given: vec![],
+            whole: true,
+        }
+    }
+
+    /// One service that is gone, and one with data; both are to come back.
+    fn replaced() -> Plan {
+        use crate::model::observation::SourceState;
+        let mut world = World::settled(small()).with_history(2, 12);
+        world.source("shop", SourceState::Gone);
+        let mut plan = world.ask(&Request::Recover(Recover::everything())).unwrap();
+        let held = plan.steps.iter().find(|step| matches!(step.action, Action::Restore(_))).unwrap().clone();
+        for name in ["a", "b"] {
+            let mut step = held.clone();
+            let Action::Restore(restore) = &held.action else { unreachable!() };
+            let restore = Restore { service: service(name), target: RestoreTarget::InPlace, ..restore.clone() };
+            step.action = Action::Restore(restore);
+            step.effect = Effect::OverwritesData;
+            step.approval = Approval::Needed { token: format!("restore:{name}"), reason: "overwrites".to_owned() };
+            step.id = StepId(u32::try_from(plan.steps.len()).unwrap() + 1);
+            plan.steps.push(step);
+        }
+        plan
+    }
+
+    #[test]
+    fn what_was_approved_goes_on_record_with_who_said_it_and_a_plain_yes_to_a_backup_does_not() {
+        let plan = replaced();
+        let given = |words: &[&str]| Approvals {
+            tokens: words.iter().map(|word| (*word).to_owned()).collect(),
+            everything: false,
+        };
+        let said = |words: &[&str]| {
+            let record = on_record(&plan, &given(words), How::Arguments).unwrap();
+            record.words.into_iter().map(|it| format!("{} {}", it.word, it.steps.join("+"))).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&[]), ["yes restore shop/data"]);
+        assert_eq!(said(&["restore:a"]), ["restore:a restore a/data", "yes restore shop/data"]);
+        assert_eq!(said(&["restore"]).len(), 3);
+        let backup = World::settled(small()).plan();
+        assert!(!backup.is_empty() && on_record(&backup, &given(&[]), How::Terminal).is_none());
+    }
+
+    #[test]
+    fn the_arguments_that_are_told_approve_all_and_are_short() {
+        let plan = replaced();
+        let told = |words: &[&str]| {
+            let consent = consent(words);
+            let tokens = consent.approve.iter().cloned().collect();
+            approving(&plan, &consent, &Approvals { tokens, everything: false })
+        };
+        assert_eq!(told(&[]), "`--yes --approve restore`");
+        assert_eq!(told(&["restore:a"]), "`--yes --approve restore:a --approve restore:b`");
+        assert_eq!(told(&["restore", "nothing"]), "`--yes --approve restore`");
+        assert_eq!(unused(&plan, &["restore".to_owned(), "forget:local".to_owned()]).len(), 1);
+    }
 }

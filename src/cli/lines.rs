@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
+use crate::model::record::Approved;
 use crate::model::units::Span;
 
 /// `2026-11-23 14:54:36 +01:00`.
@@ -39,6 +40,12 @@ pub(super) fn parse_time(text: &str, zone: &TimeZone, now: Timestamp) -> Result<
             "{text:?} is not a time: write 2026-11-23T14:54:00Z, \"2026-11-23 14:54\", 2026-11-23, or 3h for three hours ago"
         )),
     }
+}
+
+/// `ops@tower, at a terminal: restore:postgres (restore postgres/data)`.
+pub(super) fn approved(approved: &Approved) -> String {
+    let words = approved.words.iter().map(|it| format!("{} ({})", it.word, it.steps.join(", ")));
+    format!("{}, {}: {}", approved.by, approved.how.as_str(), words.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

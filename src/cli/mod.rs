@@ -3,6 +3,8 @@
 #[macro_use]
 mod output;
 
+#[cfg(test)]
+mod advice;
 mod apply;
 mod backups;
 mod beside;
@@ -112,6 +114,9 @@ enum Verb {
         /// At most this many of the newest entries.
         #[arg(short = 'n', long, default_value_t = 50)]
         lines: usize,
+        /// Who approved what, and when, on whichever machine: from the repositories.
+        #[arg(long)]
+        approvals: bool,
         #[arg(long, value_enum, default_value_t)]
         format: TextOrJson,
     },
@@ -154,22 +159,22 @@ pub(crate) enum TextOrJson {
 /// How steps are approved, for every verb that carries a plan out.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Consent {
-    /// Do not ask. Covers what is safe or restarts something; not what overwrites or deletes data, but where the verb itself asks
-    /// for that: `recover --replace`, `recover --rollback`.
+    /// Skip the question. Covers what adds, restarts, or brings back what is gone; never what overwrites or deletes data, or what a
+    /// guard holds: that takes --approve.
     #[arg(short, long)]
     yes: bool,
-    /// Approve one held step by the word that the plan shows, such as `forget:local`. May be repeated.
-    #[arg(long, value_name = "KIND:RESOURCE")]
+    /// Approve a held step by the word that the plan shows, such as `forget:local`; or all of a kind: `restore`. May be repeated.
+    #[arg(long, value_name = "KIND[:RESOURCE]")]
     approve: Vec<String>,
     /// How many steps run at once.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
     #[arg(long, value_enum, default_value_t)]
     format: TextOrJson,
-    /// The verb itself asks for steps whose word begins so: `--yes` covers them.
+    /// Words that other options stand for.
     #[arg(skip)]
-    implied: Vec<&'static str>,
-    /// Nothing is begun while a step is held that `--yes` does not cover.
+    given: Vec<&'static str>,
+    /// Nothing is begun while a word is missing.
     #[arg(skip)]
     whole: bool,
 }
@@ -254,7 +259,8 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Verb::Drill(arguments) => drill::run(&file, &arguments),
         Verb::Forget(arguments) => apply::forget(&file, &arguments),
         Verb::Status(arguments) => status::run(&file, &arguments),
-        Verb::Log { lines, format } => log::run(&file, lines, format),
+        Verb::Log { lines, approvals: true, format } => log::approvals(&file, lines, format),
+        Verb::Log { lines, approvals: false, format } => log::run(&file, lines, format),
         Verb::Unlock { lease } => unlock::run(&file, &lease),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,5 +1,6 @@
 //! What came of an apply, a recovery or a restore, failures first.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::json;
@@ -32,8 +33,12 @@ pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan, stand
     };
     let _ = writeln!(out, "\n{verdict}devstack {verb}   plan {}   took {}\n", outcome.plan.short(), outcome.took);
     let width = outcome.steps.iter().map(|(_, action, _)| action.resource().chars().count()).max().unwrap_or(0);
-    let mut rows: Vec<(u8, String)> =
-        outcome.steps.iter().map(|(id, action, came)| row(request, (*id, action, came), width)).collect();
+    let same = of_one_cause(outcome);
+    let mut rows: Vec<(u8, String)> = outcome
+        .steps
+        .iter()
+        .map(|(id, action, came)| row(request, (*id, action, came), same.get(id).copied(), width))
+        .collect();
     rows.sort_by_key(|(rank, _)| *rank);
     for (_, row) in rows {
         let _ = writeln!(out, "{row}");
@@ -79,9 +84,29 @@ fn is_to_go_on(outcome: &ApplyOutcome) -> bool {
     !all().all(StepOutcome::is_success) && (touched || !all().any(damaged))
 }
 
-fn row(request: &Request, (id, action, came): (StepId, &Action, &StepOutcome), width: usize) -> (u8, String) {
+/// Steps that failed for a reason which another one before it has said in the same words, with that one.
+fn of_one_cause(outcome: &ApplyOutcome) -> BTreeMap<StepId, StepId> {
+    let (mut first, mut same) = (BTreeMap::new(), BTreeMap::new());
+    for (id, _, came) in &outcome.steps {
+        let StepOutcome::Failed { reason, .. } = came else { continue };
+        match first.get(reason) {
+            Some(one) => drop(same.insert(*id, *one)),
+            None => drop(first.insert(reason, *id)),
+        }
+    }
+    same
+}
+
+fn row(
+    request: &Request,
+    (id, action, came): (StepId, &Action, &StepOutcome),
+    same: Option<StepId>,
+    width: usize,
+) -> (u8, String) {
     let (rank, word, text) = match came {
-        StepOutcome::Failed { reason, .. } => (0, "FAILED", reason.clone()),
+        StepOutcome::Failed { reason, .. } => {
+            (0, "FAILED", same.map_or_else(|| reason.clone(), |one| format!("of the same cause as {one}")))
+        }
         StepOutcome::Done(done) if !done.damage.is_empty() => (0, "DAMAGED", done.summary.clone()),
         StepOutcome::Interrupted => (1, "STOPPED", format!("interrupted; {}", after_interruption(request))),
         StepOutcome::Held { token } => (2, "HELD", format!("not approved; to approve it: --yes --approve {token}")),
@@ -235,6 +260,15 @@ mod tests {
             assert!(!said.contains("--resume"), "{said}");
         }
         assert!(said(&Request::Converge, vec![(started(), failed())]).contains("Apply FAILED: 1 failed."));
+    }
+
+    #[test]
+    fn one_cause_of_several_steps_is_told_once() {
+        let other = StepOutcome::Failed { kind: FailureKind::Permanent, reason: "another".to_owned() };
+        let steps = vec![(started(), failed()), (started(), other), (started(), failed())];
+        let said = said(&Request::Converge, steps);
+        assert_eq!((said.matches("because").count(), said.matches("another").count()), (1, 1), "{said}");
+        assert!(said.contains("of the same cause as #1"), "{said}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::model::plan::Plan;
 use crate::model::step::{Action, Step};
 use crate::observe;
 use crate::plan::{Recover, Request, Rollback, as_if_lost, render};
+use crate::spec::file::Source;
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArguments {
@@ -116,8 +117,8 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     }
     if let Some(text) = unset {
         // Found now, and not half-way.
-        return Err(Failure::new(Exit::Input, format!("nothing was done: {text}"))
-            .hint("set it. If it stands in a .env file, write `{ env_file: .env, name: VARIABLE }` in devstack.yaml instead: the recovery brings that file back before it needs the password"));
+        let refused = Failure::new(Exit::Input, format!("nothing was done: {text}"));
+        return Err(set_it(&session)?.into_iter().fold(refused, Failure::hint));
     }
     let origin = match resume::interrupted(&session.state).map_err(unreadable)? {
         Some(plan) if arguments.resume => going_on(&session, plan)?,
@@ -134,10 +135,8 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         }
         Some(_) | None => apply::Origin::Request,
     };
-    // Who asks for a recovery asks for the restores that it is made of.
-    let mut implied = vec!["restore:"];
-    implied.extend(arguments.accept_age.then_some("age:"));
-    let consent = Consent { implied, whole: true, ..arguments.consent.clone() };
+    let given = arguments.accept_age.then_some("age").into_iter().collect();
+    let consent = Consent { given, whole: true, ..arguments.consent.clone() };
     until_whole(&session, &request, origin, &consent)
 }
 
@@ -205,7 +204,7 @@ pub(super) fn whole(session: &Session, consent: &Consent) -> Result<Exit, Failur
     if let Some(text) = session.interrupted_recovery() {
         return Err(Failure::new(Exit::NotApproved, text).hint("to go on with it: `devstack recover --resume`"));
     }
-    let consent = Consent { implied: vec!["restore:"], whole: true, ..consent.clone() };
+    let consent = Consent { whole: true, ..consent.clone() };
     until_whole(session, &Request::Recover(Recover::everything()), apply::Origin::Request, &consent)
 }
 
@@ -219,12 +218,37 @@ fn roll_back(session: &Session, arguments: &RecoverArguments) -> Result<Exit, Fa
     if arguments.dry_run {
         return show(session, &request, arguments);
     }
-    let consent = Consent { implied: vec!["rollback:"], whole: true, ..arguments.consent.clone() };
+    let consent = Consent { whole: true, ..arguments.consent.clone() };
     let exit = apply::carry_out(session, &request, apply::Origin::Request, &consent, false)?;
     if exit == Exit::Done && arguments.point.only.is_empty() {
         resume::forget(&session.state).map_err(unreadable)?;
     }
     Ok(exit)
+}
+
+/// How a variable comes back that stood in a lost .env. A restore is taken in every state, and amid a recovery too; after a change
+/// of the file an interrupted recovery could not be gone on with.
+fn set_it(session: &Session) -> Result<Vec<String>, Failure> {
+    let services = session.loaded.spec.services.iter();
+    let files =
+        services.filter(|(_, service)| matches!(service.source, Source::Files(_))).map(|(name, _)| name.as_str());
+    let files: Vec<&str> = files.collect();
+    let mut hints = vec![match files.as_slice() {
+        [] => "set it, then give the command again".to_owned(),
+        files => format!(
+            "set it, then give the command again; where it stood in a lost .env, that comes back by \
+             `devstack restore {} --in-place`",
+            files.join(" ")
+        ),
+    }];
+    if resume::interrupted(&session.state).map_err(unreadable)?.is_none() {
+        hints.push(
+            "or write `{ env_file: .env, name: VARIABLE }` in devstack.yaml: the recovery brings that file back before it needs \
+             the password"
+                .to_owned(),
+        );
+    }
+    Ok(hints)
 }
 
 /// The first variable that a service to be looked into needs, and that is not set.

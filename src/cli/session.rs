@@ -148,6 +148,15 @@ impl Session {
         });
         observation.stack = stack;
         observation.origin = Some(self.origin.clone());
+        let is_gone = |name: &ServiceName| {
+            let source = spec.services.get(name).map(|service| &service.source);
+            let gone = matches!(observation.services.get(name), Some(Observed::Known(SourceState::Gone)));
+            gone && source.is_some_and(Source::needs_docker)
+        };
+        if spec.services.keys().any(is_gone) {
+            // An engine that does not answer is told of by every service on it.
+            observation.projects = self.ground.containers.projects_here().ok().flatten();
+        }
         observation.carried = self.stores.names().filter(|name| self.is_carried(name)).cloned().collect();
         if matches!(request, Request::Recover(_)) {
             observation.compose = self.ground.containers.compose().map(|compose| match compose.resolved_here() {

@@ -13,7 +13,8 @@ use crate::model::evidence::{Level, Verdict};
 use crate::model::ids::{Digest, RepositoryName};
 use crate::model::observation::{Observation, Observed, RepositoryFacts, RepositoryState, Run};
 use crate::model::plan::{Basis, Exposure, Note, Plan, Report, ServiceForecast};
-use crate::model::standing::{self, Finding, Kind, Standing};
+use crate::model::record::Approved;
+use crate::model::standing::{self, Finding, Kind, Standing, folded};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::{Request, render};
 
@@ -42,6 +43,9 @@ struct Remembered {
     steps_pending: usize,
     /// The words that steps wait for, each with what waits.
     held: Vec<Note>,
+    /// The last time that somebody approved more than a yes covers.
+    #[serde(default)]
+    approved: Option<Approved>,
     report: Report,
     services: Vec<ServiceProof>,
     repositories: Vec<RepositoryLine>,
@@ -123,7 +127,7 @@ pub(super) fn remember(session: &Session, observation: &Observation, plan: &Plan
 
 fn keep(session: &Session, remembered: &Remembered) {
     if let Err(failure) = save(session, remembered) {
-        eprintln!("warning: {}; `devstack status --live` looks anew", failure.text());
+        eprintln!("warning: {}; `devstack status` looks anew", failure.text());
     }
 }
 
@@ -165,6 +169,7 @@ fn summarise(session: &Session, observation: &Observation, plan: &Plan, now: Tim
         last_apply: crate::apply::journal::Journal::history(&session.state).ok().and_then(|history| history.last_apply),
         steps_pending: plan.steps.len(),
         held: standing::held(plan),
+        approved: observation.present().flat_map(|(_, facts)| &facts.approvals).max_by_key(|it| it.at).cloned(),
         report: plan.report.clone(),
         services,
         repositories: observation.repositories.iter().map(|(name, state)| repository_line(name, state)).collect(),
@@ -231,12 +236,11 @@ fn text(session: &Session, seen: &Remembered, standing: &Standing, now: Timestam
         false => format!("seen {}", lines::ago(seen.seen, now)),
     };
     out.push_str(&format!("devstack status   stack {}   {looked}\n\n", session.loaded.spec.stack));
-    for Finding { kind, resource, text } in standing.findings() {
-        let (resource, text) = (render::printable(resource), render::printable(text));
-        out.push_str(&format!("  {:<11} {resource}: {text}\n", kind.word()));
-    }
-    for note in &seen.report.waiting {
-        out.push_str(&format!("  {:<11} {}: {}\n", "waiting", note.resource, render::printable(&note.text)));
+    let findings = standing.findings().iter().map(|it| (it.kind.word(), it.resource.as_str(), it.text.as_str()));
+    let waiting = seen.report.waiting.iter().map(|it| ("waiting", it.resource.as_str(), it.text.as_str()));
+    for (word, resources, text) in folded(findings.chain(waiting)) {
+        let (resources, text) = (resources.join(", "), render::printable(text));
+        out.push_str(&format!("  {word:<11} {}: {text}\n", render::printable(&resources)));
     }
     if !standing.findings().is_empty() || !seen.report.waiting.is_empty() {
         out.push('\n');
@@ -270,6 +274,10 @@ fn text(session: &Session, seen: &Remembered, standing: &Standing, now: Timestam
     out.push_str(&format!("\n  recovery of the stack: {predicted}{target}\n"));
     if let Some(drill) = &seen.report.drill {
         out.push_str(&format!("  {}\n", render::drilled(drill, now)));
+    }
+    if let Some(approved) = &seen.approved {
+        let said = lines::approved(approved);
+        out.push_str(&format!("  approved {} by {}\n", lines::ago(approved.at, now), render::printable(&said)));
     }
     if seen.steps_pending > 0 {
         let steps =

@@ -11,7 +11,9 @@ use crate::secrets::{SecretError, VaultError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("{path} does not exist; restore it with `devstack restore`, or correct the path in the file")]
+    #[error(
+        "{path} does not exist; restore it with `devstack restore SERVICE --in-place`, or correct the path in the file"
+    )]
     Gone { path: PathBuf },
     #[error("no file matches `{pattern}`; correct the pattern in the file, or take it out")]
     NoMatch { pattern: String },

@@ -317,7 +317,7 @@ impl Files {
             notes.push(format!("the owner of {without_owner} files could not be set (not running as root)"));
         }
         if kept > 0 {
-            notes.push(format!("{kept} files are there and stay as they are; `devstack restore` puts a run over them"));
+            notes.push(format!("{kept} files are there and stay as they are; `devstack restore SERVICE --in-place` puts a run over them"));
         }
         Ok(Restored { to: to.display().to_string(), bytes, notes })
     }

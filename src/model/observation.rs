@@ -18,7 +18,7 @@ use super::ids::{
 };
 use super::login::LoginState;
 use super::origin::Origin;
-use super::record::{Adopted, Generation};
+use super::record::{Adopted, Approved, Generation};
 use super::retention::Rule;
 use super::run::Manifest;
 use super::units::{ByteSize, Span};
@@ -113,6 +113,9 @@ pub struct Observation {
     /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
     #[serde(default)]
     pub engine: Option<Observed<String>>,
+    /// Asked only where a container is gone.
+    #[serde(default)]
+    pub projects: Option<OtherProjects>,
     /// Containers that a devstack which is gone had stopped, and that nobody has started since.
     #[serde(default)]
     pub left_stopped: Vec<String>,
@@ -237,6 +240,12 @@ pub struct RepositoryFacts {
     /// Where the stack has had its place, by somebody's word.
     #[serde(default)]
     pub adopted: Vec<Adopted>,
+    /// Other stacks that have runs in here.
+    #[serde(default)]
+    pub others: Vec<OtherStack>,
+    /// Who approved what, oldest first.
+    #[serde(default)]
+    pub approvals: Vec<Approved>,
     pub data_reads: Vec<DataRead>,
     /// All that is known to be damaged, of this stack's and of anybody's: what is missing now, and what an earlier look found.
     #[serde(default)]
@@ -259,6 +268,25 @@ pub struct RepositoryFacts {
     /// Whose they are.
     #[serde(default)]
     pub lock_holders: Vec<ResticLock>,
+}
+
+/// Another stack in the same repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OtherStack {
+    pub stack: StackName,
+    pub runs: usize,
+    pub newest: Timestamp,
+    /// Where its newest run was taken. Asked only where the stack that is looked for has no run in the repository.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+}
+
+/// The stack's own Compose project has no container, and these projects run from its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherProjects {
+    pub own: String,
+    /// With the number of their containers that run.
+    pub others: BTreeMap<String, usize>,
 }
 
 /// A lock of a restic program.

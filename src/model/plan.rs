@@ -70,6 +70,9 @@ pub struct Report {
     /// Another place of a stack of this name, in a repository that both write to; and what of this one waits for that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign: Vec<Note>,
+    /// The Compose project has another name in the file than what runs from the stack's folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renamed: Vec<Note>,
     /// Sources that are not there, or empty where their newest run held something.
     #[serde(default)]
     pub lost: Vec<Note>,
@@ -221,6 +224,11 @@ impl Report {
 
     pub fn is_troubled(&self) -> bool {
         self.troubles().next().is_some()
+    }
+
+    /// A drill brings back everything, so that each service must have a run to come from.
+    pub fn can_be_drilled(&self) -> bool {
+        self.exposure.iter().all(|exposure| exposure.last_good.is_some())
     }
 
     /// What is said where no good run is known: one may lie in a repository that could not be looked at.

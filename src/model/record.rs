@@ -26,6 +26,7 @@ pub enum Record {
     PlanUsed(PlanUsed),
     Generation(Generation),
     Adopted(Box<Adopted>),
+    Approved(Box<Approved>),
 }
 
 impl Record {
@@ -41,6 +42,7 @@ impl Record {
             Self::PlanUsed(_) => "plan-used",
             Self::Generation(_) => "generation",
             Self::Adopted(_) => "adopted",
+            Self::Approved(_) => "approved",
         }
     }
 
@@ -55,6 +57,8 @@ impl Record {
             | Self::Drill(_)
             // Each names runs of other places that are ours since.
             | Self::Adopted(_)
+            // Who said what is told for as long as there is a repository.
+            | Self::Approved(_)
             // Which one it replaces is told by who writes it: the one that it read, and not one written meanwhile.
             | Self::Damage(_) => false,
         }
@@ -88,7 +92,8 @@ impl Record {
             | Self::RuleApproved(_)
             | Self::PlanUsed(_)
             | Self::Generation(_)
-            | Self::Adopted(_) => None,
+            | Self::Adopted(_)
+            | Self::Approved(_) => None,
         }
     }
 }
@@ -139,4 +144,46 @@ pub struct Adopted {
     /// The places whose runs count as those of `origin` since.
     pub from: Vec<Origin>,
     pub at: Timestamp,
+}
+
+/// Somebody has approved what a plain yes does not cover, or that lost data comes back. Written before the first step runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Approved {
+    pub format: u32,
+    pub plan: PlanId,
+    pub at: Timestamp,
+    /// `ops@tower`.
+    pub by: String,
+    pub how: How,
+    pub words: Vec<ApprovedWord>,
+}
+
+/// A word that was said, and the steps that it let go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovedWord {
+    /// `restore:postgres`; `yes` for what comes back where nothing was.
+    pub word: String,
+    pub steps: Vec<String>,
+}
+
+/// How it was approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// Typed at a terminal.
+    Terminal,
+    /// `--yes`, with `--approve`.
+    Arguments,
+    /// By saving the plan, and applying it.
+    SavedPlan,
+}
+
+impl How {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminal => "at a terminal",
+            Self::Arguments => "by arguments",
+            Self::SavedPlan => "by a saved plan",
+        }
+    }
 }

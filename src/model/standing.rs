@@ -51,6 +51,8 @@ pub enum Kind {
     Removed,
     /// A source or a repository is gone.
     Lost,
+    /// Nothing runs under the project's name in the file, and something under another from the same folder.
+    Renamed,
     /// It could not be looked at.
     Unknown,
     /// A step of this command.
@@ -108,12 +110,13 @@ impl Severity {
 }
 
 impl Kind {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Damaged,
         Self::Hurt,
         Self::FailedProof,
         Self::Removed,
         Self::Lost,
+        Self::Renamed,
         Self::Unknown,
         Self::FailedStep,
         Self::FailedRun,
@@ -142,6 +145,7 @@ impl Kind {
             Self::FailedProof => (Damage, "FAILED", "verification failed"),
             Self::Removed => (Damage, "REMOVED", "runs removed by others"),
             Self::Lost => (Failure, "LOST", "lost"),
+            Self::Renamed => (Failure, "RENAMED", "project renamed"),
             Self::Unknown => (Failure, "UNKNOWN", "could not be inspected"),
             Self::FailedStep => (Failure, "FAILED", "failed"),
             Self::FailedRun => (Failure, "FAILED", "newest run incomplete"),
@@ -178,11 +182,12 @@ impl Kind {
 }
 
 /// The lists of a report that are judged, and as what: the one place.
-fn lists(report: &Report) -> [(Kind, &[Note]); 11] {
+fn lists(report: &Report) -> [(Kind, &[Note]); 12] {
     [
         (Kind::Damaged, &report.damaged),
         (Kind::Removed, &report.removed),
         (Kind::Lost, &report.lost),
+        (Kind::Renamed, &report.renamed),
         (Kind::Unknown, &report.unknown),
         (Kind::FailedRun, &report.failed),
         (Kind::Unfinished, &report.unfinished),
@@ -306,6 +311,28 @@ impl Serialize for Standing {
     }
 }
 
+/// One cause is one line: of what is said in the same words, the resources together. `key` tells apart what may not be folded.
+pub fn folded<'a, K: PartialEq>(
+    notes: impl IntoIterator<Item = (K, &'a str, &'a str)>,
+) -> Vec<(K, Vec<&'a str>, &'a str)> {
+    let mut folded: Vec<(K, Vec<&str>, &str)> = Vec::new();
+    for (key, resource, text) in notes {
+        match folded.iter_mut().find(|(known, _, said)| *known == key && *said == text) {
+            Some((_, resources, _)) => resources.push(resource),
+            None => folded.push((key, vec![resource], text)),
+        }
+    }
+    folded
+}
+
+/// A folded line's two parts: what it is about, in a word, and what is said of it, with all that it concerns.
+pub fn told_together(resources: &[&str], text: &str) -> (String, String) {
+    match resources {
+        [one] => ((*one).to_owned(), text.to_owned()),
+        many => (format!("{} with one cause", many.len()), format!("{}: {text}", many.join(", "))),
+    }
+}
+
 /// The steps of a plan that wait for somebody's word, each word once.
 pub fn held(plan: &Plan) -> Vec<Note> {
     let mut held: Vec<Note> = Vec::new();
@@ -333,7 +360,7 @@ fn judged(report: &Report, held: &[Note], now: Timestamp) -> Vec<Finding> {
     // Where a repository could not be looked at, that is what is told: nobody knows which runs lie in it.
     let all_seen = report.no_good_run() == "never";
     findings.extend(report.exposure.iter().filter_map(|exposure| exposed(exposure, all_seen, now)));
-    findings.extend(in_time(&report.recovery));
+    findings.extend(in_time(&report.recovery, report.can_be_drilled()));
     findings
 }
 
@@ -369,12 +396,13 @@ fn exposed(exposure: &Exposure, all_seen: bool, now: Timestamp) -> Option<Findin
 }
 
 /// What the recovery time objectives rest on.
-fn in_time(forecast: &RecoveryForecast) -> Vec<Finding> {
+fn in_time(forecast: &RecoveryForecast, can_be_drilled: bool) -> Vec<Finding> {
     let one = |resource: &str, predicted: Option<Span>, rto: Option<Span>| -> Option<Finding> {
         let rto = rto?;
         match predicted {
             None => {
-                let text = format!("objective {rto}, and no recovery or drill has measured it: `devstack drill`");
+                let next = if can_be_drilled { ": `devstack drill`" } else { "" };
+                let text = format!("objective {rto}, and no recovery or drill has measured it{next}");
                 Some(Finding::new(Kind::Unmeasured, resource, text))
             }
             Some(time) if time > rto => {

@@ -92,6 +92,16 @@ pub enum Approval {
     },
 }
 
+impl Approval {
+    /// The word that it waits for.
+    pub fn token(&self) -> Option<&str> {
+        match self {
+            Self::NotNeeded | Self::ByRule => None,
+            Self::Needed { token, .. } => Some(token),
+        }
+    }
+}
+
 /// A fact that must still hold when the step is about to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -76,6 +76,7 @@ pub fn observe(
         unwritable: BTreeSet::new(),
         engine,
         services,
+        projects: None,
         left_stopped: Vec::new(),
         unfinished_recovery: None,
         login,

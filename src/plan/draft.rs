@@ -37,6 +37,10 @@ impl NewStep {
         self
     }
 
+    pub(super) fn effect_so_far(&self) -> Effect {
+        self.0.effect
+    }
+
     pub(super) fn by_rule(mut self) -> Self {
         self.0.approval = Approval::ByRule;
         self
@@ -45,6 +49,13 @@ impl NewStep {
     pub(super) fn held(mut self, token: impl Into<String>, reason: impl Into<String>) -> Self {
         self.0.approval = Approval::Needed { token: token.into(), reason: reason.into() };
         self
+    }
+
+    pub(super) fn held_if(self, word: Option<(String, String)>) -> Self {
+        match word {
+            Some((token, reason)) => self.held(token, reason),
+            None => self,
+        }
     }
 
     pub(super) fn after(mut self, steps: impl IntoIterator<Item = StepId>) -> Self {

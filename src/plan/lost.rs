@@ -18,6 +18,7 @@ pub fn as_if_lost(spec: &Spec, seen: &Observation) -> Observation {
             .collect(),
         certificates: BTreeMap::new(),
         login: None,
+        projects: None,
         left_stopped: Vec::new(),
         // What the Compose files say is then known from the run.
         compose: None,

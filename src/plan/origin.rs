@@ -9,7 +9,7 @@ use super::draft::NewStep;
 use super::projection::{Place, Projected};
 use super::render::count;
 use crate::model::ids::RepositoryName;
-use crate::model::observation::{Observation, RepositoryFacts, Run};
+use crate::model::observation::{Observation, OtherStack, RepositoryFacts, Run};
 use crate::model::origin::Origin;
 use crate::model::plan::Note;
 use crate::model::step::{Action, StepId};
@@ -68,9 +68,35 @@ impl<'a> Standpoint<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// Says where runs were taken elsewhere.
+    /// The stack that was backed up from this very place to a repository which holds nothing of ours: was it renamed in the file?
+    fn once_called(&self, facts: &'a RepositoryFacts) -> Option<&'a OtherStack> {
+        // Another project of the same folder may be the same rename.
+        let here = Origin { project: None, ..self.observation.origin.clone()? };
+        let is_new = facts.runs.is_empty() && facts.unsealed.is_empty() && facts.adopted.is_empty();
+        let is_here = |other: &&OtherStack| other.origin.as_ref().is_some_and(|origin| origin.is_same(&here));
+        facts.others.iter().filter(|_| is_new).find(is_here)
+    }
+
+    fn report_renamed_stack(&self, notes: &mut Vec<Note>) {
+        for (name, place) in &self.places.known {
+            let Some(other) = place.facts().and_then(|facts| self.once_called(facts)) else { continue };
+            let text = format!(
+                "it holds {} of stack {old}, the newest {} old, taken from this very folder, and none of {new}: was the stack \
+                 renamed in the file? `stack: {old}` goes on with them. If {new} is another stack: `devstack apply --approve \
+                 adopt:{name}`",
+                count(other.runs, "run"),
+                Span::between(other.newest, self.now),
+                old = other.stack,
+                new = self.spec.stack,
+            );
+            notes.push(Note::new(format!("{}{name}", Note::REPOSITORY), text));
+        }
+    }
+
+    /// Says where runs were taken elsewhere, or under another name.
     pub(super) fn report_foreign(&mut self) {
         let mut notes = Vec::new();
+        self.report_renamed_stack(&mut notes);
         for (name, place) in &self.places.known {
             let resource = format!("{}{name}", Note::REPOSITORY);
             if let Some(owner) = place.elsewhere {
@@ -100,9 +126,10 @@ impl<'a> Planner<'a> {
         self.report.foreign = notes;
     }
 
-    /// One held step for each repository in which the stack has another place.
+    /// One held step for each repository in which the stack has another place, or another name.
     pub(super) fn adopt(&mut self) {
         let Some(here) = self.observation.origin.as_ref() else { return };
+        self.begin_beside(here);
         let names: Vec<RepositoryName> = self
             .places
             .known
@@ -122,6 +149,36 @@ impl<'a> Planner<'a> {
                     format!("adopt:{name}"),
                     format!("its runs were taken at {owner}; with this word the stack lives here, and no longer there"),
                 );
+            let id = self.draft.add(step);
+            self.wrote(&name, [id]);
+            if let Some(place) = self.places.known.get_mut(&name) {
+                place.adopted = Some(id);
+            }
+        }
+    }
+
+    fn begin_beside(&mut self, here: &Origin) {
+        let renamed: Vec<(RepositoryName, String)> = self
+            .places
+            .known
+            .iter()
+            .filter_map(|(name, place)| Some((name.clone(), self.once_called(place.facts()?)?)))
+            .map(|(name, other)| {
+                let runs = count(other.runs, "run");
+                (
+                    name,
+                    format!(
+                        "it holds {runs} of stack {}, taken from this very folder, and none of this one",
+                        other.stack
+                    ),
+                )
+            })
+            .collect();
+        for (name, why) in renamed {
+            let action = Action::Adopt { repository: name.clone(), origin: Box::new(here.clone()), from: Vec::new() };
+            let given = self.places.known.get(&name).and_then(|place| place.is(&name));
+            let reason = format!("with this word stack {} begins anew beside them", self.spec.stack);
+            let step = NewStep::new(action).because(why).given(given).held(format!("adopt:{name}"), reason);
             let id = self.draft.add(step);
             self.wrote(&name, [id]);
             if let Some(place) = self.places.known.get_mut(&name) {

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::fixtures::*;
 use super::retention::{Candidate, Standing, decide};
 
+use crate::model::consent::{Harm, VERBS};
 use crate::model::evidence::{DataRead, Verdict};
 use crate::model::ids::{RepositoryName, RunId};
 use crate::model::observation::{Marked, Observed, RepositoryFacts, RepositoryState, Run, SourceState};
@@ -275,6 +276,16 @@ proptest! {
             prop_assert!(guarded, "{step:?}");
         }
         prop_assert!(plan.report.unknown.iter().any(|note| note.resource == "repository/offsite"));
+    }
+
+    #[test]
+    fn a_plan_does_no_more_than_the_table_of_consent_says_of_apply(knobs in knobs()) {
+        let apply = VERBS.iter().find(|verb| verb.name == "apply").unwrap();
+        for step in world(&knobs).plan().steps {
+            let harm = Harm::of(&step);
+            prop_assert!(apply.harms.contains(&harm), "{harm:?} {step:?}");
+            prop_assert!(harm.needs_a_word() == step.approval.token().is_some(), "{harm:?} {step:?}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::Planner;
 use super::draft::NewStep;
 use super::request::{PlanError, Recover, Selection};
 use super::restore::Found;
+use super::sources::running;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, Room, SourceState};
@@ -47,10 +48,8 @@ impl<'a> Planner<'a> {
                 Err(error) => refused.push(error),
             }
         }
-        match refused.len() {
-            0 => {}
-            1 if chosen.len() == 1 => return Err(refused.remove(0)),
-            _ => return Err(PlanError::Several { refused, asked: chosen.len() }),
+        if !refused.is_empty() {
+            return Err(PlanError::together(refused, chosen.len()));
         }
         for name in fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left)).map(|(name, _)| *name) {
             let text =
@@ -99,7 +98,8 @@ impl<'a> Planner<'a> {
 
     fn fate(&self, name: &ServiceName, asked: &Recover) -> Result<Fate<'a>, PlanError> {
         let source = &self.spec.services[name].source;
-        let unseen = |reason: &str| PlanError::UnknownTarget { service: name.clone(), reason: reason.to_owned() };
+        let unseen = |reason: &str| self.unseen(name, reason);
+        let is_engine_down = matches!(self.observation.engine, Some(Observed::Unknown { .. }));
         let replaced = |cleared| {
             let found = Box::new(self.selected(name, &asked.selection, asked.from.as_ref())?);
             if asked.safety {
@@ -110,7 +110,8 @@ impl<'a> Planner<'a> {
         let given = match self.observation.services.get(name) {
             None => return Err(unseen("it was not looked at")),
             Some(Observed::Known(SourceState::HasData { .. })) if asked.replace => return replaced(false),
-            Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() => {
+            // What can't be seen since Docker is down may be well.
+            Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() && !is_engine_down => {
                 return replaced(serves(source));
             }
             Some(Observed::Known(SourceState::HasData { .. } | SourceState::Empty)) if self.is_misplaced(name)? => None,
@@ -239,7 +240,12 @@ impl<'a> Planner<'a> {
                     held: known.and_then(|known| known.held.clone()),
                     replaced: replaced.clone(),
                 })
-                .because(known.map_or("as the Compose files declare them", |known| known.told.as_str())),
+                .because(known.map_or("as the Compose files declare them", |known| known.told.as_str()))
+                .held_if(self.observation.projects.as_ref().map(|projects| {
+                    let reason =
+                        format!("{} from this folder; these would be a second stack beside them", running(projects));
+                    (format!("project:{}", projects.own), reason)
+                })),
                 Node::Start(service) => self.start_step(service, model),
                 Node::Restore(name) => match fates.remove(name) {
                     Some(Fate::Restored { found, given }) => self.recover_step(name, &found, given, asked),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
+use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, StackName};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::spec::schedule::ScheduleError;
@@ -140,11 +140,22 @@ pub enum PlanError {
         .at.map(|at| format!(" at or before {}", at.strftime("%Y-%m-%dT%H:%M:%SZ"))).unwrap_or_default(),
         Places(.unknown)
     )]
-    NothingToRestore { service: ServiceName, at: Option<Timestamp>, unknown: Vec<RepositoryName> },
+    NothingToRestore {
+        service: ServiceName,
+        at: Option<Timestamp>,
+        unknown: Vec<RepositoryName>,
+        /// Whether a run holds it that is not good.
+        any: bool,
+        /// Stacks of another name that have runs where this one has none.
+        others: Vec<StackName>,
+    },
     #[error("service {service} is not in the file, so its place is not known")]
     NoPlace { service: ServiceName },
-    #[error("the data of service {service} could not be looked at: {reason}; nothing is overwritten unseen")]
-    UnknownTarget { service: ServiceName, reason: String },
+    #[error("the data of {} could not be inspected, and nothing is overwritten unseen: {reason}", listed_services(.services))]
+    UnknownTarget { services: Vec<ServiceName>, reason: String },
+    /// It says nothing of the data, which may be as well as ever.
+    #[error("the data of {} could not be inspected: {reason}", listed_services(.services))]
+    NoEngine { services: Vec<ServiceName>, reason: String },
     /// Of a request for several services: each that can't be met. None of them is begun.
     #[error("{}", each(.refused, *.asked))]
     Several { refused: Vec<PlanError>, asked: usize },
@@ -194,27 +205,42 @@ impl PlanError {
             Self::NoSuchRepository { .. } => "name one of those, or none: all are searched".to_owned(),
             Self::NotBackedUp { .. } => "name it in a policy, then `devstack check`".to_owned(),
             Self::UnknownRepository { .. } | Self::NothingKnown { .. } => {
-                "put that right, then try again; `devstack status --live` looks at all of them".to_owned()
+                "put that right, then try again; `devstack status` looks at all of them".to_owned()
             }
             Self::NoSuchRun { .. } | Self::Incomplete { .. } | Self::NoMatch { .. } | Self::NothingSelected => {
                 "to see which runs there are: `devstack backups`".to_owned()
             }
             Self::NotInRun { run, .. } => format!("to see what it holds: `devstack show {run}`"),
+            Self::NothingToRestore { others, .. } if !others.is_empty() => {
+                let others: Vec<String> = others.iter().map(|other| format!("`stack: {other}`")).collect();
+                return vec![format!(
+                    "nothing was touched, and no run is of this stack: was it renamed in the file? The repository holds {}; \
+                     `devstack backups` lists them",
+                    others.join(", ")
+                )];
+            }
+            Self::NothingToRestore { any: false, .. } => {
+                "no run holds it at all; to see what there is: `devstack backups`".to_owned()
+            }
             Self::NothingToRestore { service, .. } => format!(
                 "one that is not verified is restored by its name: `devstack backups`, then \
                  `devstack restore {service} --backup RUN`"
             ),
             Self::NoPlace { service } => format!("give a folder: `devstack restore {service} --to DIR`"),
-            Self::UnknownTarget { service, .. } => {
+            Self::UnknownTarget { services, .. } => {
+                let only: String = services.iter().map(|service| format!(" --only {service}")).collect();
+                let names: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
                 return vec![
-                    format!("put that right, or restore beside it: `devstack restore {service} --to DIR`"),
+                    format!("put that right, or restore beside it: `devstack restore {} --to DIR`", names.join(" ")),
                     format!(
-                        "or begin it anew from its backup, with a copy of what is there now: `devstack recover --only {service} --replace`"
+                        "or begin anew from the backup, with a copy of what is there now: `devstack recover{only} --replace`"
                     ),
-                    format!(
-                        "or leave it out for now: name the others, as in `devstack recover --only NAME`; of {service} nothing was touched"
-                    ),
+                    "or recover the others first: `devstack recover --only NAME`; nothing was touched".to_owned(),
                 ];
+            }
+            Self::NoEngine { .. } => {
+                "nothing was touched, and the data may be as well as ever: start Docker, then give the command again"
+                    .to_owned()
             }
             Self::NoMaker { .. } => {
                 "make it as you made it before, or declare its Compose file in `runtime.docker.compose`; then try again"
@@ -251,9 +277,13 @@ impl PlanError {
                     .to_owned()
             }
             Self::Several { refused, asked } => {
-                let mut lines: Vec<String> = refused.iter().flat_map(Self::next).collect();
-                lines.dedup();
-                if refused.len() < *asked {
+                let mut lines: Vec<String> = Vec::new();
+                for line in refused.iter().flat_map(Self::next) {
+                    if !lines.contains(&line) {
+                        lines.push(line);
+                    }
+                }
+                if services_of(refused) < *asked {
                     lines.push("or leave them out of the command: the others can be restored now".to_owned());
                 }
                 return lines;
@@ -265,12 +295,55 @@ impl PlanError {
         vec![line]
     }
 
+    /// Of several, those with one cause as one. `asked` services were to come back; none of them is begun.
+    pub(super) fn together(refused: Vec<Self>, asked: usize) -> Self {
+        let mut together: Vec<Self> = Vec::new();
+        for error in refused {
+            let more = error.unseen().map(|(services, reason)| (services.to_vec(), reason.to_owned()));
+            let same = together.iter_mut().find(
+                |known| matches!((known.unseen(), &more), (Some((_, known)), Some((_, reason))) if known == reason),
+            );
+            match (same.and_then(Self::unseen_mut), more) {
+                (Some(services), Some((more, _))) => services.extend(more),
+                _ => together.push(error),
+            }
+        }
+        match (together.len(), together.pop()) {
+            (1, Some(one)) if asked == 1 || matches!(one, Self::NoEngine { .. }) => one,
+            (_, last) => {
+                together.extend(last);
+                Self::Several { refused: together, asked }
+            }
+        }
+    }
+
+    /// Whose data nobody could look at, and why.
+    fn unseen(&self) -> Option<(&[ServiceName], &str)> {
+        match self {
+            Self::UnknownTarget { services, reason } | Self::NoEngine { services, reason } => Some((services, reason)),
+            _ => None,
+        }
+    }
+
+    fn unseen_mut(&mut self) -> Option<&mut Vec<ServiceName>> {
+        match self {
+            Self::UnknownTarget { services, .. } | Self::NoEngine { services, .. } => Some(services),
+            _ => None,
+        }
+    }
+
+    /// How many services it speaks of.
+    fn services(&self) -> usize {
+        self.unseen().map_or(1, |(services, _)| services.len())
+    }
+
     /// Whether it is the world that stands in the way, and not what was asked.
     pub fn is_of_the_world(&self) -> bool {
         match self {
             Self::UnknownRepository { .. }
             | Self::NothingKnown { .. }
             | Self::UnknownTarget { .. }
+            | Self::NoEngine { .. }
             | Self::UnreadCompose { .. }
             | Self::NoCopy { .. }
             | Self::NotAFile { .. }
@@ -293,9 +366,13 @@ fn reasons(unknown: &BTreeMap<RepositoryName, String>) -> String {
     unknown.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("; ")
 }
 
+fn services_of(refused: &[PlanError]) -> usize {
+    refused.iter().map(PlanError::services).sum()
+}
+
 fn each(refused: &[PlanError], asked: usize) -> String {
     let lines: Vec<String> = refused.iter().map(|error| format!("\n  {error}")).collect();
-    format!("{} of {asked} services can't be restored, so none was begun:{}", refused.len(), lines.concat())
+    format!("{} of {asked} services can't be restored, so none was begun:{}", services_of(refused), lines.concat())
 }
 
 /// Says which repositories were left out of a search, so that "none" is not taken for "none anywhere".

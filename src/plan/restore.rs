@@ -9,12 +9,13 @@ use super::draft::NewStep;
 use super::projection::{Place, Projected};
 use super::request::{PlanError, Selection};
 use super::retention::Standing;
-use crate::model::ids::{RepositoryName, RunId, ServiceName};
+use crate::model::ids::{RepositoryName, RunId, ServiceName, StackName};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::origin::Origin;
 use crate::model::run::Taken;
 use crate::model::step::{Action, Effect, Precondition, Restore, RestoreTarget};
 use crate::model::units::Span;
+use crate::spec::file::Source;
 
 /// A run to restore from.
 pub(super) struct Found<'a> {
@@ -33,15 +34,11 @@ impl<'a> Planner<'a> {
         safety: bool,
     ) -> Result<(), PlanError> {
         self.must_know_a_repository(from)?;
-        let mut refused: Vec<PlanError> = services
+        let refused: Vec<PlanError> = services
             .iter()
             .filter_map(|(service, target)| self.restore(service, selection, target, from, safety).err())
             .collect();
-        match refused.len() {
-            0 => Ok(()),
-            1 if services.len() == 1 => Err(refused.remove(0)),
-            _ => Err(PlanError::Several { refused, asked: services.len() }),
-        }
+        if refused.is_empty() { Ok(()) } else { Err(PlanError::together(refused, services.len())) }
     }
 
     /// The one that is named, or any.
@@ -69,6 +66,9 @@ impl<'a> Planner<'a> {
         safety: bool,
     ) -> Result<(), PlanError> {
         let found = self.selected(service, selection, from)?;
+        // Of files that one is gone says nothing of the others: those that are there stay.
+        let missing = RestoreTarget::Missing;
+        let target = if *target == RestoreTarget::InPlace && self.is_partly_gone(service) { &missing } else { target };
         let overwrites = *target == RestoreTarget::InPlace && self.has_data(service);
         if overwrites && safety {
             self.must_take_copies(service, &found.repository)?;
@@ -88,6 +88,25 @@ impl<'a> Planner<'a> {
         let before = before.map(|copy| self.draft.add(copied_by_word(copy)));
         self.draft.add(step.after(before));
         Ok(())
+    }
+
+    /// Why nothing is planned over data that could not be inspected.
+    pub(super) fn unseen(&self, service: &ServiceName, reason: &str) -> PlanError {
+        let needs_docker = self.spec.services.get(service).is_some_and(|it| it.source.needs_docker());
+        let (services, reason) = (vec![service.clone()], reason.to_owned());
+        match &self.observation.engine {
+            // Each source has its own words for it; the cause is one.
+            Some(Observed::Unknown { reason }) if needs_docker => {
+                PlanError::NoEngine { services, reason: reason.clone() }
+            }
+            _ => PlanError::UnknownTarget { services, reason },
+        }
+    }
+
+    fn is_partly_gone(&self, service: &ServiceName) -> bool {
+        let source = self.spec.services.get(service).map(|service| &service.source);
+        matches!(source, Some(Source::Files(_) | Source::Certificates(_)))
+            && matches!(self.observation.services.get(service), Some(Observed::Known(SourceState::Gone)))
     }
 
     pub(super) fn has_data(&self, service: &ServiceName) -> bool {
@@ -169,7 +188,7 @@ impl<'a> Planner<'a> {
             return Err(PlanError::NoPlace { service: service.clone() });
         }
         let token = format!("restore:{service}");
-        let unknown = |reason: String| PlanError::UnknownTarget { service: service.clone(), reason };
+        let unknown = |reason: String| self.unseen(service, &reason);
         match self.observation.services.get(service) {
             None => Err(unknown("it was not looked at".to_owned())),
             Some(Observed::Unknown { reason }) => Err(unknown(reason.clone())),
@@ -179,14 +198,14 @@ impl<'a> Planner<'a> {
                 let step = step.effect(Effect::OverwritesData).given(self.same_containers(service));
                 Ok(step.held(token, reason))
             }
-            // Nothing is there now; something may be by the time it runs, so in place asks all the same.
+            // Nothing is there now. Something may be by the time it runs, and then nothing is written.
             Some(Observed::Known(SourceState::Gone)) => {
                 let unseen = Precondition::SourceHasNoData { service: service.clone() };
-                Ok(step.given([unseen]).held(token, "in place; the source is gone"))
+                Ok(step.given([unseen]).because("in place; the source is gone"))
             }
             Some(Observed::Known(SourceState::Empty)) => {
                 let unseen = Precondition::SourceHasNoData { service: service.clone() };
-                Ok(step.given([unseen]).held(token, "in place; the source is empty"))
+                Ok(step.given([unseen]).because("in place; the source is empty"))
             }
         }
     }
@@ -229,7 +248,18 @@ impl<'a> Planner<'a> {
             found.run.standing == Standing::Verified && found.run.suspect.is_empty() && found.run.started <= until
         });
         good.max_by(|a, b| a.run.age_key().cmp(&b.run.age_key()).then_with(|| b.repository.cmp(&a.repository)))
-            .ok_or_else(|| PlanError::NothingToRestore { service: service.clone(), at, unknown: self.not_looked_at() })
+            .ok_or_else(|| self.nothing_to_restore(service, at))
+    }
+
+    fn nothing_to_restore(&self, service: &ServiceName, at: Option<Timestamp>) -> PlanError {
+        let facts = || self.places.known.values().filter_map(Place::facts);
+        let is_new = facts().all(|facts| facts.runs.is_empty());
+        let mut others: Vec<StackName> =
+            facts().filter(|_| is_new).flat_map(|facts| &facts.others).map(|other| other.stack.clone()).collect();
+        others.sort();
+        others.dedup();
+        let any = self.holding(service, None).next().is_some();
+        PlanError::NothingToRestore { service: service.clone(), at, unknown: self.not_looked_at(), any, others }
     }
 
     /// The newest whatever is known of it, from the repository where it stands best.
@@ -238,9 +268,7 @@ impl<'a> Planner<'a> {
             self.of_policies(service, from).map(|found| found.run).max_by(|a, b| a.age_key().cmp(&b.age_key()));
         match newest {
             Some(run) => self.named(service, &run.run, from),
-            None => {
-                Err(PlanError::NothingToRestore { service: service.clone(), at: None, unknown: self.not_looked_at() })
-            }
+            None => Err(self.nothing_to_restore(service, None)),
         }
     }
 

@@ -4,9 +4,10 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::fixtures::*;
-use super::request::{ForgetSelection, PlanError, Request, Selection};
+use super::request::{ForgetSelection, PlanError, Recover, Request, Selection};
 use super::retention::{Candidate, Reason, Standing, Verdict, decide};
 use super::saved::{ReadError, SavedContext, Stale, read, refuse};
+use crate::model::consent::Harm;
 use crate::model::evidence::{DataRead, Verdict as Finding};
 use crate::model::history::Sample;
 use crate::model::ids::{Digest, RunId};
@@ -18,7 +19,7 @@ use crate::model::standing::Kind;
 use crate::model::step::{Action, Approval, Effect, Precondition, RestoreTarget, Step, WaitOn};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::graph::behind;
-use crate::plan::render::json;
+use crate::plan::render::{TextOptions, json};
 
 fn token(step: &Step) -> Option<&str> {
     match &step.approval {
@@ -709,6 +710,82 @@ fn a_restore_chooses_only_what_is_verified_and_beyond_doubt() {
     assert_eq!((step.effect, token(step)), (Effect::OverwritesData, Some("restore:shop")));
     world.observation.services.insert(service("shop"), Observed::Unknown { reason: "no answer".into() });
     assert!(matches!(ask(&world, Selection::Newest, RestoreTarget::InPlace), Err(PlanError::UnknownTarget { .. })));
+}
+
+#[test]
+fn where_docker_is_down_one_cause_is_one_line_and_no_advice_puts_a_run_over_data() {
+    let mut spec = small();
+    for name in ["a", "b", "c"] {
+        spec["services"][name] = json!({ "source": { "redis": { "containers": [name] } } });
+    }
+    let mut world = World::settled(spec).with_run("local", run("daily", hours_ago(1), &["shop", "a", "b", "c"]));
+    world.observation.engine = Some(Observed::Unknown { reason: "no engine answers".into() });
+    for name in ["a", "b", "c"] {
+        let reason = format!("the container {name}: no engine answers");
+        world.observation.services.insert(service(name), Observed::Unknown { reason });
+    }
+    for replace in [false, true] {
+        let refused = world.ask(&Request::Recover(Recover { replace, ..Recover::everything() })).unwrap_err();
+        let (said, next) = (refused.to_string(), refused.next());
+        assert_eq!((said.lines().count(), next.len()), (1, 1), "{said}\n{next:?}");
+        assert!(said.contains("a, b, c") && said.matches("no engine answers").count() == 1, "{said}");
+        assert!(next[0].contains("start Docker") && !next[0].contains("--replace"), "{next:?}");
+    }
+    // Another cause beside it is told beside it, and one that two share once.
+    world.observation.engine = Some(Observed::Known("here".into()));
+    for (name, reason) in [("a", "one"), ("b", "two"), ("c", "one")] {
+        world.observation.services.insert(service(name), Observed::Unknown { reason: reason.into() });
+    }
+    let refused = world.ask(&Request::Recover(Recover::everything())).unwrap_err();
+    let (said, next) = (refused.to_string(), refused.next());
+    assert!(said.starts_with("3 of 4 services") && said.contains("the data of a, c could"), "{said}");
+    assert!(next.iter().any(|line| line.contains("`devstack recover --only a --only c --replace`")), "{next:?}");
+    assert_eq!(next.iter().filter(|line| line.contains("nothing was touched")).count(), 1, "{next:?}");
+}
+
+#[test]
+fn what_is_said_of_several_in_the_same_words_is_one_line() {
+    let mut world = World::settled(with_services(&["a", "b", "web"]));
+    for (name, reason) in [("a", "no answer"), ("b", "no answer"), ("web", "another")] {
+        world.observation.services.insert(service(name), Observed::Unknown { reason: reason.into() });
+    }
+    let plan = world.plan();
+    let layout = TextOptions { zone: TimeZone::UTC, all: false };
+    let comment = super::render::markdown(&plan, &TimeZone::UTC);
+    let listed: String =
+        comment.lines().filter(|line| line.starts_with("- ")).map(|line| format!("{line}\n")).collect();
+    for text in [super::render::text(&plan, &layout), listed] {
+        let lines: Vec<_> = text.lines().filter(|line| line.contains("no answer")).collect();
+        assert!(matches!(lines[..], [one] if one.contains("a/data") && one.contains("b/data")), "{text}");
+        assert!(text.lines().any(|line| line.contains("another") && line.contains("web/data")), "{text}");
+    }
+}
+
+#[test]
+fn in_place_takes_no_word_where_nothing_is_there_and_leaves_what_is() {
+    let mut spec = with_services(&["config"]);
+    spec["services"]["config"] = json!({ "source": { "files": { "paths": [".env", "docker-compose.yml"] } } });
+    let good = run("daily", hours_ago(30), &["shop", "config"]);
+    let mut world = World::settled(spec).with_run("local", good);
+    let in_place = |world: &World, name: &str| {
+        let services = [(service(name), RestoreTarget::InPlace)].into();
+        world.ask(&Request::Restore { services, selection: Selection::Newest, from: None, safety: true }).unwrap()
+    };
+    for state in [SourceState::Gone, SourceState::Empty] {
+        world.source("shop", state);
+        let plan = in_place(&world, "shop");
+        assert_eq!((plan.steps.len(), Harm::of(only(&plan, "restore"))), (1, Harm::BringsBack));
+    }
+    // Of files, one that is gone makes the source gone: the others are there, and stay.
+    world.source("config", SourceState::Gone);
+    let plan = in_place(&world, "config");
+    let Action::Restore(restore) = &only(&plan, "restore").action else { panic!("{plan:?}") };
+    assert_eq!((&restore.target, Harm::of(only(&plan, "restore"))), (&RestoreTarget::Missing, Harm::BringsBack));
+    world.source("config", SourceState::HasData { bytes: None });
+    let plan = in_place(&world, "config");
+    let harms: Vec<_> = plan.steps.iter().map(|step| (step.action.verb(), token(step))).collect();
+    assert_eq!(harms, [("safety copy", Some("restore:config")), ("restore", Some("restore:config"))]);
+    assert_eq!(Harm::of(only(&plan, "restore")), Harm::Overwrites);
 }
 
 #[test]

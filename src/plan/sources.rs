@@ -2,18 +2,57 @@
 //! makes a take fail.
 
 use super::Planner;
+use super::render::count;
 use crate::model::ids::ServiceName;
-use crate::model::observation::{Observed, SourceState};
+use crate::model::observation::{Observed, OtherProjects, SourceState};
 use crate::model::plan::Note;
 use crate::model::run::Taken;
 use crate::spec::file::{CertificatesSource, FilesSource, Source};
 
+/// `3 containers of project old run`.
+pub(super) fn running(projects: &OtherProjects) -> String {
+    let told = |(name, running): (&String, &usize)| format!("{} of project {name}", count(*running, "container"));
+    let told: Vec<String> = projects.others.iter().map(told).collect();
+    let verb = if projects.others.values().sum::<usize>() == 1 { "runs" } else { "run" };
+    format!("{} {verb}", told.join(" and "))
+}
+
 impl Planner<'_> {
+    /// One note for all that is gone because the project is called otherwise than what runs here.
+    fn report_renamed(&mut self) {
+        let Some(projects) = &self.observation.projects else { return };
+        let gone: Vec<&str> = self.gone_with_the_project().map(ServiceName::as_str).collect();
+        let others = running(projects);
+        let first = projects.others.keys().next().map_or("", String::as_str);
+        let text = format!(
+            "no container of Compose project {} is there, and {others} from this folder: was the project renamed? Nothing says \
+             that {} is lost. To go on with what runs, declare `runtime.docker.project: {first}`; to bring the stack up under its \
+             new name beside it: `devstack recover --approve project:{}`",
+            projects.own,
+            gone.join(", "),
+            projects.own,
+        );
+        self.report.renamed.push(Note::new(format!("project/{}", projects.own), text));
+    }
+
+    fn gone_with_the_project(&self) -> impl Iterator<Item = &ServiceName> {
+        let gone = self.observation.services.iter().filter(|(_, state)| **state == Observed::Known(SourceState::Gone));
+        gone.map(|(name, _)| name).filter(|name| self.is_of_the_project(name))
+    }
+
+    fn is_of_the_project(&self, name: &ServiceName) -> bool {
+        let source = self.spec.services.get(name).map(|service| &service.source);
+        self.observation.projects.is_some() && source.is_some_and(Source::needs_docker)
+    }
+
     pub(super) fn report_sources(&mut self) {
+        self.report_renamed();
         for (name, state) in &self.observation.services {
             let resource = format!("{name}/data");
             match state {
                 Observed::Unknown { reason } => self.report.unknown.push(Note::new(resource, reason.clone())),
+                // What is told of the project says it of each.
+                Observed::Known(SourceState::Gone) if self.is_of_the_project(name) => {}
                 Observed::Known(SourceState::Gone) if self.last_taken(name).is_some() => {
                     self.report.lost.push(Note::new(resource, self.gone(name)));
                 }
@@ -57,8 +96,17 @@ impl Planner<'_> {
         if self.last_taken(name).is_none() {
             return format!("{what}, and no run holds it: is it called something else than the file says?");
         }
+        if self.is_made_by_recovery() {
+            return format!("{what}; if that is its name, to bring the data back: `devstack recover --only {name}`");
+        }
         let before = made_by.map_or_else(String::new, |verb| format!("`{} {verb}`, then ", self.compose()));
         format!("{what}; if that is its name, to bring the data back: {before}`devstack restore {name} --in-place`")
+    }
+
+    /// Whether a recovery makes containers here: by Compose files that the file declares.
+    fn is_made_by_recovery(&self) -> bool {
+        let docker = self.spec.runtime.as_ref().and_then(|runtime| runtime.docker.as_ref());
+        docker.is_some_and(|docker| !docker.compose.is_empty())
     }
 
     /// The command, with the profiles that the file declares: without them Compose leaves services out.

@@ -13,7 +13,8 @@ impl Planner<'_> {
             self.history.known_repositories.keys().chain(self.observation.repositories.keys()).collect();
         for name in names.into_iter().filter(|name| !self.spec.repositories.contains_key(name)) {
             // Not opened any more, so what it holds is not known; only its owner can throw a whole repository away.
-            let text = "not in the file: kept, not looked at; put it back to use: devstack forget";
+            let text =
+                "not in the file: kept, and not looked at; to list or forget its runs, put it back into the file";
             notes.push(Note::new(format!("repository/{name}"), text));
         }
         for (name, place) in &self.places.known {

@@ -21,6 +21,7 @@ fn plan_with(kind: Kind) -> Option<Plan> {
         Kind::Damaged => report.damaged = note(),
         Kind::Removed => report.removed = note(),
         Kind::Lost => report.lost = note(),
+        Kind::Renamed => report.renamed = note(),
         Kind::Unknown => report.unknown = note(),
         Kind::FailedRun => report.failed = note(),
         Kind::Unfinished => report.unfinished = note(),

@@ -67,7 +67,7 @@ pub enum RepositoryError {
         /// The source changed while it was read: the next try may succeed.
         changed: bool,
     },
-    #[error("the snapshot {snapshot} has no {path}: choose another run, or list it with `devstack show`")]
+    #[error("the snapshot {snapshot} has no {path}: choose another run, or list it with `devstack show RUN`")]
     NoSuchPath { snapshot: SnapshotId, path: String },
     #[error("the repository has no snapshot {snapshot}: somebody deleted it; plan again")]
     NoSuchSnapshot { snapshot: SnapshotId },

@@ -7,13 +7,16 @@ use rustic_core::repofile::SnapshotFile;
 
 use super::error::RepositoryError;
 use super::known;
+use super::reader::Reader;
 use super::records::tag;
 use super::rewritten::Rewritten;
 use super::store::{Store, hex};
 use crate::model::damage::DamageRecord;
 use crate::model::ids::{PolicyName, RunId, ServiceName, SnapshotId, StackName};
-use crate::model::observation::{Marked, RepositoryFacts, Run, UnsealedRun};
+use crate::model::observation::{Marked, OtherStack, RepositoryFacts, Run, UnsealedRun};
 use crate::model::record::{Record, RuleApproved};
+
+const MANIFEST: &str = "manifest";
 
 impl Store {
     /// Reads all records of the stack. One that cannot be read, or is of a newer format, is an error: leaving it out could
@@ -71,7 +74,32 @@ impl Store {
             let gone = before.intersection(&after).filter(|run| !is_here(run) && !is_unreadable(run));
             facts.removed = gone.cloned().collect();
         }
+        let is_new = facts.runs.is_empty() && facts.unsealed.is_empty() && unreadable.is_empty();
+        facts.others = self.others(&all, stack, is_new.then_some(&reader));
         Ok((facts, unreadable))
+    }
+
+    /// Other stacks, by the tags of their manifests; `reader` is given where it is to be read where the newest was taken.
+    fn others(&self, all: &[SnapshotFile], stack: &StackName, reader: Option<&Reader>) -> Vec<OtherStack> {
+        let mut newest: BTreeMap<&str, (usize, &SnapshotFile)> = BTreeMap::new();
+        let is_sealed = |file: &&SnapshotFile| file.tags.contains("devstack") && tag(file, "record:") == Some(MANIFEST);
+        for file in all.iter().filter(is_sealed) {
+            let Some(name) = tag(file, "stack:").filter(|name| *name != stack.as_str()) else { continue };
+            // They come oldest first.
+            let runs = newest.get(name).map_or(0, |(runs, _)| *runs);
+            newest.insert(name, (runs + 1, file));
+        }
+        let others = newest.into_iter().map(|(name, (runs, file))| OtherStack {
+            stack: StackName::new(name),
+            runs,
+            newest: file.time.timestamp(),
+            // One that can't be read is somebody else's damage, and told to them.
+            origin: match reader.map(|reader| reader.record(file, MANIFEST)) {
+                Some(Ok(Record::Manifest(manifest))) => manifest.origin,
+                _ => None,
+            },
+        });
+        others.collect()
     }
 
     /// The stacks that have runs in here.
@@ -97,6 +125,8 @@ impl Store {
             used_plans: Vec::new(),
             generation: None,
             adopted: Vec::new(),
+            others: Vec::new(),
+            approvals: Vec::new(),
             data_reads: Vec::new(),
             damage: Vec::new(),
             removed: Vec::new(),
@@ -176,6 +206,7 @@ impl Gathered<'_> {
             },
             Record::PlanUsed(plan) => facts.used_plans.push(plan.plan),
             Record::Adopted(adopted) => facts.adopted.push(*adopted),
+            Record::Approved(approved) => facts.approvals.push(*approved),
             Record::Generation(generation) => match &facts.generation {
                 Some(known) if known.number > generation.number => {}
                 _ => facts.generation = Some(generation),

@@ -140,6 +140,7 @@ fn to_json(record: &Record) -> Result<Vec<u8>, serde_json::Error> {
         Record::PlanUsed(plan) => serde_json::to_vec_pretty(plan),
         Record::Generation(generation) => serde_json::to_vec_pretty(generation),
         Record::Adopted(adopted) => serde_json::to_vec_pretty(adopted),
+        Record::Approved(approved) => serde_json::to_vec_pretty(approved),
     }
 }
 
@@ -188,6 +189,7 @@ impl Reader {
             "plan-used" => serde_json::from_slice(&bytes).map(Record::PlanUsed),
             "generation" => serde_json::from_slice(&bytes).map(Record::Generation),
             "adopted" => serde_json::from_slice(&bytes).map(Record::Adopted),
+            "approved" => serde_json::from_slice(&bytes).map(Record::Approved),
             other => return Err(wrong(format!("its kind `{other}` is not known: update devstack"), None)),
         };
         record.map_err(unreadable)

@@ -1,16 +1,18 @@
 //! The stack's containers by the names that the file uses: a service of the Compose project, or a container's own name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Compose, Docker, RuntimeError};
 use crate::model::compose::numbered;
-use crate::model::observation::ContainerState;
+use crate::model::observation::{ContainerState, OtherProjects};
 use crate::spec::file::{DockerRuntime, Runtime};
 
 pub(super) const PROJECT: &str = "com.docker.compose.project";
 pub(super) const SERVICE: &str = "com.docker.compose.service";
+/// Where Compose was when it made the container.
+const FOLDER: &str = "com.docker.compose.project.working_dir";
 const NUMBER: &str = "com.docker.compose.container-number";
 const VOLUME: &str = "com.docker.compose.volume";
 /// `True` on containers of `docker compose run`, which are nobody's service.
@@ -194,6 +196,28 @@ impl Containers {
         let all = self.of_project()?.into_iter();
         let up = all.filter(|it| it.running || (it.state == "exited" && it.exit_code == 0));
         Ok(up.filter_map(|container| container.labels.get(SERVICE).cloned()).collect())
+    }
+
+    /// Other projects that run from the folder of the Compose files, where the stack's own has no container at all.
+    pub fn projects_here(&self) -> Result<Option<OtherProjects>, RuntimeError> {
+        let (Some(own), Some(compose), None) = (self.project()?, self.compose(), &self.stand_in) else {
+            return Ok(None);
+        };
+        if !self.of_project()?.is_empty() {
+            return Ok(None);
+        }
+        let given = std::path::absolute(compose.folder()).unwrap_or_else(|_| compose.folder());
+        let real = given.canonicalize().unwrap_or_else(|_| given.clone());
+        let mut others: BTreeMap<String, usize> = BTreeMap::new();
+        // Compose writes down the folder that it was given.
+        for folder in BTreeSet::from([given, real]) {
+            let running = self.docker()?.labelled(&[(FOLDER, &folder.to_string_lossy())])?.into_iter();
+            for project in running.filter(|it| it.running).filter_map(|it| it.labels.get(PROJECT).cloned()) {
+                *others.entry(project).or_default() += 1;
+            }
+        }
+        others.remove(&own);
+        Ok((!others.is_empty()).then_some(OtherProjects { own, others }))
     }
 
     fn labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<ContainerState>, RuntimeError> {

@@ -54,16 +54,23 @@ def a_stack_that_has_data_is_replaced_only_when_asked_and_comes_back_by_a_rollba
         must("copied first" in shown and "overwrites" in shown, f"the plan does not say what it overwrites: {shown}")
         refused = stack.devstack("recover", "--replace", *only, expect=4).said
         must(sql(stack, "SELECT count(*) FROM t") == "10", f"it went on unasked: {refused}")
-        said = stack.devstack("recover", "--replace", "--yes", *only).said
+        refused = stack.devstack("recover", "--replace", "--yes", *only, expect=4).said
+        must("--yes --approve restore`" in refused and sql(stack, "SELECT count(*) FROM t") == "10", f"--yes overwrote data: {refused}")
+        half = ("--approve", "restore:postgres")
+        refused = stack.devstack("recover", "--replace", "--yes", *half, *only, expect=4).said
+        must("restore:forgejo" in refused and sql(stack, "SELECT count(*) FROM t") == "10", f"it was begun in part: {refused}")
+        said = stack.devstack("recover", "--replace", "--yes", "--approve", "restore", *only).said
         must(sql(stack, "SELECT count(*) FROM t") == "1000", f"the run did not come back: {said}")
         must(stack.inside("forgejo", "cat", "/data/one").text == "first", "the volume did not come back")
         must(len(safety_runs(stack)) == 2, f"there are {safety_runs(stack)}")
         stack.devstack("recover", "--rollback", expect=4)
-        said = stack.devstack("recover", "--rollback", "--yes").said
+        refused = stack.devstack("recover", "--rollback", "--yes", expect=4).said
+        must("--approve rollback" in refused and sql(stack, "SELECT count(*) FROM t") == "1000", f"--yes overwrote data: {refused}")
+        said = stack.devstack("recover", "--rollback", "--yes", "--approve", "rollback").said
         must(sql(stack, "SELECT count(*) FROM t") == "10" and sql(stack, "SELECT n FROM later") == "42", f"what was there did not come back: {said}")
         must(stack.inside("forgejo", "sh", "-c", "cat /data/one /data/two").text == "second\nnew", "the volume's later files did not come back")
         # Undone as well: what the recovery had brought is there again.
-        stack.devstack("recover", "--rollback", "--yes", "--only", "postgres")
+        stack.devstack("recover", "--rollback", "--yes", "--approve", "rollback:postgres", "--only", "postgres")
         must(sql(stack, "SELECT count(*) FROM t") == "1000", "a rollback could not be undone")
         # The newest good run is still the one that the policy took.
         lose(stack)
@@ -83,7 +90,7 @@ def a_server_that_no_longer_starts_begins_anew_with_a_copy_of_what_it_had(world:
         stack.compose("start", "postgres", expect=None)
         said = stack.devstack("recover", "--yes", "--only", "postgres", expect=None)
         must(said.code != 0 and "--replace" in said.said, f"the way out is not told: {said.said}")
-        said = stack.devstack("recover", "--yes", "--only", "postgres", "--replace").said
+        said = stack.devstack("recover", "--yes", "--approve", "restore:postgres", "--only", "postgres", "--replace").said
         must(sql(stack, "SELECT count(*) FROM t") == "20000", f"it did not come back: {said}")
         [copy] = safety_runs(stack)
         # And what was damaged can be had, for somebody who knows how to mend it.

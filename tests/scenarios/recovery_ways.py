@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compose_stack import ComposeStack, images
+from engine_volume import box, script
 from scenario import World, must, scenario
 from stack import wait_until, write_stack
 
@@ -352,3 +353,24 @@ def a_built_image_is_used_where_it_is_and_named_where_it_is_not(world: World) ->
             must("built" in json.dumps(evidence), "the last drill does not say what it did without")
         finally:
             stack.run(["docker", "rmi", f"{stack.project}-built"], expect=None)
+
+
+@scenario()
+def a_project_that_was_renamed_in_the_file_is_asked_about(world: World) -> None:
+    with box(world) as stack:
+        script(stack, "echo live >/data/file")
+        stack.devstack("apply", "--yes")
+        text, other = stack.file.read_text(), f"{stack.project}-renamed"
+        stack.file.write_text(text.replace(f"project: {stack.project}", f"project: {other}"))
+        must(other in stack.file.read_text(), "the project was not renamed")
+        for command in (["plan"], ["status"]):
+            said = " ".join(stack.devstack(*command, expect=7).said.split())
+            for part in ("RENAMED", "was the project renamed", f"of project {stack.project} runs from this folder", f"`runtime.docker.project: {stack.project}`"):
+                must(part in said, f"{command} does not tell {part!r}: {said}")
+            must("LOST" not in said, f"what runs under another name is called lost: {said}")
+        refused = stack.devstack("recover", "--yes", expect=4).said
+        must(f"--approve project:{other}" in refused, f"the word for a second stack is not told: {refused}")
+        made = stack.run(["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={other}"]).text
+        must(not made, f"a second stack was begun beside the live one: {made}")
+        stack.file.write_text(text)
+        must("there is nothing to recover" in stack.devstack("recover", "--yes").said, "under its own name it is not well")

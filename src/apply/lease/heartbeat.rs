@@ -132,7 +132,7 @@ impl Held {
         let bytes =
             read.map_err(|source| LeaseError::Store { repository: repository.clone(), act: "read again", source })?;
         let why = match bytes.as_deref().map(LeaseRecord::parse) {
-            None => "it was taken over, or removed with `devstack unlock`",
+            None => "it was taken over, or removed by `devstack unlock ID`",
             Some(None) => "its object was overwritten",
             Some(Some(there)) if there.id != self.id => "its object is somebody else's",
             Some(Some(there)) if there.expires <= self.now() => "it was not renewed in time",

@@ -14,7 +14,7 @@ use crate::model::observation::{ContainerState, RepositoryFacts, Run};
 use crate::model::origin::Origin;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::Plan;
-use crate::model::record::{Generation, PlanUsed, Record};
+use crate::model::record::{Approved, Generation, PlanUsed, Record};
 use crate::model::run::RECORD_FORMAT;
 use crate::observe::{StoreError, Stores};
 use crate::repository::{RepositoryError, Store};
@@ -197,6 +197,19 @@ impl World {
     pub fn mark_used(&self) -> Result<(), StepError> {
         for lineage in self.plan.lineage.iter().filter(|lineage| lineage.id.is_some()) {
             self.mark_used_in(&lineage.repository)?;
+        }
+        Ok(())
+    }
+
+    /// Puts on record who approved what: before the first step in the repositories that are there, and after the last in those that
+    /// were made (`anew`). One that can only be read keeps none.
+    pub fn note_approval(&self, approved: &Approved, anew: bool) -> Result<(), StepError> {
+        for lineage in self.plan.lineage.iter().filter(|lineage| lineage.id.is_none() == anew) {
+            let name = &lineage.repository;
+            // What was to be made and was not is told of by its own step.
+            if self.is_recorded(name) && (!anew || self.facts(name).is_ok()) {
+                self.record(name, &Record::Approved(Box::new(approved.clone())), &[])?;
+            }
         }
         Ok(())
     }

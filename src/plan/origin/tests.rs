@@ -211,3 +211,46 @@ fn a_second_repository_that_nobody_else_uses_gets_its_run_without_a_word() {
     assert_eq!((take.action.writes(), waits(take)), (Some(&repository("offsite")), false));
     assert!(waits(copy), "what goes into prod's repository waits");
 }
+
+/// The repository holds nothing of this stack, and of another what was taken at `origin`.
+fn with_another(origin: Option<Origin>) -> World {
+    let mut world = World::settled(small());
+    world.observation.origin = Some(prod());
+    let other = OtherStack { stack: "old".parse().unwrap(), runs: 3, newest: hours_ago(2), origin };
+    world.facts("local").others.push(other);
+    world
+}
+
+#[test]
+fn a_stack_that_was_renamed_begins_anew_only_by_a_word_and_is_told_where_its_runs_are() {
+    for here in [prod(), Origin { project: Some("old".into()), ..prod() }] {
+        let world = with_another(Some(here));
+        let plan = world.plan();
+        let adopt = only(&plan, "adopt");
+        assert_eq!(word(adopt), "adopt:local");
+        for step in plan.steps.iter().filter(|step| step.id != adopt.id) {
+            let gated = step.waits.iter().any(|wait| wait.step == adopt.id && wait.on == WaitOn::Success);
+            assert!(gated || step.action.writes().is_none(), "{step:?}");
+        }
+        let [note] = plan.report.foreign.as_slice() else { panic!("{:?}", plan.report.foreign) };
+        for said in ["3 runs of stack old", "`stack: old`", "--approve adopt:local"] {
+            assert!(note.text.contains(said), "{}", note.text);
+        }
+        let refused = world.ask(&Request::Recover(Recover { replace: true, ..Recover::everything() })).unwrap_err();
+        assert!(refused.next().iter().all(|line| line.contains("`stack: old`")), "{:?}", refused.next());
+    }
+}
+
+#[test]
+fn another_stack_in_the_repository_is_no_rename_unless_it_was_here_and_we_were_not() {
+    for origin in [None, Some(staging()), Some(Origin { machine: Some("n".into()), ..prod() })] {
+        let plan = with_another(origin).plan();
+        assert!(plan.report.foreign.is_empty(), "{:?}", plan.report.foreign);
+        assert!(plan.held().next().is_none(), "{:?}", short(&plan));
+    }
+    let ours = taken_at(&prod(), run("daily", hours_ago(30), &["shop"]));
+    let both = with_another(Some(prod())).with_run("local", ours);
+    assert!(both.plan().report.foreign.is_empty(), "the stack has runs of its own");
+    let adopted = adopts(with_another(Some(prod())), 1, &prod(), &[]);
+    assert!(adopted.plan().report.foreign.is_empty(), "somebody has said that it is another");
+}

@@ -71,7 +71,8 @@ impl<'a> Planner<'a> {
         self.held_for(name, found, asked, &what, step.effect(Effect::OverwritesData).given(given))
     }
 
-    /// Held, and by a word of its own where the run is older than may be lost.
+    /// Held by a word of its own where the run is older than may be lost; else only where it overwrites: what is gone comes back
+    /// by the yes that the whole recovery is given.
     pub(super) fn held_for(
         &self,
         name: &ServiceName,
@@ -80,16 +81,18 @@ impl<'a> Planner<'a> {
         what: &str,
         step: NewStep,
     ) -> NewStep {
+        let overwrites = step.effect_so_far() >= Effect::OverwritesData;
         let age = Span::between(found.run.started, self.now);
         // Who says `latest` knows of no time either.
         let is_age_unknown = matches!(asked.selection, Selection::Newest | Selection::Latest);
         let late = self.spec.rpo_of(name).filter(|rpo| age > *rpo && is_age_unknown);
-        match late {
-            None => step.held(format!("restore:{name}"), what),
-            Some(rpo) => step.held(
-                format!("age:{name}"),
-                format!("its newest good run is {age} old, and no more than {rpo} may be lost; --accept-age takes it"),
-            ),
+        let old = late.map(|rpo| format!("its newest good run is {age} old, and no more than {rpo} may be lost"));
+        match (overwrites, old) {
+            (false, None) => step.because(what),
+            (false, Some(old)) => step.held(format!("age:{name}"), format!("{old}; --accept-age takes it")),
+            (true, None) => step.held(format!("restore:{name}"), what),
+            // Who says the harder word has read both.
+            (true, Some(old)) => step.held(format!("restore:{name}"), format!("{what}; {old}")),
         }
     }
 }

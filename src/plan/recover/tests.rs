@@ -1,18 +1,20 @@
 //! Who is brought back in which order, on small worlds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
 use crate::model::assertion::Assertion;
 use crate::model::compose::{ComposeModel, ComposeService, Condition, Seen};
+use crate::model::consent::{Harm, VERBS};
 use crate::model::evidence::Verdict;
-use crate::model::observation::{Misplaced, Observed, SourceState};
+use crate::model::ids::RunId;
+use crate::model::observation::{Misplaced, Observed, OtherProjects, SourceState};
 use crate::model::plan::Plan;
 use crate::model::step::{Action, Approval, Started, StepId};
 use crate::model::units::Span;
 use crate::plan::fixtures::{NOW, World, at, proof, run, service, small};
-use crate::plan::{PlanError, Recover, Request, Selection};
+use crate::plan::{PlanError, Recover, Request, Rollback, Selection};
 
 const SERVICES: [&str; 5] = ["config", "database", "files", "shop", "vault"];
 
@@ -207,7 +209,7 @@ fn one_service_brings_along_what_its_containers_need_and_no_more() {
 }
 
 #[test]
-fn every_restore_waits_for_a_word_and_one_that_is_too_old_for_another() {
+fn what_is_gone_waits_for_no_word_unless_its_run_is_too_old() {
     let tokens = |world: &World| -> Vec<String> {
         let held = plan(world).steps.into_iter().filter_map(|step| match step.approval {
             Approval::Needed { token, .. } => Some(token),
@@ -218,9 +220,9 @@ fn every_restore_waits_for_a_word_and_one_that_is_too_old_for_another() {
         tokens
     };
     let mut world = lost();
-    assert_eq!(tokens(&world), SERVICES.map(|name| format!("restore:{name}")));
+    assert_eq!(tokens(&world), Vec::<String>::new());
     world.spec.recovery = serde_json::from_value(json!({ "services": { "database": { "rpo": "1h" } } })).unwrap();
-    assert!(tokens(&world).contains(&"age:database".to_owned()));
+    assert_eq!(tokens(&world), ["age:database"]);
     let at = Request::Recover(Recover::lost(vec![], Selection::At(at(NOW)), None));
     let held = world
         .ask(&at)
@@ -229,6 +231,85 @@ fn every_restore_waits_for_a_word_and_one_that_is_too_old_for_another() {
         .into_iter()
         .any(|step| matches!(step.approval, Approval::Needed { token, .. } if token.starts_with("age:")));
     assert!(!held, "who names a time has accepted its age");
+}
+
+/// What a verb's steps may do is what the table of consent says of it, and nothing that overwrites or empties goes without a word.
+#[test]
+fn a_recovery_does_no_more_than_the_table_of_consent_says() {
+    let mut world = lost();
+    let ask = |world: &World, name: &str| match name {
+        "recover" => world.ask(&asked(&[])).unwrap(),
+        "recover --replace" => {
+            let all = Recover { replace: true, ..Recover::everything() };
+            world.ask(&Request::Recover(all)).unwrap()
+        }
+        _ => world.ask(&Request::Rollback(Rollback { only: vec![], from: None, safety: true })).unwrap(),
+    };
+    let mut seen = BTreeSet::new();
+    let mut look = |world: &World, name: &'static str| {
+        let verb = VERBS.iter().find(|verb| verb.name == name).unwrap();
+        for step in ask(world, name).steps {
+            let harm = Harm::of(&step);
+            assert!(verb.harms.contains(&harm), "{name}: {harm:?} {step:?}");
+            assert_eq!(harm.needs_a_word(), step.approval.token().is_some(), "{name}: {step:?}");
+            seen.insert((name, harm));
+        }
+    };
+    look(&world, "recover");
+    for source in ["config", "files", "shop"] {
+        world.source(source, SourceState::HasData { bytes: None });
+    }
+    let unseen = Observed::Unknown { reason: "it does not start".to_owned() };
+    world.observation.services.insert(service("database"), unseen);
+    look(&world, "recover --replace");
+    let mut copy = run("safety", Span::from_hours(1).before(at(NOW)), &["shop"]);
+    copy.manifest.run = RunId::of_safety(at(NOW), &service("shop"));
+    let world = world.with_run("local", copy);
+    look(&world, "recover --rollback");
+    for (name, harm) in [
+        ("recover", Harm::BringsBack),
+        ("recover --replace", Harm::BringsBack),
+        ("recover --replace", Harm::Overwrites),
+        ("recover --replace", Harm::Deletes),
+        ("recover --rollback", Harm::Overwrites),
+    ] {
+        assert!(seen.contains(&(name, harm)), "{name} {harm:?} was not looked at: {seen:?}");
+    }
+}
+
+#[test]
+fn a_project_that_was_renamed_is_asked_about_and_nothing_is_called_lost() {
+    let mut world = lost_but_for_the_compose_files();
+    world.source("config", SourceState::HasData { bytes: None });
+    let others = BTreeMap::from([("old".to_owned(), 3)]);
+    world.observation.projects = Some(OtherProjects { own: "p".to_owned(), others });
+    let report = world.plan().report;
+    let [note] = report.renamed.as_slice() else { panic!("{:?}", report.renamed) };
+    for said in ["3 containers of project old run", "database, files, vault", "runtime.docker.project: old"] {
+        assert!(note.text.contains(said), "{}", note.text);
+    }
+    // What lies on the machine itself is lost whatever the project is called.
+    let lost: Vec<_> = report.lost.iter().map(|note| note.resource.as_str()).collect();
+    assert_eq!(lost, ["shop/data"]);
+    let plan = plan(&world);
+    let held: Vec<_> = plan.held().map(|step| (step.action.verb(), step.approval.token())).collect();
+    assert_eq!(held, [("create containers", Some("project:p"))]);
+    world.observation.projects = None;
+    assert!(world.plan().report.renamed.is_empty() && self::plan(&world).held().next().is_none());
+}
+
+#[test]
+fn over_data_a_run_that_is_too_old_needs_the_harder_word_which_says_both() {
+    let mut world = lost();
+    world.spec.recovery = serde_json::from_value(json!({ "rpo": "1h" })).unwrap();
+    world.source("shop", SourceState::HasData { bytes: None });
+    let asked =
+        Recover { replace: true, safety: false, ..Recover::lost(vec![service("shop")], Selection::Newest, None) };
+    let plan = world.ask(&Request::Recover(asked)).unwrap();
+    let held: Vec<_> = plan.held().map(|step| &step.approval).collect();
+    let [Approval::Needed { token, reason }] = held.as_slice() else { panic!("{held:?}") };
+    assert_eq!(token, "restore:shop");
+    assert!(reason.contains("NOT copied first") && reason.contains("may be lost"), "{reason}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::summary::summary;
 use super::text::{TextOptions, text};
 use crate::model::ids::StackName;
 use crate::model::plan::{Note, Plan};
-use crate::model::standing::{Kind, Standing};
+use crate::model::standing::{Kind, Standing, folded};
 use crate::model::step::{Approval, Effect, Step};
 
 /// GitHub refuses comments of more than 65,536 characters; the rest is room for what a caller puts around it.
@@ -78,6 +78,7 @@ fn heading(kind: Kind) -> &'static str {
         Kind::FailedProof => "Verification failed",
         Kind::Removed => "Runs that somebody else removed",
         Kind::Lost => "Lost",
+        Kind::Renamed => "Project renamed",
         Kind::Unknown => "Could not be inspected",
         Kind::FailedStep => "Failed",
         Kind::FailedRun => "Newest run incomplete",
@@ -111,12 +112,13 @@ impl Page {
     }
 
     /// A heading and lines, as many as there is room for, with a word on how many there was none for.
-    fn list(&mut self, heading: &str, lines: impl ExactSizeIterator<Item = String>) {
+    /// `about`: how many things its lines are about.
+    fn list(&mut self, heading: &str, about: usize, lines: impl ExactSizeIterator<Item = String>) {
         let total = lines.len();
         if total == 0 {
             return;
         }
-        self.push(&format!("**{heading}** ({total})\n\n"));
+        self.push(&format!("**{heading}** ({about})\n\n"));
         for (index, line) in lines.enumerate() {
             if self.length + line.chars().count() > BEFORE_DETAIL {
                 self.push(&format!(
@@ -133,6 +135,7 @@ impl Page {
     fn steps(&mut self, heading: &str, steps: &[&Step]) {
         self.list(
             heading,
+            steps.len(),
             steps.iter().map(|step| {
                 let why = approval(step).unwrap_or_else(|| step.causes.join("; "));
                 let bytes = bytes(step);
@@ -148,7 +151,13 @@ impl Page {
     fn notes(&mut self, heading: &str, notes: &[Note]) {
         self.list(
             heading,
-            notes.iter().map(|note| format!("- {}: {}\n", code_span(&note.resource), code_span(&note.text))),
+            notes.len(),
+            folded(notes.iter().map(|note| ((), note.resource.as_str(), note.text.as_str()))).into_iter().map(
+                |((), resources, text)| {
+                    let resources: Vec<String> = resources.into_iter().map(code_span).collect();
+                    format!("- {}: {}\n", resources.join(", "), code_span(text))
+                },
+            ),
         );
     }
 

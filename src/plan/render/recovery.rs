@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::describe::{approval, bytes, time, what};
 use super::escape::printable;
 use super::text::{Row, TextOptions, aligned, head, line};
+use crate::model::consent::Harm;
 use crate::model::plan::Plan;
 use crate::model::standing::Kind;
-use crate::model::step::{Action, Approval, Effect, Step, StepId};
+use crate::model::step::{Action, Effect, Step, StepId};
 use crate::model::units::Span;
 use crate::plan::graph::PlanGraph;
 use crate::spec::file::Spec;
@@ -32,9 +33,8 @@ fn phase(spec: &Spec, action: &Action) -> &'static str {
 /// The steps under their phases, then the chain of steps that decides the time, against the objective.
 pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
     let mut out = vec![head(plan, &options.zone), String::new()];
-    let held = plan.steps.iter().filter(|step| matches!(step.approval, Approval::Needed { .. }));
-    let old: Vec<&Step> = held.filter(|step| approval(step).is_some_and(|text| text.contains("age:"))).collect();
-    for step in old {
+    let passes = |step: &&Step| Harm::of(step) == Harm::Passes && !matches!(step.action, Action::SafetyCopy(_));
+    for step in plan.steps.iter().filter(passes) {
         out.extend(line(
             "HELD",
             &format!("{} {}: {}", step.id, step.action.resource(), approval(step).unwrap_or_default()),
@@ -46,10 +46,7 @@ pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
             Effect::DeletesData => "EMPTIES",
             Effect::Safe | Effect::Restarts => continue,
         };
-        let why = match &step.approval {
-            Approval::Needed { reason, .. } => reason.as_str(),
-            Approval::NotNeeded | Approval::ByRule => "",
-        };
+        let why = approval(step).unwrap_or_default();
         out.extend(line(word, &format!("{} {}: {why}", step.id, step.action.resource())));
     }
     let mut last = "";

@@ -10,7 +10,7 @@ use super::escape::printable;
 use super::summary::summary;
 use crate::model::ids::{RepositoryName, RunId};
 use crate::model::plan::{Basis, Exposure, Note, Plan, RecoveryForecast};
-use crate::model::standing::{Kind, Standing};
+use crate::model::standing::{Kind, Standing, folded, told_together};
 use crate::model::step::{Action, Approval, Effect, Step, StepId, WaitOn};
 use crate::plan::graph::behind;
 
@@ -74,7 +74,7 @@ pub fn standing(plan: &Plan) -> String {
 
 fn standing_lines(plan: &Plan) -> Vec<String> {
     let drill = plan.report.drill.as_ref().map(|report| line("drill", &drilled(report, plan.now)));
-    [recovery(&plan.report.recovery), drill.unwrap_or_default(), exposure(plan)].concat()
+    [recovery(&plan.report.recovery, plan.report.can_be_drilled()), drill.unwrap_or_default(), exposure(plan)].concat()
 }
 
 pub(super) fn head(plan: &Plan, zone: &TimeZone) -> String {
@@ -273,20 +273,23 @@ fn broken(start: &str, rest: &str) -> Vec<String> {
 fn finding_lines(standing: &Standing) -> Vec<String> {
     let elsewhere = |kind: Kind| matches!(kind, Kind::Held | Kind::MissedPoint | Kind::MissedTime | Kind::Unmeasured);
     let here = standing.findings().iter().filter(|finding| !elsewhere(finding.kind));
-    let rows = here.map(|finding| Row {
-        cells: vec![format!("{:<10}", finding.kind.word()), finding.resource.clone()],
-        cause: finding.text.clone(),
-    });
-    aligned(rows.collect())
+    let notes = here.map(|finding| (finding.kind.word(), finding.resource.as_str(), finding.text.as_str()));
+    folded_lines(notes)
 }
 
 /// Notes under their words, in one table.
 fn note_lines(kinds: &[(&str, &[Note])]) -> Vec<String> {
-    let rows = kinds.iter().flat_map(|(word, notes)| {
-        notes.iter().map(move |note| Row {
-            cells: vec![format!("{word:<10}"), note.resource.clone()],
-            cause: note.text.clone(),
-        })
+    folded_lines(
+        kinds.iter().flat_map(|(word, notes)| {
+            notes.iter().map(move |note| (*word, note.resource.as_str(), note.text.as_str()))
+        }),
+    )
+}
+
+fn folded_lines<'a>(notes: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Vec<String> {
+    let rows = folded(notes).into_iter().map(|(word, resources, text)| {
+        let (resource, cause) = told_together(&resources, text);
+        Row { cells: vec![format!("{word:<10}"), resource], cause }
     });
     aligned(rows.collect())
 }
@@ -295,7 +298,7 @@ pub(super) fn line(word: &str, text: &str) -> Vec<String> {
     broken(&format!("  {word:<10} "), &printable(text))
 }
 
-fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
+fn recovery(forecast: &RecoveryForecast, can_be_drilled: bool) -> Vec<String> {
     if forecast.services.is_empty() {
         return Vec::new();
     }
@@ -337,7 +340,8 @@ fn recovery(forecast: &RecoveryForecast) -> Vec<String> {
         .map(|service| service.service.as_str())
         .collect();
     if !never.is_empty() {
-        parts.push(format!("never restored: {}; `devstack drill` measures it", some_of(&never)));
+        let next = if can_be_drilled { "; `devstack drill` measures it" } else { "" };
+        parts.push(format!("never restored: {}{next}", some_of(&never)));
     }
     line("recovery", &parts.join("; "))
 }
