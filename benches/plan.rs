@@ -110,6 +110,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         sealed: Sealed::ByItsApply,
         compose: None,
         origin: None,
+        hooks: vec![],
     };
     let proof = Proof {
         format: RECORD_FORMAT,

@@ -202,6 +202,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         sealed: Sealed::ByItsApply,
         compose: None,
         origin: None,
+        hooks: vec![],
     }
 }
 

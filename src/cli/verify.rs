@@ -11,7 +11,7 @@ use serde_json::json;
 use super::error::{Exit, Failure};
 use super::running::Running;
 use super::session::{Access, Session};
-use super::{TextOrJson, apply, status};
+use super::{TextOrJson, apply, backups, status};
 use crate::apply::lease::Lease;
 use crate::apply::steps::{ProofOf, hurt_runs, prove_run, read_parts};
 use crate::model::cancel::Cancel;
@@ -26,7 +26,7 @@ use crate::repository::{Damage, FileKind, Presence, Site, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
-    /// This run; the newest complete one of each policy if none is given.
+    /// This run, by its id or the beginning of it; the newest complete one of each policy if none is given.
     #[arg(conflicts_with = "all")]
     run: Option<RunId>,
     /// Every run.
@@ -76,7 +76,9 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
         found.push((name, here));
     }
     let unknown_run = arguments.run.as_ref().filter(|run| {
-        found.iter().all(|(_, here)| here.unfinished.is_none() && !here.runs.iter().any(|(looked, _)| looked == *run))
+        found
+            .iter()
+            .all(|(_, here)| here.unfinished.is_none() && !here.runs.iter().any(|(looked, _)| run.may_mean(looked)))
     });
     if let Some(run) = unknown_run {
         return Err(Failure::new(Exit::Input, format!("no repository holds a run {run}"))
@@ -183,7 +185,7 @@ fn look(
     if arguments.data {
         read_data(session, lease, name, &site, &store, &facts, cancel, here)?;
     }
-    for run in chosen(&facts, arguments) {
+    for run in chosen(&facts, arguments)? {
         prove(session, lease, name, &store, run, arguments.run.is_some(), cancel, here)?;
     }
     Ok(())
@@ -200,20 +202,23 @@ fn hurt_by_snapshots(facts: &RepositoryFacts, damages: &[Damage]) -> Vec<RunId> 
     facts.runs.iter().filter(names).map(|run| run.manifest.run.clone()).collect()
 }
 
-fn chosen<'a>(facts: &'a RepositoryFacts, arguments: &VerifyArguments) -> Vec<&'a Run> {
-    if let Some(wanted) = &arguments.run {
-        return facts.runs.iter().filter(|run| run.manifest.run == *wanted).collect();
+fn chosen<'a>(facts: &'a RepositoryFacts, arguments: &VerifyArguments) -> Result<Vec<&'a Run>, Failure> {
+    if let Some(given) = &arguments.run {
+        let wanted = given.among(facts.runs.iter().map(|run| &run.manifest.run));
+        let wanted = wanted.map_err(|misnamed| backups::misnamed_run(&misnamed))?;
+        return Ok(facts.runs.iter().filter(|run| wanted.as_ref() == Some(&run.manifest.run)).collect());
     }
     if arguments.all {
-        return facts.runs.iter().collect();
+        return Ok(facts.runs.iter().collect());
     }
     let policies: BTreeSet<_> = facts.runs.iter().map(|run| &run.manifest.policy).collect();
-    policies
+    let newest = policies
         .into_iter()
         .filter_map(|policy| {
             facts.runs.iter().rev().find(|run| run.manifest.policy == *policy && run.manifest.is_complete())
         })
-        .collect()
+        .collect();
+    Ok(newest)
 }
 
 #[allow(clippy::too_many_arguments, reason = "one run in one repository, each part named")]

@@ -37,6 +37,10 @@ impl NewStep {
         self
     }
 
+    pub(super) fn approval(&self) -> Approval {
+        self.0.approval.clone()
+    }
+
     pub(super) fn by_rule(mut self) -> Self {
         self.0.approval = Approval::ByRule;
         self

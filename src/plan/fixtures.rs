@@ -101,6 +101,7 @@ impl World {
                 login: None,
                 compose: None,
                 up: None,
+                idle_excludes: BTreeMap::new(),
                 misplaced: BTreeMap::new(),
                 room: BTreeMap::new(),
                 containers: BTreeMap::new(),
@@ -273,6 +274,7 @@ pub fn run(of: &str, started: Timestamp, services: &[&str]) -> Run {
             sealed: Sealed::ByItsApply,
             compose: None,
             origin: None,
+            hooks: vec![],
         },
         record: SnapshotId::new(Digest::of(id.as_str()).as_str()),
         proofs: vec![proof(&id, Span::from_secs(20).after(started), &names, &Verdict::Passed)],
@@ -308,7 +310,7 @@ pub fn by_hand(mut run: Run) -> Run {
 pub fn suspect(mut run: Run) -> Run {
     for result in run.manifest.services.values_mut() {
         if let ServiceResult::Taken(taken) = result {
-            taken.suspect = Some(Shrink { from: ByteSize::mib(400), to: ByteSize::mib(100) });
+            taken.suspect = Some(Shrink { from: ByteSize::mib(400), to: ByteSize::mib(100), things: vec![] });
         }
     }
     run

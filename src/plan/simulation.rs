@@ -144,6 +144,7 @@ impl World {
                     sealed: Sealed::AfterInterruption,
                     compose: None,
                     origin: self.observation.origin.clone(),
+                    hooks: vec![],
                 };
                 self.seal(repository, manifest);
             }
@@ -188,6 +189,7 @@ impl World {
                     sealed: Sealed::ByItsApply,
                     compose: None,
                     origin: self.observation.origin.clone(),
+                    hooks: vec![],
                 };
                 self.seal(repository, manifest);
             }
@@ -237,6 +239,7 @@ impl World {
                     forgot.then_some(Marked { since: now, bytes: ByteSize::mib(1) });
             }
             Action::Restore(_)
+            | Action::Hook(_)
             | Action::SafetyCopy(_)
             | Action::Clear { .. }
             | Action::CreateContainers { .. }

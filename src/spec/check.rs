@@ -5,6 +5,7 @@ mod assertions;
 mod backup;
 mod circle;
 mod home;
+mod hooks;
 mod names;
 mod objectives;
 mod repositories;
@@ -76,6 +77,7 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Home<'_>) -> Ch
     runtime::check(spec, &mut findings);
     vault::check(spec, &mut findings);
     services::check(spec, &mut findings);
+    hooks::check(spec, &mut findings);
     repositories::check(spec, &mut findings);
     circle::check(spec, &mut findings);
     backup::check(spec, &mut findings);

@@ -85,6 +85,7 @@ fn taken(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<
         sealed: Sealed::ByItsApply,
         compose: None,
         origin: world.origin.clone(),
+        hooks: Vec::new(),
     };
     let text = [("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
     write_manifest(world, &copy.repository, manifest, &text)?;
