@@ -76,6 +76,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
     let digest = Digest::of("bench");
     let taken = |name: &str| Taken {
         snapshot: SnapshotId::new(Digest::of(name).as_str()),
+        tree: None,
         engine: "sqlite".to_owned(),
         engine_version: "3".to_owned(),
         artifacts: vec![Artifact {
@@ -120,12 +121,19 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         read: ByteSize::mib(10),
         levels: Level::PROOF.into_iter().map(|level| (level, Verdict::Passed)).collect(),
         services: Default::default(),
+        snapshots: Vec::new(),
     };
     let facts = RepositoryFacts {
         id: RepositoryId::new(digest.as_str()),
         keys: Vec::new(),
         opened_with: None,
-        runs: vec![Run { manifest, record: SnapshotId::new(digest.as_str()), proofs: vec![proof], lost: Vec::new() }],
+        runs: vec![Run {
+            manifest,
+            record: SnapshotId::new(digest.as_str()),
+            proofs: vec![proof],
+            lost: Vec::new(),
+            hurt: Vec::new(),
+        }],
         unsealed: Vec::new(),
         approved_rules: Default::default(),
         accepted_shrinks: Vec::new(),
@@ -133,6 +141,8 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         generation: None,
         adopted: Vec::new(),
         data_reads: Vec::new(),
+        damage: Vec::new(),
+        removed: Vec::new(),
         drills: Vec::new(),
         oldest: Some(started),
         size: ByteSize::mib(100),
@@ -143,6 +153,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
     };
     let data = SourceState::HasData { bytes: Some(ByteSize::mib(10)) };
     Ok(Observation {
+        idle_excludes: Default::default(),
         misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         at: now,

@@ -174,6 +174,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
     };
     let taken = Taken {
         snapshot: snapshot.clone(),
+        tree: None,
         engine: "sqlite".into(),
         engine_version: "3".into(),
         artifacts: vec![artifact],
@@ -209,7 +210,16 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
 fn proof(second: i64) -> Proof {
     let levels = Level::PROOF.into_iter().map(|level| (level, Verdict::Passed)).collect();
     let (run, took, read) = (tags().run, Span::ZERO, ByteSize(1));
-    Proof { format: RECORD_FORMAT, run, at: at(second), took, read, levels, services: BTreeMap::new() }
+    Proof {
+        format: RECORD_FORMAT,
+        run,
+        at: at(second),
+        took,
+        read,
+        levels,
+        services: BTreeMap::new(),
+        snapshots: vec![],
+    }
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl TimeLimits {
             | Action::SealInterrupted { .. }
             | Action::Seal { .. }
             | Action::AcceptShrink { .. }
+            | Action::AcceptRemoved { .. }
             | Action::Forget { .. } => self.small,
         }
     }

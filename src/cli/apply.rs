@@ -135,7 +135,7 @@ fn asked_for(session: &Session, arguments: &BackupArguments) -> Result<(Vec<Poli
             false => failure,
         })?;
     }
-    for policy in arguments.policy.iter().filter(|policy| !spec.backup.contains_key(policy)) {
+    if let Some(policy) = arguments.policy.iter().find(|policy| !spec.backup.contains_key(*policy)) {
         let names: Vec<&str> = spec.backup.keys().map(PolicyName::as_str).collect();
         let text = format!("there is no policy {policy} in {}", session.loaded.path.display());
         return Err(Failure::new(Exit::Input, text).hint(format!("its policies are: {}", names.join(", "))));

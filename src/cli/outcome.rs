@@ -48,6 +48,10 @@ pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan, stand
     if !advice.is_empty() {
         let _ = writeln!(out, "\n{}", advice.join("\n"));
     }
+    let alarms = render::alarms(left);
+    if !alarms.is_empty() {
+        let _ = write!(out, "\n{alarms}");
+    }
     // Told where it matters: what was brought back here came from elsewhere, or what is due here waits for a word.
     if !matches!(request, Request::Restore { .. }) {
         for note in &left.report.foreign {

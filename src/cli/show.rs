@@ -63,6 +63,12 @@ fn details(session: &Session, run: &Run, now: Timestamp) -> String {
         lines.push(format!("  hook      {}", printable(&hook.to_string())));
         lines.extend(hook.output.lines().map(|line| format!("            | {}", printable(line))));
     }
+    for snapshot in &run.lost {
+        lines.push(format!("  damaged   snapshot {} is gone from the repository", snapshot.short()));
+    }
+    for found in &run.hurt {
+        lines.push(format!("  damaged   {}", printable(found)));
+    }
     for (service, result) in &manifest.services {
         lines.push(String::new());
         match result {

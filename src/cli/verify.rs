@@ -1,4 +1,5 @@
-//! `verify`: hash the repository's own files first, then read runs back. Evidence is written, whatever it says.
+//! `verify`: hash the repository's own files first, look whether all that any snapshot in it needs is there, then read runs back.
+//! Evidence is written, whatever it says, and what is damaged is remembered.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,10 +14,11 @@ use super::running::Running;
 use super::session::{Access, Session};
 use super::{TextOrJson, apply, backups, status};
 use crate::apply::lease::Lease;
-use crate::apply::steps::{ProofOf, hurt_runs, prove_run, read_parts};
+use crate::apply::steps::{ProofOf, Reading, hurt_runs, in_short, prove_run, read_parts};
 use crate::model::cancel::Cancel;
+use crate::model::damage::{Damaged, Looked, Subject};
 use crate::model::evidence::{DATA_PARTS, Verdict};
-use crate::model::ids::{RepositoryName, RunId};
+use crate::model::ids::{RepositoryName, RunId, SnapshotId};
 use crate::model::observation::{RepositoryFacts, Run};
 use crate::model::record::Record;
 use crate::model::standing::{Finding, Kind, Standing};
@@ -50,13 +52,21 @@ struct Found {
     incomplete: Vec<(RunId, String)>,
     /// Runs hurt by damaged files, looked at or not.
     hurt: BTreeSet<RunId>,
+    /// Snapshots hurt by damaged files that are of nobody's run: other stacks', or restic's own.
+    foreign: BTreeSet<SnapshotId>,
+    /// What was read, and what is to be remembered of it.
+    looked: Looked,
+    damage: Vec<Damaged>,
     /// What hindered the look itself.
     unfinished: Option<Failure>,
 }
 
 impl Found {
     fn is_clean(&self) -> bool {
-        self.files.is_empty() && self.hurt.is_empty() && self.runs.iter().all(|(_, findings)| findings.is_empty())
+        self.files.is_empty()
+            && self.hurt.is_empty()
+            && self.foreign.is_empty()
+            && self.runs.iter().all(|(_, findings)| findings.is_empty())
     }
 }
 
@@ -170,8 +180,11 @@ fn look(
     }
     let packs = store.reader()?.damaged_packs()?;
     here.files.extend(packs.iter().map(|(id, why)| format!("data/{}/{id} {why}", &id[..2])));
-    let ids: Vec<String> = packs.into_iter().map(|(id, _)| id).collect();
+    let mut ids: Vec<String> = packs.into_iter().map(|(id, _)| id).collect();
     here.hurt.extend(hurt_runs(&store, &facts, &ids)?);
+    let chosen = chosen(&facts, arguments)?;
+    let snapshots: Vec<SnapshotId> = store.snapshots()?.into_iter().map(|(id, _)| id).collect();
+    look_at_trees(&store, &facts, &snapshots, &chosen, here)?;
     if broken(FileKind::Index) {
         // The index is what finds every run's data: until it is rebuilt, none of them can be counted on.
         here.hurt.extend(facts.runs.iter().map(|run| run.manifest.run.clone()));
@@ -184,11 +197,72 @@ fn look(
     }
     if arguments.data {
         read_data(session, lease, name, &site, &store, &facts, cancel, here)?;
+        ids.extend(here.damage.iter().filter_map(|damaged| match &damaged.subject {
+            Subject::Pack(id) => Some(id.clone()),
+            Subject::Snapshot(_) => None,
+        }));
+    } else {
+        // Not read now, and so no better than it was.
+        let remembered =
+            facts.damage.iter().filter(|damaged| matches!(&damaged.subject, Subject::Pack(id) if !ids.contains(id)));
+        let text =
+            |damaged: &Damaged| format!("{} (seen before, and not read now: `--all --data` does)", damaged.found);
+        here.files.extend(remembered.map(text));
     }
-    for run in chosen(&facts, arguments)? {
+    if !ids.is_empty() {
+        let own = own_snapshots(&facts);
+        // Listed anew: the reading has replaced the record of the one before.
+        let snapshots: Vec<SnapshotId> = store.snapshots()?.into_iter().map(|(id, _)| id).collect();
+        let hurt = store.reader()?.snapshots_using_packs(&ids, &snapshots)?;
+        here.foreign.extend(hurt.into_iter().filter(|snapshot| !own.contains(snapshot)));
+    }
+    for run in chosen {
         prove(session, lease, name, &store, run, arguments.run.is_some(), cancel, here)?;
     }
+    // Last of all: where this can't be written, all that was found has been told.
+    lease.check(name).map_err(|error| Failure::caused(Exit::Locked, "the lease is lost", &error))?;
+    store.note_damage(&session.loaded.spec.stack, &here.looked, std::mem::take(&mut here.damage))?;
     Ok(())
+}
+
+/// Whether every tree of every snapshot can be listed, and all that they need is in the index, in packs that are there: of this stack's and of
+/// anybody's. What the proof of a chosen run will say itself is not said twice.
+fn look_at_trees(
+    store: &Store,
+    facts: &RepositoryFacts,
+    snapshots: &[SnapshotId],
+    chosen: &[&Run],
+    here: &mut Found,
+) -> Result<(), Failure> {
+    let own = own_snapshots(facts);
+    let at = Timestamp::now();
+    for (snapshot, findings) in store.reader()?.check_each(snapshots)? {
+        let is_of = |run: &&Run| names(run, &snapshot);
+        let proven = chosen.iter().any(|run| is_of(run) && run.manifest.is_complete());
+        let found = in_short(&findings);
+        if !proven {
+            here.files.push(found.clone());
+        }
+        if own.contains(&snapshot) {
+            here.hurt.extend(facts.runs.iter().filter(is_of).map(|run| run.manifest.run.clone()));
+        } else {
+            here.foreign.insert(snapshot.clone());
+        }
+        here.damage.push(Damaged { subject: Subject::Snapshot(snapshot), found, at });
+    }
+    here.looked.snapshots = snapshots.to_vec();
+    Ok(())
+}
+
+fn names(run: &Run, snapshot: &SnapshotId) -> bool {
+    run.record == *snapshot || run.manifest.taken().any(|(_, taken)| taken.snapshot == *snapshot)
+}
+
+fn own_snapshots(facts: &RepositoryFacts) -> BTreeSet<SnapshotId> {
+    let of = |run: &Run| -> Vec<SnapshotId> {
+        run.manifest.taken().map(|(_, taken)| taken.snapshot.clone()).chain([run.record.clone()]).collect()
+    };
+    facts.runs.iter().flat_map(of).collect()
 }
 
 /// A damaged snapshot file hurts the run whose manifest names it.
@@ -271,10 +345,14 @@ fn read_data(
     here: &mut Found,
 ) -> Result<(), Failure> {
     let parts: Vec<u8> = (0..DATA_PARTS).filter_map(|part| u8::try_from(part).ok()).collect();
-    let read = read_parts(site, store, facts, &parts, cancel, &|_| {})?;
+    // The trees have been walked, and what is missing has been told.
+    let Reading { record: read, looked, found } = read_parts(site, store, facts, &parts, &[], cancel, &|_| {})?;
     if let Verdict::Failed(findings) = &read.verdict {
-        here.files.extend(findings.iter().cloned());
+        let told: BTreeSet<String> = here.files.iter().cloned().collect();
+        here.files.extend(findings.iter().filter(|finding| !told.contains(*finding)).cloned());
     }
+    here.looked.packs = looked.packs;
+    here.damage.extend(found);
     here.hurt.extend(read.hurt.iter().cloned());
     write(session, lease, name, store, &Record::DataRead(read))
 }
@@ -305,6 +383,7 @@ fn print(found: &[(RepositoryName, Found)], format: TextOrJson, standing: &Stand
                     "clean": here.is_clean() && here.unfinished.is_none(),
                     "damaged_files": here.files,
                     "hurt_runs": here.hurt,
+                    "hurt_snapshots": here.foreign,
                     "incomplete": here.incomplete.iter().map(|(run, _)| run).collect::<Vec<_>>(),
                     "runs": here.runs.iter().map(|(run, findings)| json!({ "run": run, "findings": findings })).collect::<Vec<_>>(),
                     "unfinished": here.unfinished.as_ref().map(Failure::text),
@@ -321,6 +400,9 @@ fn print(found: &[(RepositoryName, Found)], format: TextOrJson, standing: &Stand
         }
         for run in &here.hurt {
             println!("  HURT     {name}: run {run}");
+        }
+        for snapshot in &here.foreign {
+            println!("  HURT     {name}: snapshot {}, of no run of this stack", snapshot.short());
         }
         for (run, findings) in &here.runs {
             for finding in findings {

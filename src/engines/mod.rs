@@ -190,6 +190,7 @@ fn taken(
 ) -> Taken {
     Taken {
         snapshot,
+        tree: None,
         engine: engine.to_owned(),
         engine_version,
         artifacts: vec![artifact],

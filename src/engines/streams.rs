@@ -82,6 +82,7 @@ pub(super) fn take(
     }
     Ok(Taken {
         snapshot: archived.snapshot,
+        tree: None,
         engine: taker.engine.to_owned(),
         engine_version: taker.version,
         artifacts,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ids::RunId;
+use super::ids::{RunId, SnapshotId};
 use super::units::{ByteSize, Span};
 
 /// The first three together are the meaning of *verified*; data has an age of its own.
@@ -56,6 +56,9 @@ pub struct Proof {
     pub levels: BTreeMap<Level, Verdict>,
     /// How long each service's content took to be read back and checked: the first estimate of its restore.
     pub services: BTreeMap<super::ids::ServiceName, Span>,
+    /// The snapshots that were read. One that somebody put in the place of another counts as proven only if it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<SnapshotId>,
 }
 
 impl Proof {
@@ -90,4 +93,8 @@ pub struct DataRead {
     pub verdict: Verdict,
     /// Runs that hold a damaged pack.
     pub hurt: Vec<RunId>,
+    /// What it found stands in a record of its own as well (`DamageRecord`), which says when that is over. The readings of older
+    /// versions are all that tells of theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remembered: bool,
 }

@@ -6,6 +6,7 @@ pub mod assertion;
 pub mod cancel;
 pub mod certificate;
 pub mod compose;
+pub mod damage;
 pub mod drill;
 pub mod evidence;
 pub mod history;

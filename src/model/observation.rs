@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
 use super::compose::ComposeModel;
+use super::damage::Damaged;
 use super::drill::Drill;
 use super::evidence::{DataRead, Level, Proof, Verdict};
 use super::ids::{
@@ -224,6 +225,12 @@ pub struct RepositoryFacts {
     #[serde(default)]
     pub adopted: Vec<Adopted>,
     pub data_reads: Vec<DataRead>,
+    /// All that is known to be damaged, of this stack's and of anybody's: what is missing now, and what an earlier look found.
+    #[serde(default)]
+    pub damage: Vec<Damaged>,
+    /// Runs that were sealed here, that devstack has not forgotten, and that are not here.
+    #[serde(default)]
+    pub removed: Vec<RunId>,
     /// Oldest first.
     #[serde(default)]
     pub drills: Vec<Drill>,
@@ -282,9 +289,23 @@ impl ResticLock {
 impl RepositoryFacts {
     /// Runs that a proof or the last reading of packs found damaged, and that nothing later cleared.
     pub fn damaged(&self) -> impl Iterator<Item = &Run> {
-        let last = self.data_reads.iter().max_by(|a, b| (a.at, &a.parts, &a.hurt).cmp(&(b.at, &b.parts, &b.hurt)));
-        let hurt = last.filter(|read| read.verdict != Verdict::Passed).map_or(&[][..], |read| &read.hurt);
-        self.runs.iter().filter(move |run| run.is_damaged() || hurt.contains(&run.manifest.run))
+        let old: Vec<&DataRead> = self.data_reads.iter().filter(|read| self.is_last_word(read)).collect();
+        let hurt = move |run: &RunId| old.iter().any(|read| read.hurt.contains(run));
+        self.runs.iter().filter(move |run| run.is_damaged() || hurt(&run.manifest.run))
+    }
+
+    /// A reading of an older version found damage, and nothing has read the same parts since. The newest reading alone would
+    /// say nothing of what it did not read.
+    fn is_last_word(&self, read: &DataRead) -> bool {
+        let Verdict::Failed(findings) = &read.verdict else { return false };
+        // `data/ab/…`: its part. A finding without one may be of any part that was read.
+        let part = |finding: &String| u8::from_str_radix(finding.strip_prefix("data/")?.get(..2)?, 16).ok();
+        let parts: Vec<u8> = match findings.iter().map(part).collect::<Option<Vec<u8>>>() {
+            Some(parts) if !parts.is_empty() => parts,
+            _ => read.parts.clone(),
+        };
+        let read_since = |part: &u8| self.data_reads.iter().any(|it| it.at > read.at && it.parts.contains(part));
+        !read.remembered && !parts.iter().all(read_since)
     }
 }
 
@@ -316,6 +337,9 @@ pub struct Run {
     pub proofs: Vec<Proof>,
     /// Service snapshots that the manifest names but the repository no longer lists.
     pub lost: Vec<SnapshotId>,
+    /// What is damaged of what it needs, and no later proof has read well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hurt: Vec<String>,
 }
 
 impl Run {
@@ -330,7 +354,9 @@ impl Run {
 
     /// Complete, and the latest word on structure, artifacts and content is that each passed.
     pub fn is_verified(&self) -> bool {
-        self.is_complete() && Level::PROOF.iter().all(|level| matches!(self.latest(*level), Some((_, Verdict::Passed))))
+        self.is_complete()
+            && self.hurt.is_empty()
+            && Level::PROOF.iter().all(|level| matches!(self.latest(*level), Some((_, Verdict::Passed))))
     }
 
     /// Whether the slot of its policy is served by it, as known at `now`. A run or slot dated in the future comes from a clock
@@ -340,9 +366,10 @@ impl Run {
         carries && self.manifest.policy == *policy && self.manifest.started <= now && self.is_complete()
     }
 
-    /// A verification has failed and nothing later passed.
+    /// A verification has failed, or something that it needs was found damaged, and nothing later passed.
     pub fn is_damaged(&self) -> bool {
         !self.lost.is_empty()
+            || !self.hurt.is_empty()
             || Level::PROOF.iter().any(|level| matches!(self.latest(*level), Some((_, Verdict::Failed(_)))))
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::damage::DamageRecord;
 use super::drill::Drill;
 use super::evidence::{DataRead, Proof};
 use super::ids::{Digest, PlanId, PolicyName, RunId, ServiceName};
@@ -17,6 +18,8 @@ pub enum Record {
     Manifest(Box<Manifest>),
     Proof(Proof),
     DataRead(DataRead),
+    /// All that is known to be damaged; the store writes it and takes the one before away.
+    Damage(DamageRecord),
     Drill(Box<Drill>),
     ShrinkAccepted(ShrinkAccepted),
     RuleApproved(RuleApproved),
@@ -31,6 +34,7 @@ impl Record {
             Self::Manifest(_) => "manifest",
             Self::Proof(_) => "proof",
             Self::DataRead(_) => "data-read",
+            Self::Damage(_) => "damage",
             Self::Drill(_) => "drill",
             Self::ShrinkAccepted(_) => "shrink-accepted",
             Self::RuleApproved(_) => "rule-approved",
@@ -50,7 +54,9 @@ impl Record {
             | Self::PlanUsed(_)
             | Self::Drill(_)
             // Each names runs of other places that are ours since.
-            | Self::Adopted(_) => false,
+            | Self::Adopted(_)
+            // Which one it replaces is told by who writes it: the one that it read, and not one written meanwhile.
+            | Self::Damage(_) => false,
         }
     }
 
@@ -78,6 +84,7 @@ impl Record {
             // A drill may have used several runs, and says what it says after they are gone.
             Self::Drill(_)
             | Self::DataRead(_)
+            | Self::Damage(_)
             | Self::RuleApproved(_)
             | Self::PlanUsed(_)
             | Self::Generation(_)

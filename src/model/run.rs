@@ -63,6 +63,7 @@ pub enum Sealed {
 }
 
 /// What became of one expected service.
+#[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceResult {
@@ -74,6 +75,10 @@ pub enum ServiceResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Taken {
     pub snapshot: SnapshotId,
+    /// The snapshot's tree. restic gives a snapshot another id where it changes a tag of it; the tree stays, and with it all that
+    /// was proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
     pub engine: String,
     /// The version of what took it (SQLite's library, a server's dump tool).
     pub engine_version: String,

@@ -131,7 +131,10 @@ impl Default for Limits {
 
 /// What the file says may be gone or fall: asked with each name that a thing goes by.
 #[derive(Default)]
-pub struct Volatile<'v>(Option<Box<dyn Fn(&str) -> bool + 'v>>);
+pub struct Volatile<'v>(Option<Named<'v>>);
+
+/// Whether a name is among them.
+type Named<'v> = Box<dyn Fn(&str) -> bool + 'v>;
 
 impl<'v> Volatile<'v> {
     pub fn those(named: impl Fn(&str) -> bool + 'v) -> Self {

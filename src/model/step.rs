@@ -137,6 +137,10 @@ pub enum Precondition {
         repository: RepositoryName,
         policy: PolicyName,
     },
+    /// Nobody but devstack has removed runs of this stack, or somebody has accepted it.
+    RemovalsAccepted {
+        repository: RepositoryName,
+    },
     /// No lease but ours lives in the repository, and no restic lock.
     Exclusive {
         repository: RepositoryName,
@@ -231,6 +235,11 @@ pub enum Action {
         run: RunId,
         service: ServiceName,
         shrink: Shrink,
+    },
+    /// Records that runs which somebody else removed are gone for good.
+    AcceptRemoved {
+        repository: RepositoryName,
+        runs: Vec<RunId>,
     },
     /// Forgets runs of a policy: their snapshots, proofs and manifests, manifests first.
     Forget {
@@ -375,6 +384,7 @@ impl Action {
             Self::Prove { .. } => "prove",
             Self::ReadData { .. } => "read data",
             Self::AcceptShrink { .. } => "accept shrink",
+            Self::AcceptRemoved { .. } => "accept removal",
             Self::Forget { .. } => "forget",
             Self::Prune { .. } => "prune",
             Self::SafetyCopy(_) => "safety copy",
@@ -394,7 +404,10 @@ impl Action {
             Self::GenerateKey { repository, .. }
             | Self::AddKey { repository, .. }
             | Self::RemoveKey { repository, .. } => format!("repository/{repository}/keys"),
-            Self::CreateRepository { repository, .. } | Self::Adopt { repository, .. } | Self::Prune { repository } => {
+            Self::CreateRepository { repository, .. }
+            | Self::Adopt { repository, .. }
+            | Self::AcceptRemoved { repository, .. }
+            | Self::Prune { repository } => {
                 format!("repository/{repository}")
             }
             Self::ReadData { repository, .. } => format!("repository/{repository}/data"),
@@ -443,6 +456,7 @@ impl Action {
             | Self::Prove { repository, .. }
             | Self::ReadData { repository, .. }
             | Self::AcceptShrink { repository, .. }
+            | Self::AcceptRemoved { repository, .. }
             | Self::Forget { repository, .. }
             | Self::Prune { repository } => Some(repository),
             Self::Copy { to, .. } => Some(to),

@@ -201,6 +201,8 @@ pub fn empty_facts(name: &RepositoryName) -> RepositoryFacts {
         generation: None,
         adopted: vec![],
         data_reads: vec![],
+        damage: vec![],
+        removed: vec![],
         drills: vec![],
         oldest: None,
         size: ByteSize::mib(512),
@@ -218,6 +220,7 @@ pub fn observed_key(label: &str) -> ObservedKey {
 pub fn taken(bytes: ByteSize, started: Timestamp, tag: &str) -> Taken {
     Taken {
         snapshot: SnapshotId::new(Digest::of(tag).as_str()),
+        tree: None,
         engine: "sqlite".into(),
         engine_version: "3.50".into(),
         artifacts: vec![Artifact {
@@ -246,6 +249,7 @@ pub fn proof(run: &RunId, at: Timestamp, services: &[ServiceName], verdict: &Ver
         read: ByteSize::mib(100),
         levels: Level::PROOF.iter().map(|level| (*level, verdict.clone())).collect(),
         services: services.iter().map(|name| (name.clone(), Span::from_secs(4))).collect(),
+        snapshots: vec![],
     }
 }
 
@@ -279,6 +283,7 @@ pub fn run(of: &str, started: Timestamp, services: &[&str]) -> Run {
         record: SnapshotId::new(Digest::of(id.as_str()).as_str()),
         proofs: vec![proof(&id, Span::from_secs(20).after(started), &names, &Verdict::Passed)],
         lost: vec![],
+        hurt: vec![],
     }
 }
 

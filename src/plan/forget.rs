@@ -203,7 +203,9 @@ impl<'a> Planner<'a> {
         let rule_step = place.and_then(|place| place.rules.get(&policy.whole())).copied();
         let accepts = place.and_then(|place| place.accepts.get(policy)).cloned().unwrap_or_default();
         let accepted = Precondition::ShrinksAccepted { repository: name.clone(), policy: policy.clone() };
-        self.add_exclusive(name, step.after(rule_step).after(accepts).given([accepted]))
+        let removal = place.and_then(|place| place.removal);
+        let removals = Precondition::RemovalsAccepted { repository: name.clone() };
+        self.add_exclusive(name, step.after(rule_step).after(accepts).after(removal).given([accepted, removals]))
     }
 
     /// Forgets `runs` of `projected`: waits for whatever brings the others about, and needs its keepers verified.
@@ -246,6 +248,13 @@ impl<'a> Planner<'a> {
         if self.is_busy(name, &resource, "pruning") {
             return;
         }
+        let Some(place) = self.places.known.get(name) else { return };
+        let (removal, removed) = (place.removal, place.facts().map_or(0, |facts| facts.removed.len()));
+        if removal.is_none() && removed > 0 {
+            let text = format!("pruning waits until somebody accepts that runs were removed: accept:removed:{name}");
+            self.report.waiting.push(Note::new(resource, text));
+            return;
+        }
         let cause = match (forgets, ripe) {
             ([], Some(bytes)) => format!("{bytes} marked longer ago than {}", PRUNE_GRACE.to_file_text()),
             (_, Some(bytes)) => {
@@ -259,6 +268,8 @@ impl<'a> Planner<'a> {
             .because(cause)
             .effect(Effect::DeletesData)
             .by_rule()
+            .after(removal)
+            .given([Precondition::RemovalsAccepted { repository: name.clone() }])
             .estimate(Estimate { time, bytes: ripe });
         // One forgetting that fails or is held leaves nothing to prune; of several, the others have left something.
         let step = match (forgets, ripe) {

@@ -23,6 +23,7 @@ pub mod prediction;
 mod projection;
 mod recover;
 mod recovery;
+mod removed;
 pub mod render;
 mod repositories;
 pub mod request;
@@ -145,6 +146,7 @@ impl Planner<'_> {
         self.report_unknown_repositories();
         self.report_foreign();
         self.report_damage();
+        self.report_removed();
         self.report_faults();
         self.report_sources();
         self.report_idle_excludes();
@@ -159,6 +161,7 @@ impl Planner<'_> {
                 }
                 self.adopt();
                 self.repositories();
+                self.accept_removed();
                 self.seal_interrupted(&intents);
                 self.accept_shrinks();
                 self.approve_rules();

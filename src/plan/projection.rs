@@ -38,6 +38,8 @@ pub(super) struct Place<'a> {
     pub rules: BTreeMap<PolicyName, StepId>,
     /// The steps that accept shrunken sources in runs of a policy.
     pub accepts: BTreeMap<PolicyName, Vec<StepId>>,
+    /// The step that accepts that somebody else has removed runs.
+    pub removal: Option<StepId>,
     /// The step that prunes it.
     pub pruned: Option<StepId>,
     /// Where else the stack has its place in it. Its runs stand among [`Self::runs`] as if they had been adopted, each marked.
@@ -129,7 +131,7 @@ impl<'a> Places<'a> {
             .present()
             .flat_map(|(_, facts)| {
                 let sealed = facts.runs.iter().map(|run| &run.manifest.run);
-                sealed.chain(facts.unsealed.iter().map(|unsealed| &unsealed.run))
+                sealed.chain(facts.unsealed.iter().map(|unsealed| &unsealed.run)).chain(&facts.removed)
             })
             .collect();
         places
@@ -170,6 +172,7 @@ impl<'a> Place<'a> {
             writers: Vec::new(),
             rules: BTreeMap::new(),
             accepts: BTreeMap::new(),
+            removal: None,
             pruned: None,
             elsewhere: None,
             adopted: None,

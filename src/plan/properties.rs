@@ -161,6 +161,7 @@ fn world(knobs: &Knobs) -> World {
             parts: (0..=*part).collect(),
             verdict: Verdict::Passed,
             hurt: vec![],
+            remembered: true,
         })
         .collect();
     for (name, state) in [("shop", knobs.sources.0), ("web", knobs.sources.1)] {

@@ -11,6 +11,9 @@ use crate::model::plan::Note;
 use crate::model::step::{Action, Effect, Precondition, StepId};
 use crate::spec::file::Repository;
 
+/// How many damaged files of a repository are named one by one.
+const NAMED_DAMAGE: usize = 5;
+
 impl<'a> Planner<'a> {
     pub(super) fn report_unknown_repositories(&mut self) {
         for (name, reason) in &self.places.unknown {
@@ -30,6 +33,19 @@ impl<'a> Planner<'a> {
             for run in runs {
                 let text = format!("`devstack show {run}` says what was found");
                 self.report.damaged.push(Note::new(format!("{name}/{run}"), text));
+            }
+            let known = place.facts().map(|facts| (facts, facts.damage.as_slice()));
+            let Some((facts, damage)) = known.filter(|(_, damage)| !damage.is_empty()) else { continue };
+            let resource = format!("{}{name}", Note::REPOSITORY);
+            for damaged in damage.iter().take(NAMED_DAMAGE) {
+                let hurts = facts.runs.iter().any(|run| run.hurt.contains(&damaged.found));
+                let whose = if hurts { "" } else { "; no run of this stack was found to need it" };
+                self.report.damaged.push(Note::new(&resource, format!("{}{whose}", damaged.found)));
+            }
+            if damage.len() > NAMED_DAMAGE {
+                let text =
+                    format!("and {} more; `devstack verify --all --data` names them all", damage.len() - NAMED_DAMAGE);
+                self.report.damaged.push(Note::new(&resource, text));
             }
         }
     }
@@ -229,7 +245,10 @@ impl<'a> Planner<'a> {
         let action =
             Action::SealInterrupted { repository: name.clone(), run: run.clone(), policy: policy.clone(), snapshots };
         let Some(place) = self.places.known.get(name) else { return };
-        let step = NewStep::new(action).because(cause).given(place.is(name)).after_end_of(place.sealed);
+        // Its manifest was here: that it went is somebody's to accept before the run is called incomplete.
+        let removed = place.facts().is_some_and(|facts| facts.removed.contains(&unsealed.run));
+        let accepted = place.removal.filter(|_| removed);
+        let step = NewStep::new(action).because(cause).given(place.is(name)).after_end_of(place.sealed).after(accepted);
         let id = self.draft.add(step);
         self.wrote(name, [id]);
         if let Some(place) = self.places.known.get_mut(name) {

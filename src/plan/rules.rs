@@ -17,6 +17,7 @@ use crate::model::run::{RECORD_FORMAT, ServiceResult};
 use crate::model::standing::Kind;
 use crate::model::step::{Action, Approval, Effect, Precondition, RestoreTarget, Step, WaitOn};
 use crate::model::units::{ByteSize, Span};
+use crate::plan::graph::behind;
 use crate::plan::render::json;
 
 fn token(step: &Step) -> Option<&str> {
@@ -324,6 +325,7 @@ fn each_part_of_the_data_is_read_once_within_data_every() {
         parts: parts.collect(),
         verdict: Finding::Failed(vec!["damage".into()]),
         hurt: vec![],
+        remembered: false,
     };
     world.facts("local").data_reads.push(read(3, 0..=255));
     assert_eq!(parts(&world).len(), 3, "three slots have passed since, whatever the verdict was");
@@ -337,6 +339,88 @@ fn each_part_of_the_data_is_read_once_within_data_every() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), 256, "all of it is read within the time");
+}
+
+#[test]
+fn runs_that_somebody_else_removed_are_a_held_step_that_retention_waits_for() {
+    let mut world = World::settled(small()).with_history(5, 12);
+    let gone = [RunId::at(hours_ago(200), &policy("daily")), RunId::at(hours_ago(212), &policy("daily"))];
+    world.facts("local").removed = gone.to_vec();
+    let plan = world.plan();
+    let accept = only(&plan, "accept removal");
+    assert_eq!(token(accept), Some("accept:removed:local"));
+    assert!(plan.report.removed[0].text.contains("2 runs were removed, not by devstack"), "{:?}", plan.report.removed);
+    assert!(crate::model::standing::Standing::of_plan(&plan).has(Kind::Removed));
+    for verb in ["forget", "prune"] {
+        let step = only(&plan, verb);
+        assert!(behind(&plan.steps).contains_key(&step.id), "{verb} waits for the approval");
+        let guarded = |it: &Precondition| matches!(it, Precondition::RemovalsAccepted { .. });
+        assert!(step.preconditions.iter().any(guarded), "{verb} asks again, should more go meanwhile");
+    }
+    world.apply(&plan);
+    let plan = world.plan();
+    assert!(plan.is_empty() && plan.report.removed.is_empty(), "{:?}", short(&plan));
+}
+
+#[test]
+fn a_run_whose_manifest_somebody_removed_is_called_incomplete_only_when_that_is_accepted() {
+    let mut world = World::settled(small()).with_history(2, 12);
+    let left = unsealed("daily", hours_ago(200), &["shop"]);
+    world.facts("local").removed = vec![left.run.clone()];
+    world.facts("local").unsealed.push(left);
+    let plan = world.plan();
+    assert_eq!(waits(only(&plan, "seal interrupted"), only(&plan, "accept removal")), Some(WaitOn::Success));
+    world.apply(&plan);
+    assert!(world.plan().steps.iter().all(|step| step.action.verb() != "accept removal"));
+}
+
+#[test]
+fn pruning_by_hand_waits_until_a_removal_is_accepted_and_forgetting_does_not() {
+    let mut world = World::settled(small()).with_history(5, 12);
+    world.facts("local").removed = vec![RunId::at(hours_ago(200), &policy("daily"))];
+    let oldest = world.facts("local").runs[0].manifest.run.clone();
+    let selection = ForgetSelection { repository: None, policy: None, service: None, runs: vec![oldest] };
+    let plan = world.ask(&Request::Forget(selection)).unwrap();
+    assert_eq!(find(&plan, "forget").len(), 1);
+    assert!(find(&plan, "prune").is_empty());
+    assert!(waiting(&plan).contains("accept:removed:local"));
+}
+
+#[test]
+fn a_run_that_needs_what_is_damaged_is_no_floor_and_no_good_run() {
+    let mut world = World::settled(small()).with_history(3, 12);
+    let newest = world.facts("local").runs.last().unwrap().manifest.run.clone();
+    world.facts("local").runs.last_mut().unwrap().hurt = vec!["data/ab/ab01 is missing".into()];
+    let plan = world.plan();
+    assert!(plan.report.damaged.iter().any(|note| note.resource == format!("local/{newest}")));
+    let good = plan.report.exposure[0].last_good.as_ref().map(|(run, _, _)| run);
+    assert!(good.is_some_and(|good| *good != newest), "{good:?}");
+}
+
+#[test]
+fn a_reading_of_an_older_version_is_forgotten_only_when_its_part_was_read_again() {
+    let mut world = World::settled(small()).with_history(1, 12);
+    let run = world.facts("local").runs[0].manifest.run.clone();
+    let read = |hours, parts: Vec<u8>, hurt: Vec<RunId>| DataRead {
+        format: RECORD_FORMAT,
+        at: hours_ago(hours),
+        took: Span::ZERO,
+        read: ByteSize(0),
+        parts,
+        verdict: match hurt.is_empty() {
+            true => Finding::Passed,
+            false => Finding::Failed(vec!["data/ab/ab01 does not have the hash that is its name".into()]),
+        },
+        hurt,
+        remembered: false,
+    };
+    let damaged = |world: &mut World| world.facts("local").damaged().count();
+    world.facts("local").data_reads = vec![read(9, vec![0xab, 0xac], vec![run])];
+    assert_eq!(damaged(&mut world), 1);
+    world.facts("local").data_reads.push(read(8, vec![0xac, 0xad], vec![]));
+    assert_eq!(damaged(&mut world), 1, "other parts were read, and say nothing of this one");
+    world.facts("local").data_reads.push(read(7, vec![0xab], vec![]));
+    assert_eq!(damaged(&mut world), 0);
 }
 
 #[test]
@@ -908,7 +992,7 @@ fn runs_are_named_by_the_beginning_of_their_ids() {
     assert!(matches!(restored("1999"), Err(PlanError::NoSuchRun { .. })));
     let oldest = ids.iter().min().unwrap();
     let asked = ForgetSelection { runs: vec![RunId::new(&oldest.as_str()[..13])], ..ForgetSelection::default() };
-    assert_eq!(forgotten(&world.ask(&Request::Forget(asked)).unwrap()), [oldest.clone()]);
+    assert_eq!(forgotten(&world.ask(&Request::Forget(asked)).unwrap()), std::slice::from_ref(oldest));
 }
 
 fn with_hooks() -> serde_json::Value {

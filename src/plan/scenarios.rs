@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::fixtures::*;
 use super::request::{Request, Selection};
+use crate::model::damage::{Damaged, Subject};
 use crate::model::history::Sample;
-use crate::model::ids::StackName;
+use crate::model::ids::{RunId, StackName};
 use crate::model::observation::{RepositoryState, SourceState};
 use crate::model::plan::Plan;
 use crate::model::step::{RestoreTarget, WaitOn};
@@ -76,6 +77,29 @@ fn a_damaged_run_is_told_first_and_not_all_is_well() {
     let plan = world.with_run("local", hurt).plan();
     assert_snapshot!("damaged_text", brief(&plan));
     assert_snapshot!("damaged_markdown", markdown(&plan, &berlin()));
+}
+
+#[test]
+fn runs_that_somebody_else_removed_and_files_that_hurt_nobody_here_are_told_first() {
+    let mut world = World::settled(small()).with_history(5, 12);
+    world.facts("local").removed = (1..=8).map(at_day).collect();
+    let damage = |nth: u8| Damaged {
+        subject: Subject::Pack(hex(nth)),
+        found: format!("data/{nth:02x}/{} is missing (pack {:.8})", hex(nth), hex(nth)),
+        at: at(NOW),
+    };
+    world.facts("local").damage = (1..=7).map(damage).collect();
+    let plan = world.plan();
+    assert_snapshot!("removed_text", brief(&plan));
+    assert_snapshot!("removed_markdown", markdown(&plan, &berlin()));
+}
+
+fn at_day(day: i64) -> RunId {
+    RunId::at(Span::from_days(day.unsigned_abs()).before(at("2026-11-10T01:15:00Z")), &policy("daily"))
+}
+
+fn hex(nth: u8) -> String {
+    format!("{nth:02x}").repeat(32)
 }
 
 fn a_missed_night() -> World {

@@ -75,6 +75,9 @@ impl World {
                 });
                 suspects.into_iter().all(|suspect| facts.accepted_shrinks.contains(&suspect))
             }),
+            Precondition::RemovalsAccepted { repository } => {
+                self.try_facts(repository).is_some_and(|facts| facts.removed.is_empty())
+            }
             Precondition::Exclusive { repository } => {
                 self.try_facts(repository).is_some_and(|facts| facts.restic_locks == 0)
             }
@@ -216,7 +219,11 @@ impl World {
                 parts: parts.clone(),
                 verdict: Verdict::Passed,
                 hurt: vec![],
+                remembered: true,
             }),
+            Action::AcceptRemoved { repository, runs } => {
+                self.facts(repository.as_str()).removed.retain(|run| !runs.contains(run));
+            }
             Action::AcceptShrink { repository, run, service, .. } => {
                 self.facts(repository.as_str()).accepted_shrinks.push((run.clone(), service.clone()));
             }
@@ -258,6 +265,6 @@ impl World {
         let facts = self.facts(repository.as_str());
         facts.unsealed.retain(|unsealed| unsealed.run != manifest.run);
         let record = SnapshotId::new(manifest.run.as_str());
-        facts.runs.push(Run { manifest, record, proofs: vec![], lost: vec![] });
+        facts.runs.push(Run { manifest, record, proofs: vec![], lost: vec![], hurt: vec![] });
     }
 }

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rustic_core::repofile::{IndexFile, SnapshotFile};
+use rustic_core::repofile::SnapshotFile;
 
 use super::error::RepositoryError;
+use super::known;
 use super::records::tag;
+use super::rewritten::Rewritten;
 use super::store::{Store, hex};
+use crate::model::damage::DamageRecord;
 use crate::model::ids::{PolicyName, RunId, ServiceName, SnapshotId, StackName};
 use crate::model::observation::{Marked, RepositoryFacts, Run, UnsealedRun};
 use crate::model::record::{Record, RuleApproved};
-use crate::model::units::ByteSize;
 
 impl Store {
     /// Reads all records of the stack. One that cannot be read, or is of a newer format, is an error: leaving it out could
@@ -31,21 +33,25 @@ impl Store {
 
     fn facts_now(&self, stack: &StackName) -> Result<(RepositoryFacts, Vec<UnreadableRecord>), RepositoryError> {
         let mut unreadable = Vec::new();
+        // Before and after the snapshots are listed: a run that is sealed or forgotten meanwhile is in one of the two only.
+        let sealed_before = self.tally(stack)?;
         let failed = |error| RepositoryError::store("read the snapshots", self.site.path(), error);
         let mut all = self.repository.get_all_snapshots().map_err(failed)?;
         all.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
         let reader = self.reader()?;
         let present: BTreeSet<_> = all.iter().map(|file| SnapshotId::new(hex(&file.id))).collect();
-        let mut facts = self.bare_facts()?;
+        let packs = reader.look_at_packs()?;
+        let mut facts = self.bare_facts(packs.marked)?;
         facts.oldest = all.first().map(|file| file.time.timestamp());
         let mut gathered = Gathered { now: Timestamp::now(), ..Gathered::default() };
         let own = format!("stack:{stack}");
-        for file in all.iter().filter(|file| file.tags.contains("devstack") && file.tags.contains(&own)) {
+        let is_own = |file: &SnapshotFile| file.tags.contains("devstack") && file.tags.contains(&own);
+        for file in all.iter().filter(|file| is_own(file) || known::is_damage_record(file)) {
             match tag(file, "record:") {
                 Some(kind) => {
                     let snapshot = SnapshotId::new(hex(&file.id));
                     match reader.record(file, kind) {
-                        Ok(record) => gathered.add(snapshot, record, &present, &mut facts),
+                        Ok(record) => gathered.add(snapshot, record, &mut facts),
                         Err(source) => {
                             let run = tag(file, "run:").map(RunId::new);
                             unreadable.push(UnreadableRecord { snapshot, kind: kind.to_owned(), run, source });
@@ -55,7 +61,16 @@ impl Store {
                 None => gathered.data.push(file),
             }
         }
-        gathered.finish(&mut facts);
+        let damage = std::mem::take(&mut gathered.damage);
+        gathered.finish(&Rewritten::among(&all, &own), &present, &mut facts);
+        self.add_damage(damage, &reader, &packs, &present, &mut facts)?;
+        // Of what is hidden since it is damaged, nobody can say that it was removed.
+        if let (Some(before), Some(after), true) = (sealed_before, self.tally(stack)?, self.site.is_whole()) {
+            let is_here = |run: &RunId| facts.runs.iter().any(|held| held.manifest.run == *run);
+            let is_unreadable = |run: &RunId| unreadable.iter().any(|record| record.run.as_ref() == Some(run));
+            let gone = before.intersection(&after).filter(|run| !is_here(run) && !is_unreadable(run));
+            facts.removed = gone.cloned().collect();
+        }
         Ok((facts, unreadable))
     }
 
@@ -69,7 +84,7 @@ impl Store {
     }
 
     /// What can be said without reading records.
-    fn bare_facts(&self) -> Result<RepositoryFacts, RepositoryError> {
+    fn bare_facts(&self, marked: Option<Marked>) -> Result<RepositoryFacts, RepositoryError> {
         let locks = self.restic_locks()?;
         Ok(RepositoryFacts {
             id: self.id(),
@@ -83,32 +98,16 @@ impl Store {
             generation: None,
             adopted: Vec::new(),
             data_reads: Vec::new(),
+            damage: Vec::new(),
+            removed: Vec::new(),
             drills: Vec::new(),
             oldest: None,
             size: self.site.size()?,
-            marked: self.marked()?,
+            marked,
             leases: Vec::new(),
             restic_locks: locks.len(),
             lock_holders: locks,
         })
-    }
-
-    fn marked(&self) -> Result<Option<Marked>, RepositoryError> {
-        let failed = |error| RepositoryError::store("read the index", self.site.path(), error);
-        let mut marked: Option<Marked> = None;
-        for file in self.repository.stream_files::<IndexFile>().map_err(failed)? {
-            let (_, file) = file.map_err(failed)?;
-            for pack in file.packs_to_delete {
-                // The library heals a mark without a time by giving it the next prune's.
-                let since = pack.time.unwrap_or_else(Timestamp::now);
-                let bytes = ByteSize(pack.pack_size().into());
-                marked = Some(match marked {
-                    Some(before) => Marked { since: before.since.min(since), bytes: before.bytes + bytes },
-                    None => Marked { since, bytes },
-                });
-            }
-        }
-        Ok(marked)
     }
 }
 
@@ -144,6 +143,7 @@ struct Gathered<'a> {
     proofs: Vec<crate::model::evidence::Proof>,
     rules: BTreeMap<PolicyName, RuleApproved>,
     data: Vec<&'a SnapshotFile>,
+    damage: Vec<DamageRecord>,
 }
 
 /// The order in which words count, the last one most: one dated in the future is of a clock that was ahead, and what was found
@@ -153,27 +153,21 @@ fn trusted(at: Timestamp, now: Timestamp) -> (bool, Timestamp) {
 }
 
 impl Gathered<'_> {
-    fn add(
-        &mut self,
-        snapshot: SnapshotId,
-        record: Record,
-        present: &BTreeSet<SnapshotId>,
-        facts: &mut RepositoryFacts,
-    ) {
+    fn add(&mut self, snapshot: SnapshotId, record: Record, facts: &mut RepositoryFacts) {
         match record {
             Record::Manifest(manifest) => {
-                let lost = manifest.taken().map(|(_, taken)| &taken.snapshot).filter(|id| !present.contains(*id));
-                let lost = lost.cloned().collect();
                 // The first manifest of a run is the one that was reported.
                 self.runs.entry(manifest.run.clone()).or_insert(Run {
                     manifest: *manifest,
                     record: snapshot,
                     proofs: Vec::new(),
-                    lost,
+                    lost: Vec::new(),
+                    hurt: Vec::new(),
                 });
             }
             Record::Proof(proof) => self.proofs.push(proof),
             Record::DataRead(read) => facts.data_reads.push(read),
+            Record::Damage(damage) => self.damage.push(damage),
             Record::Drill(drill) => facts.drills.push(*drill),
             Record::ShrinkAccepted(mark) => facts.accepted_shrinks.push((mark.run, mark.service)),
             Record::RuleApproved(rule) => match self.rules.get(&rule.policy) {
@@ -189,7 +183,7 @@ impl Gathered<'_> {
         }
     }
 
-    fn finish(mut self, facts: &mut RepositoryFacts) {
+    fn finish(mut self, rewritten: &Rewritten, present: &BTreeSet<SnapshotId>, facts: &mut RepositoryFacts) {
         let now = self.now;
         self.proofs.sort_by_key(|proof| trusted(proof.at, now));
         for proof in self.proofs {
@@ -197,6 +191,9 @@ impl Gathered<'_> {
             if let Some(run) = self.runs.get_mut(&proof.run) {
                 run.proofs.push(proof);
             }
+        }
+        for run in self.runs.values_mut() {
+            rewritten.follow(run, present);
         }
         let mut unsealed: BTreeMap<RunId, UnsealedRun> = BTreeMap::new();
         for file in self.data {
@@ -225,7 +222,7 @@ mod tests {
     use crate::model::evidence::{Level, Proof, Verdict};
     use crate::model::retention::Rule;
     use crate::model::run::RECORD_FORMAT;
-    use crate::model::units::Span;
+    use crate::model::units::{ByteSize, Span};
 
     fn sealed(started: Timestamp) -> crate::model::run::Manifest {
         serde_json::from_value(serde_json::json!({
@@ -258,6 +255,7 @@ mod tests {
             read: ByteSize(0),
             levels: Level::PROOF.iter().map(|level| (*level, verdict.clone())).collect(),
             services: BTreeMap::new(),
+            snapshots: Vec::new(),
         })
     }
 
@@ -286,9 +284,9 @@ mod tests {
             old,
         ];
         for (number, record) in records.into_iter().enumerate() {
-            gathered.add(SnapshotId::new(format!("{number:064x}")), record, &present, &mut facts);
+            gathered.add(SnapshotId::new(format!("{number:064x}")), record, &mut facts);
         }
-        gathered.finish(&mut facts);
+        gathered.finish(&Rewritten::among(&[], "stack:shop"), &present, &mut facts);
         assert!(facts.runs[0].is_damaged() && !facts.runs[0].is_verified());
         assert_eq!(facts.approved_rules[&sealed.policy].last, Some(7));
     }

@@ -11,6 +11,7 @@ mod error;
 mod facts;
 pub mod gpg;
 mod keys;
+mod known;
 mod ledger;
 mod listing;
 mod locks;
@@ -19,13 +20,14 @@ mod opening;
 mod prune;
 mod reader;
 mod records;
-
 mod restore;
+mod rewritten;
 mod site;
 mod source;
 mod sparse;
 mod store;
 mod structure;
+mod tally;
 mod watched;
 
 pub use archive::{ArchiveRequest, Archived, Entry, EntryKind, EntryMeta, StreamAccount, Tags, Xattr};

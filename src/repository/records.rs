@@ -76,6 +76,11 @@ impl Store {
         Ok(())
     }
 
+    /// The id of a snapshot's tree: what stays the same when the snapshot gets another id.
+    pub fn tree_of(&self, snapshot: &SnapshotId) -> Result<String, RepositoryError> {
+        Ok(hex(&self.reader()?.snapshot(snapshot)?.tree))
+    }
+
     /// What there is of a run, in the order in which it is to be forgotten: the manifests first, so that a run that is
     /// half forgotten is no run; then its other records; then its data.
     pub fn snapshots_of(&self, stack: &StackName, run: &RunId) -> Result<Vec<SnapshotId>, RepositoryError> {
@@ -128,6 +133,7 @@ fn to_json(record: &Record) -> Result<Vec<u8>, serde_json::Error> {
         Record::Manifest(manifest) => serde_json::to_vec_pretty(manifest),
         Record::Proof(proof) => serde_json::to_vec_pretty(proof),
         Record::DataRead(read) => serde_json::to_vec_pretty(read),
+        Record::Damage(damage) => serde_json::to_vec_pretty(damage),
         Record::Drill(drill) => serde_json::to_vec_pretty(drill),
         Record::ShrinkAccepted(mark) => serde_json::to_vec_pretty(mark),
         Record::RuleApproved(rule) => serde_json::to_vec_pretty(rule),
@@ -175,6 +181,7 @@ impl Reader {
             "manifest" => serde_json::from_slice(&bytes).map(Record::Manifest),
             "proof" => serde_json::from_slice(&bytes).map(Record::Proof),
             "data-read" => serde_json::from_slice(&bytes).map(Record::DataRead),
+            "damage" => serde_json::from_slice(&bytes).map(Record::Damage),
             "drill" => serde_json::from_slice(&bytes).map(Record::Drill),
             "shrink-accepted" => serde_json::from_slice(&bytes).map(Record::ShrinkAccepted),
             "rule-approved" => serde_json::from_slice(&bytes).map(Record::RuleApproved),

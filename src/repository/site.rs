@@ -102,6 +102,9 @@ impl Site {
             }
         }
         for name in self.objects().list("").map_err(|source| self.io("list", &self.path, source))? {
+            if name.starts_with(super::tally::FOLDER) {
+                return Err(self.damaged("config", "it is missing, and devstack's list of the runs in here is not"));
+            }
             if !name.starts_with("leases/") && !name.starts_with("keys/") {
                 foreign = Some(format!("devstack/{name}"));
             }

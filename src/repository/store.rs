@@ -12,6 +12,7 @@ use rustic_core::{
 use super::disk::{Disk, Sidecar};
 use super::error::RepositoryError;
 use super::keys::DeclaredKey;
+use super::known::Needs;
 use super::objects::Objects;
 use super::opening;
 use super::reader::Reader;
@@ -52,6 +53,7 @@ pub struct Store {
     id: RepositoryId,
     pub(super) repository: Repository<OpenStatus>,
     index: Mutex<Option<LoadedIndex>>,
+    pub(super) needs: Mutex<Needs>,
 }
 
 /// An index stays good for as long as the repository has the same index files.
@@ -108,7 +110,15 @@ impl Store {
 
     fn opened(site: &Site, repository: Repository<OpenStatus>, opened_with: KeyId) -> Self {
         let id = RepositoryId::new(hex(&repository.config().id));
-        Self { site: site.clone(), master: repository.key(), opened_with, id, repository, index: Mutex::new(None) }
+        Self {
+            site: site.clone(),
+            master: repository.key(),
+            opened_with,
+            id,
+            repository,
+            index: Mutex::new(None),
+            needs: Mutex::default(),
+        }
     }
 
     pub fn site(&self) -> &Site {

@@ -432,11 +432,9 @@ impl<'s> Walk<'s> {
                         "outside of that",
                         format!("write a number from {smallest} to {largest}"),
                     ),
-                    _ if smallest > 0 && *number < i128::from(smallest) => (
-                        format!("must be at least {smallest}"),
-                        "below that",
-                        format!("write {smallest} or more"),
-                    ),
+                    _ if smallest > 0 && *number < i128::from(smallest) => {
+                        (format!("must be at least {smallest}"), "below that", format!("write {smallest} or more"))
+                    }
                     _ if *number < 0 => ("cannot be negative".to_owned(), "below zero", "write 0 or more".to_owned()),
                     _ => ("is too large".to_owned(), "more than can be counted", format!("write {largest} at most")),
                 };

@@ -1,4 +1,4 @@
-"""A throw-away stack of real servers: a Compose project of its own from examples/full-stack, and devstack to act on it."""
+"""A throw-away stack of real servers: a Compose project of its own from tests/stack/compose, and devstack to act on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from scenario import TOP, Broken, World, must
 from stack import Stack, write_stack
 
-EXAMPLE = TOP / "examples/full-stack"
+EXAMPLE = TOP / "tests/stack/compose"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack-tests"
 PROFILES = ("standard", "extra")
 

@@ -13,15 +13,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import build_folder
+from build_folder import CACHE
 from cargo_tests import CargoRun, Name, cargo_test
 
 TOP = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack-tests"
 ORACLES = ["restic", "age", "age-keygen", "gpg", "sqlite3"]
 IMAGES = {
     "engines": ["postgres", "mysql", "mariadb", "redis", "rabbitmq", "app", "mongo"],
     "vault": ["postgres", "vault"],
-    "recovery": ["postgres", "mysql", "redis", "rabbitmq", "app", "mongo", "vault"],
+    "recovery": ["postgres", "mysql", "redis", "rabbitmq", "app", "mongo", "vault", "prometheus", "alertmanager"],
 }
 STARTED = time.monotonic()
 # What is made ahead, by its name.
@@ -215,7 +216,7 @@ def build(part: Part) -> bool:
 
 def scenarios(part: Part, missing: dict[str, str], kind: str) -> None:
     heading(f"{part.name}: scenarios with the real binary")
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or os.environ.get("CARGO_BUILD_TARGET_DIR") or TOP / "target")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
@@ -281,6 +282,9 @@ def main(arguments: list[str]) -> int:
         print(f"tests/run: no part is called {unknown[0]}; there are {', '.join(PARTS)}", file=sys.stderr)
         return 2
     os.chdir(TOP)
+    if folder := build_folder.chosen():
+        # What is made incrementally is of use to who works in one clone; it costs more at first, and much room.
+        os.environ |= {"CARGO_BUILD_BUILD_DIR": str(folder), "CARGO_INCREMENTAL": "0"}
     chosen = [name for name in PARTS if not arguments or name in arguments]
     parts: dict[str, Part] = {}
     pool = ThreadPoolExecutor(1)

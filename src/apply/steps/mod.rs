@@ -17,7 +17,7 @@ mod stack;
 mod world;
 
 pub use proof::{ProofOf, prove_run};
-pub use read_data::{hurt_runs, read_parts};
+pub use read_data::{Reading, hurt_runs, in_short, read_parts};
 pub use world::World;
 
 use super::runner::{StepContext, StepError, StepRunner};
@@ -47,6 +47,7 @@ impl StepRunner for World {
             Action::Prove { repository, run } => proof::prove(self, repository, run, context),
             Action::ReadData { repository, parts } => read_data::read_data(self, repository, parts, context),
             Action::AcceptShrink { repository, run, service, .. } => run::accept_shrink(self, repository, run, service),
+            Action::AcceptRemoved { repository, runs } => removal::accept(self, repository, runs),
             Action::Forget { repository, runs, .. } => removal::forget(self, step, repository, runs, context),
             Action::Prune { repository } => removal::prune(self, repository),
             Action::StartColima { .. } => runtime::start_colima(self),

@@ -177,6 +177,19 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
                 )),
             }
         }
+        Precondition::RemovalsAccepted { repository } => {
+            let removed = world.facts(repository)?.removed.len();
+            if removed == 0 {
+                return Ok(None);
+            }
+            Err(StepError::new(
+                FailureKind::NeedsReplan,
+                format!(
+                    "{removed} runs were removed from {repository}, not by devstack, so nothing more is deleted there; if that is right: \
+                     `devstack apply --approve accept:removed:{repository}`"
+                ),
+            ))
+        }
         Precondition::Exclusive { repository } => {
             let site = world.stores.site(repository).map_err(store_error)?;
             match site.restic_locks().map_err(repository_error)? {

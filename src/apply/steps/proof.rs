@@ -120,6 +120,8 @@ pub fn prove_run(
         services.insert(service.clone(), Span::from(started.elapsed()));
     }
 
+    let snapshots = run.manifest.taken().map(|(_, taken)| taken.snapshot.clone());
+    let snapshots = snapshots.filter(|snapshot| !run.lost.contains(snapshot)).collect();
     let verdict = |findings: Vec<String>| if findings.is_empty() { Verdict::Passed } else { Verdict::Failed(findings) };
     let levels = BTreeMap::from([
         (Level::Structure, verdict(structure)),
@@ -134,5 +136,6 @@ pub fn prove_run(
         read,
         levels,
         services,
+        snapshots,
     })
 }

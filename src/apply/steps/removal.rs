@@ -35,6 +35,8 @@ pub(super) fn forget(
     preconditions::check(world, step)?;
     let facts = world.facts(repository)?;
     let store = world.store(repository)?;
+    // Before anything goes: what devstack itself forgets nobody misses, whatever interrupts the rest.
+    store.tally_remove(&world.spec.stack, runs).map_err(repository_error)?;
     let mut forgotten = 0;
     let mut freed = crate::model::units::ByteSize(0);
     for run in runs {
@@ -54,6 +56,14 @@ pub(super) fn forget(
         forgotten += 1;
     }
     Ok(Done { summary: format!("{forgotten} runs; a prune frees up to {freed}"), ..Done::default() })
+}
+
+/// Somebody else has removed these runs, and somebody has said that it is right: they are missed no longer.
+pub(super) fn accept(world: &World, repository: &RepositoryName, runs: &[RunId]) -> Result<Done, StepError> {
+    world.check_lease(repository)?;
+    world.store(repository)?.tally_remove(&world.spec.stack, runs).map_err(repository_error)?;
+    world.forget_facts(repository);
+    Ok(Done { summary: format!("{} runs are no longer missed", runs.len()), ..Done::default() })
 }
 
 pub(super) fn prune(world: &World, repository: &RepositoryName) -> Result<Done, StepError> {

@@ -46,6 +46,7 @@ pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContex
     let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
     let engine = world.engine(&take.service)?;
     let mut taken = engine.take(request, &work).map_err(engine_error)?;
+    taken.tree = Some(store.tree_of(&taken.snapshot).map_err(repository_error)?);
     taken.empty = allow_empty && engine.observe() == Observed::Known(SourceState::Empty);
     taken.suspect = shrunk(world, take, &taken)?;
     world.forget_facts(&take.repository);

@@ -169,8 +169,15 @@ impl World {
         attachments: &[(&str, &[u8])],
     ) -> Result<(), StepError> {
         self.check_lease(repository)?;
-        self.store(repository)?.write_record(&self.spec.stack, record, attachments).map_err(repository_error)?;
+        let store = self.store(repository)?;
+        store.write_record(&self.spec.stack, record, attachments).map_err(repository_error)?;
         self.forget_facts(repository);
+        if matches!(record, Record::Manifest(_)) {
+            // The run is there now: from here on it is missed. With it those that an older version sealed.
+            let facts = self.facts(repository)?;
+            let runs = facts.runs.iter().map(|run| &run.manifest.run);
+            store.tally_add(&self.spec.stack, runs).map_err(repository_error)?;
+        }
         Ok(())
     }
 

@@ -19,6 +19,7 @@ fn taken(engine: &str, artifacts: Vec<Artifact>) -> Taken {
         engine: engine.to_owned(),
         engine_version: "1".to_owned(),
         artifacts,
+        tree: None,
         started: "2026-11-24T11:00:00Z".parse().unwrap(),
         took: Span::from_secs(1),
         added: ByteSize(0),

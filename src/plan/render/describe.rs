@@ -20,6 +20,7 @@ pub(super) fn what(action: &Action) -> String {
         Action::Prove { .. } => "prove".to_owned(),
         Action::ReadData { parts, .. } => format!("read {}", count(parts.len(), "part")),
         Action::AcceptShrink { .. } => "accept shrink".to_owned(),
+        Action::AcceptRemoved { runs, .. } => format!("accept that {} went", count(runs.len(), "run")),
         Action::Forget { runs, .. } => format!("forget {}", count(runs.len(), "run")),
         Action::Prune { .. } => "prune".to_owned(),
         Action::StartColima { profile } => format!("start {profile}"),

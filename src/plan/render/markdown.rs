@@ -73,7 +73,7 @@ pub fn markdown(plan: &Plan, zone: &TimeZone) -> String {
 
 fn heading(kind: Kind) -> &'static str {
     match kind {
-        Kind::Damaged => "Damaged runs",
+        Kind::Damaged => "Damaged",
         Kind::Hurt => "Runs that hold damaged data",
         Kind::FailedProof => "Verification failed",
         Kind::Removed => "Runs that somebody else removed",

@@ -22,4 +22,4 @@ pub use mermaid::mermaid;
 pub use recovery::recovery;
 pub use runbook::{Book, runbook};
 pub use summary::summary;
-pub use text::{TextOptions, standing, text};
+pub use text::{TextOptions, alarms, standing, text};

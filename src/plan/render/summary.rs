@@ -45,7 +45,7 @@ fn kind(action: &Action) -> Option<&'static str> {
         Action::Copy { .. } => "to copy",
         Action::Prove { .. } => "to prove",
         Action::ReadData { .. } => "to read",
-        Action::AcceptShrink { .. } => "to accept",
+        Action::AcceptShrink { .. } | Action::AcceptRemoved { .. } => "to accept",
         Action::Forget { .. } => "to forget",
         Action::Prune { .. } => "to prune",
         Action::SafetyCopy(_) => "to copy",

@@ -61,6 +61,12 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     out.join("\n") + "\n"
 }
 
+/// What is damaged or gone of the backups themselves; empty where nothing is.
+pub fn alarms(plan: &Plan) -> String {
+    let lines = note_lines(&[("DAMAGED", &plan.report.damaged), ("REMOVED", &plan.report.removed)]);
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
 /// Where the stack stands: how fast it would come back, and how much would be lost.
 pub fn standing(plan: &Plan) -> String {
     standing_lines(plan).join("\n") + "\n"
