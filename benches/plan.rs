@@ -112,6 +112,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         compose: None,
         origin: None,
         unprotected: None,
+        hooks: vec![],
     };
     let proof = Proof {
         format: RECORD_FORMAT,
@@ -153,6 +154,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
     };
     let data = SourceState::HasData { bytes: Some(ByteSize::mib(10)) };
     Ok(Observation {
+        idle_excludes: Default::default(),
         misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         at: now,

@@ -204,6 +204,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         compose: None,
         origin: None,
         unprotected: None,
+        hooks: vec![],
     }
 }
 

@@ -75,6 +75,8 @@ impl TimeLimits {
             | Action::SafetyCopy(_)
             | Action::Clear { .. }
             | Action::Restore(_)
+            // It has a limit of its own.
+            | Action::Hook(_)
             // A query that counts reads a large table from its beginning to its end.
             | Action::VerifyStack { .. } => self.data,
             Action::StartColima { .. }

@@ -46,8 +46,12 @@ pub(super) struct ApplyArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArguments {
-    /// Policies; or services, for which each policy that names them runs whole. All policies if none is given.
-    names: Vec<String>,
+    /// Only these services; every service of the policies if none is given.
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    /// Only by this policy; by every policy if none is given. May be repeated.
+    #[arg(long, value_name = "POLICY")]
+    policy: Vec<PolicyName>,
     /// Read everything afresh, comparing with no earlier run.
     #[arg(long)]
     full: bool,
@@ -57,7 +61,7 @@ pub(super) struct BackupArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ForgetArguments {
-    /// The runs to forget, as `devstack backups` lists them.
+    /// The runs to forget: their ids, or beginnings of them that no other run has.
     #[arg(required_unless_present_any = ["policy", "service"])]
     runs: Vec<RunId>,
     /// Runs of this policy.
@@ -100,21 +104,44 @@ pub(super) fn run(file: &Path, arguments: &ApplyArguments) -> Result<Exit, Failu
 
 pub(super) fn backup(file: &Path, arguments: &BackupArguments) -> Result<Exit, Failure> {
     let session = Session::open(file)?;
-    let (mut policies, mut services) = (Vec::new(), Vec::new());
-    for name in &arguments.names {
-        let policy = PolicyName::new(name);
-        if session.loaded.spec.backup.contains_key(&policy) {
-            policies.push(policy);
-        } else {
-            let service = ServiceName::new(name);
-            known_service(&session, &service)?;
-            services.push(service);
-        }
-    }
+    let (policies, services) = asked_for(&session, arguments)?;
     let request = Request::Backup { policies, services, full: arguments.full };
     // Asking for a backup is saying yes to it; what is held stays held.
     let consent = Consent { yes: true, ..arguments.consent.clone() };
     carry_out(&session, &request, Origin::Request, &consent, false)
+}
+
+/// Policies and services. Names of policies stood where services do, once: they are taken as long as nothing else can be meant.
+fn asked_for(session: &Session, arguments: &BackupArguments) -> Result<(Vec<PolicyName>, Vec<ServiceName>), Failure> {
+    let spec = &session.loaded.spec;
+    let is_service = |name: &&String| spec.services.contains_key(&ServiceName::new(name.as_str()));
+    let is_policy = |name: &&String| spec.backup.contains_key(&PolicyName::new(name.as_str()));
+    for name in arguments.services.iter().filter(is_service).filter(is_policy) {
+        eprintln!(
+            "note: {name} is a service and a policy: the service is taken; for the policy: `devstack backup --policy {name}`"
+        );
+    }
+    let (services, others): (Vec<&String>, Vec<&String>) = arguments.services.iter().partition(is_service);
+    if services.is_empty() && !others.is_empty() && arguments.policy.is_empty() && others.iter().all(is_policy) {
+        let words: Vec<String> = others.iter().map(|name| format!("--policy {name}")).collect();
+        eprintln!(
+            "note: taken for a policy, since no service is called so; write `devstack backup {}`",
+            words.join(" ")
+        );
+        return Ok((others.into_iter().map(PolicyName::new).collect(), Vec::new()));
+    }
+    for name in others {
+        known_service(session, &ServiceName::new(name.as_str())).map_err(|failure| match is_policy(&name) {
+            true => failure.hint(format!("{name} is a policy: `--policy {name}`")),
+            false => failure,
+        })?;
+    }
+    if let Some(policy) = arguments.policy.iter().find(|policy| !spec.backup.contains_key(*policy)) {
+        let names: Vec<&str> = spec.backup.keys().map(PolicyName::as_str).collect();
+        let text = format!("there is no policy {policy} in {}", session.loaded.path.display());
+        return Err(Failure::new(Exit::Input, text).hint(format!("its policies are: {}", names.join(", "))));
+    }
+    Ok((arguments.policy.clone(), services.into_iter().map(ServiceName::new).collect()))
 }
 
 pub(super) fn forget(file: &Path, arguments: &ForgetArguments) -> Result<Exit, Failure> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::error::{Exit, Failure};
 use super::session::Session;
 use super::{TextOrJson, lines, tables};
-use crate::model::ids::{RepositoryName, RunId};
+use crate::model::ids::{Misnamed, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observation, Observed, OtherStack, Run};
 use crate::model::plan::Note;
 use crate::plan::render::{self, printable};
@@ -104,7 +104,12 @@ pub(super) fn state(run: &Run) -> String {
         let missing: Vec<&str> = run.manifest.missing().map(|(service, _)| service.as_str()).collect();
         return format!("INCOMPLETE: without {}{suspect}", missing.join(", "));
     }
-    if run.is_verified() { format!("verified{suspect}") } else { format!("complete, not proven{suspect}") }
+    let word = if run.is_verified() { "verified" } else { "complete, not proven" };
+    if !run.manifest.policy.is_part() {
+        return format!("{word}{suspect}");
+    }
+    let only: Vec<&str> = run.manifest.expected.iter().map(ServiceName::as_str).collect();
+    format!("{word}, only {}{suspect}", only.join(", "))
 }
 
 /// A run with what is known of it, for programs.
@@ -126,6 +131,26 @@ pub(super) fn latest(observation: &Observation) -> Option<&RunId> {
     let runs = observation.present().flat_map(|(_, facts)| &facts.runs).map(|run| &run.manifest);
     let newest = runs.filter(|it| !it.policy.is_safety()).max_by(|a, b| (a.started, &a.run).cmp(&(b.started, &b.run)));
     newest.map(|manifest| &manifest.run)
+}
+
+/// The run that somebody means by its id, the beginning of it, or `latest`.
+pub(super) fn named(observation: &Observation, given: &RunId) -> Result<RunId, Failure> {
+    if given.is_latest() {
+        return latest(observation).cloned().ok_or_else(|| {
+            Failure::new(Exit::Input, "no repository that can be reached holds a run")
+                .hint("`devstack apply` takes the first")
+        });
+    }
+    let runs = observation.present().flat_map(|(_, facts)| &facts.runs).map(|run| &run.manifest.run);
+    let found = given.among(runs).map_err(|misnamed| misnamed_run(&misnamed))?;
+    found.ok_or_else(|| {
+        Failure::new(Exit::Input, format!("no repository that can be reached holds a run {given}"))
+            .hint("`devstack backups` lists the runs")
+    })
+}
+
+pub(super) fn misnamed_run(misnamed: &Misnamed) -> Failure {
+    Failure::new(Exit::Input, misnamed.to_string()).hint("`devstack backups` lists the runs")
 }
 
 /// Every copy of one run, by repository.

@@ -44,7 +44,7 @@ pub(super) struct FromArguments {
     /// With --from: the stack, where the repository holds several.
     #[arg(long, value_name = "STACK", requires = "from")]
     stack: Option<StackName>,
-    /// With --from: this run, in place of the newest.
+    /// With --from: this run, by its id or the beginning of it, in place of the newest.
     #[arg(long, value_name = "RUN", requires = "from")]
     run: Option<RunId>,
 }
@@ -132,13 +132,21 @@ fn stack(store: &Store, folder: &Path, asked: Option<&StackName>) -> Result<Stac
 fn chosen(store: &Store, stack: &StackName, asked: Option<&RunId>) -> Result<Run, Failure> {
     let (facts, _) =
         store.facts_around(stack).map_err(|error| Failure::caused(Exit::Verification, "listing the runs", &error))?;
-    let is_meant = |run: &Run| match asked.filter(|asked| !asked.is_latest()) {
+    let asked = match asked.filter(|asked| !asked.is_latest()) {
+        Some(given) => {
+            let found = given.among(facts.runs.iter().map(|run| &run.manifest.run));
+            let found = found.map_err(|misnamed| Failure::new(Exit::Input, misnamed.to_string()))?;
+            Some(found.unwrap_or_else(|| given.clone()))
+        }
+        None => None,
+    };
+    let is_meant = |run: &Run| match &asked {
         Some(asked) => run.manifest.run == *asked,
         // A safety copy tells of the moment of a mistake.
         None => !run.manifest.policy.is_safety(),
     };
     let newest = facts.runs.into_iter().filter(is_meant).max_by_key(|run| run.manifest.started);
-    let text = || match asked {
+    let text = || match &asked {
         Some(asked) => format!("there is no run {asked} of {stack} in this repository"),
         None => format!("there is no run of {stack} in this repository"),
     };

@@ -83,7 +83,7 @@ enum Verb {
     Plan(plan::PlanArguments),
     /// Make it so: plan, ask, carry out, prove.
     Apply(apply::ApplyArguments),
-    /// Take a run now, due or not.
+    /// Take a run now, due or not: of everything, or of the services that are named.
     Backup(apply::BackupArguments),
     /// List the runs in the repositories.
     Backups {
@@ -92,7 +92,7 @@ enum Verb {
     },
     /// Show a run: what it holds, what has been proven of it, when.
     Show {
-        /// As `devstack backups` lists it, or `latest`.
+        /// Its id, the beginning of one that no other run has, or `latest`.
         run: RunId,
         #[arg(long, value_enum, default_value_t)]
         format: TextOrJson,

@@ -15,7 +15,7 @@ pub(super) struct PointArguments {
     /// The newest runs at or before this time, in place of the newest.
     #[arg(long, value_parser = super::parse_time, conflicts_with = "backup", value_name = "TIME")]
     pub at: Option<Timestamp>,
-    /// This run, or `latest`: the newest of each service, verified or not.
+    /// This run, by its id or the beginning of it; or `latest`: the newest of each service, verified or not.
     #[arg(long, value_name = "RUN")]
     pub backup: Option<RunId>,
     /// Only from this repository.

@@ -22,7 +22,7 @@ pub(super) struct RestoreArguments {
     /// The newest verified run that started at or before this time.
     #[arg(long, value_parser = super::parse_time, value_name = "TIME", conflicts_with = "backup")]
     at: Option<Timestamp>,
-    /// This run, or `latest`: the newest that holds the service, verified or not.
+    /// This run, by its id or the beginning of it; or `latest`: the newest that holds the service, verified or not.
     #[arg(long, value_name = "RUN")]
     backup: Option<RunId>,
     /// From this repository.

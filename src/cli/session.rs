@@ -258,7 +258,7 @@ impl Session {
             }
             let runs = observation.present().flat_map(|(place, facts)| facts.runs.iter().map(move |run| (place, run)));
             let is_meant = |run: &Run| match &asked.selection {
-                Selection::Run(id) => run.manifest.run == *id,
+                Selection::Run(id) => id.may_mean(&run.manifest.run),
                 Selection::At(at) => run.is_verified() && run.manifest.started <= *at,
                 Selection::Newest => run.is_verified(),
                 Selection::Latest => true,

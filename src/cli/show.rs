@@ -18,19 +18,8 @@ pub(super) fn run(file: &Path, run: &RunId, format: TextOrJson) -> Result<Exit, 
     session.stores.read_around_damage();
     let now = Timestamp::now();
     let observation = session.observe(now);
-    let run = match run.is_latest() {
-        true => backups::latest(&observation).ok_or_else(|| {
-            Failure::new(Exit::Input, "no repository that can be reached holds a run")
-                .hint("`devstack apply` takes the first")
-        })?,
-        false => run,
-    };
-    let copies: Vec<_> = backups::copies(&observation, run).collect();
-    if copies.is_empty() {
-        return Err(Failure::new(Exit::Input, format!("no repository that can be reached holds a run {run}"))
-            .hint("`devstack backups` lists the runs"));
-    }
-    for (repository, held) in copies {
+    let run = &backups::named(&observation, run)?;
+    for (repository, held) in backups::copies(&observation, run) {
         match format {
             TextOrJson::Json => println!("{}", backups::described(repository, held)),
             TextOrJson::Text => {
@@ -69,6 +58,10 @@ fn details(session: &Session, run: &Run, now: Timestamp) -> String {
             }
         };
         lines.push(format!("  {:<9} {}", level.as_str(), printable(&word)));
+    }
+    for hook in &manifest.hooks {
+        lines.push(format!("  hook      {}", printable(&hook.to_string())));
+        lines.extend(hook.output.lines().map(|line| format!("            | {}", printable(line))));
     }
     for snapshot in &run.lost {
         lines.push(format!("  damaged   snapshot {} is gone from the repository", snapshot.short()));

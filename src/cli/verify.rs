@@ -12,7 +12,7 @@ use serde_json::json;
 use super::error::{Exit, Failure};
 use super::running::Running;
 use super::session::{Access, Session};
-use super::{TextOrJson, apply, status};
+use super::{TextOrJson, apply, backups, status};
 use crate::apply::lease::Lease;
 use crate::apply::steps::{ProofOf, Reading, hurt_runs, in_short, prove_run, read_parts};
 use crate::model::cancel::Cancel;
@@ -28,7 +28,7 @@ use crate::repository::{Damage, FileKind, Presence, Site, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
-    /// This run; the newest complete one of each policy if none is given.
+    /// This run, by its id or the beginning of it; the newest complete one of each policy if none is given.
     #[arg(conflicts_with = "all")]
     run: Option<RunId>,
     /// Every run.
@@ -86,7 +86,9 @@ pub(super) fn run(file: &Path, arguments: &VerifyArguments) -> Result<Exit, Fail
         found.push((name, here));
     }
     let unknown_run = arguments.run.as_ref().filter(|run| {
-        found.iter().all(|(_, here)| here.unfinished.is_none() && !here.runs.iter().any(|(looked, _)| looked == *run))
+        found
+            .iter()
+            .all(|(_, here)| here.unfinished.is_none() && !here.runs.iter().any(|(looked, _)| run.may_mean(looked)))
     });
     if let Some(run) = unknown_run {
         return Err(Failure::new(Exit::Input, format!("no repository holds a run {run}"))
@@ -180,7 +182,7 @@ fn look(
     here.files.extend(packs.iter().map(|(id, why)| format!("data/{}/{id} {why}", &id[..2])));
     let mut ids: Vec<String> = packs.into_iter().map(|(id, _)| id).collect();
     here.hurt.extend(hurt_runs(&store, &facts, &ids)?);
-    let chosen = chosen(&facts, arguments);
+    let chosen = chosen(&facts, arguments)?;
     let snapshots: Vec<SnapshotId> = store.snapshots()?.into_iter().map(|(id, _)| id).collect();
     look_at_trees(&store, &facts, &snapshots, &chosen, here)?;
     if broken(FileKind::Index) {
@@ -274,20 +276,23 @@ fn hurt_by_snapshots(facts: &RepositoryFacts, damages: &[Damage]) -> Vec<RunId> 
     facts.runs.iter().filter(names).map(|run| run.manifest.run.clone()).collect()
 }
 
-fn chosen<'a>(facts: &'a RepositoryFacts, arguments: &VerifyArguments) -> Vec<&'a Run> {
-    if let Some(wanted) = &arguments.run {
-        return facts.runs.iter().filter(|run| run.manifest.run == *wanted).collect();
+fn chosen<'a>(facts: &'a RepositoryFacts, arguments: &VerifyArguments) -> Result<Vec<&'a Run>, Failure> {
+    if let Some(given) = &arguments.run {
+        let wanted = given.among(facts.runs.iter().map(|run| &run.manifest.run));
+        let wanted = wanted.map_err(|misnamed| backups::misnamed_run(&misnamed))?;
+        return Ok(facts.runs.iter().filter(|run| wanted.as_ref() == Some(&run.manifest.run)).collect());
     }
     if arguments.all {
-        return facts.runs.iter().collect();
+        return Ok(facts.runs.iter().collect());
     }
     let policies: BTreeSet<_> = facts.runs.iter().map(|run| &run.manifest.policy).collect();
-    policies
+    let newest = policies
         .into_iter()
         .filter_map(|policy| {
             facts.runs.iter().rev().find(|run| run.manifest.policy == *policy && run.manifest.is_complete())
         })
-        .collect()
+        .collect();
+    Ok(newest)
 }
 
 #[allow(clippy::too_many_arguments, reason = "one run in one repository, each part named")]

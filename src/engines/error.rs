@@ -8,6 +8,7 @@ use crate::model::outcome::FailureKind;
 use crate::repository::RepositoryError;
 use crate::runtime::RuntimeError;
 use crate::secrets::{SecretError, VaultError};
+use crate::spec::exclude::ExcludeError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -41,6 +42,8 @@ pub enum EngineError {
         #[source]
         source: globset::Error,
     },
+    #[error(transparent)]
+    Exclude(#[from] ExcludeError),
     #[error("{path} holds something already; restore into a folder that is empty or not there")]
     NotEmpty { path: PathBuf },
     #[error("the backup does not pass its own check, so nothing was touched: {}", findings.join("; "))]
@@ -112,6 +115,7 @@ impl EngineError {
             | Self::Sqlite { .. }
             | Self::Io { .. }
             | Self::Pattern { .. }
+            | Self::Exclude(_)
             | Self::NotEmpty { .. }
             | Self::Manifest { .. }
             | Self::Bare { .. }

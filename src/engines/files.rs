@@ -146,6 +146,16 @@ impl Files {
     }
 }
 
+/// The excludes of a source that leave nothing out of what is there now. What hinders the look is told by the take.
+pub fn idle_excludes(source: &Source, ground: &Ground) -> Vec<String> {
+    let files = match source {
+        Source::Files(it) if !it.exclude.is_empty() => Files::new(&it.paths, &it.exclude, ground),
+        Source::Certificates(it) if !it.exclude.is_empty() => Files::new(&it.paths, &it.exclude, ground),
+        _ => return Vec::new(),
+    };
+    files.selection.idle_excludes().unwrap_or_default()
+}
+
 /// Folders that stand where a run of a source has files; none of a source that is not made of files, or is not there.
 pub fn out_of_place(
     source: &Source,

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobBuilder;
 use walkdir::WalkDir;
 
 use super::EngineError;
+use crate::spec::exclude::Excludes;
 
 /// In a snapshot, files below the folder of devstack.yaml stand under `/stack/`, by their path from there, so that they
 /// can come back on a machine where that folder is elsewhere; all others under `/host/`, by their full path.
@@ -69,18 +71,18 @@ impl Selection {
         &self,
         roots: Vec<PathBuf>,
     ) -> Result<impl Iterator<Item = io::Result<Found>> + use<>, EngineError> {
-        let excluded = self.excluded()?;
+        let excluded = Arc::new(self.excluded()?);
         let base = self.base.clone();
         let mut led_to = PathBuf::from("/");
         Ok(roots.into_iter().flat_map(move |root| {
             let ancestors = leading_folders(&base, &root, &mut led_to);
-            let excluded = excluded.clone();
+            let excluded = Arc::clone(&excluded);
             let base_of_tree = base.clone();
             let tree = WalkDir::new(&root)
                 .follow_links(false)
                 .sort_by_file_name()
                 .into_iter()
-                .filter_entry(move |entry| entry.depth() == 0 || !excluded.is_match(entry.path()))
+                .filter_entry(move |entry| entry.depth() == 0 || !is_left_out(&excluded, entry))
                 .filter_map(move |entry| found(entry, &base_of_tree).transpose());
             ancestors.into_iter().chain(tree)
         }))
@@ -90,15 +92,42 @@ impl Selection {
         inside(&self.base, path)
     }
 
-    /// Each glob is matched against the whole path and against every trailing part of it: `*.log`, `cache/tmp`.
-    fn excluded(&self) -> Result<GlobSet, EngineError> {
-        let mut set = GlobSetBuilder::new();
-        for pattern in &self.exclude {
-            let anywhere = if pattern.starts_with('/') { pattern.clone() } else { format!("**/{pattern}") };
-            set.add(glob(&anywhere)?);
-        }
-        set.build().map_err(|source| EngineError::Pattern { path: self.exclude.join(", "), source })
+    fn excluded(&self) -> Result<Excludes, EngineError> {
+        Ok(Excludes::new(&self.exclude, &self.base)?)
     }
+
+    /// The excludes that match nothing of what is there; none where there is more than is looked through.
+    pub(super) fn idle_excludes(&self) -> Result<Vec<String>, EngineError> {
+        let excluded = self.excluded()?;
+        let mut idle: BTreeSet<usize> = (0..self.exclude.len()).collect();
+        let mut left = MOST_ENTRIES;
+        for root in self.roots()? {
+            let mut tree = WalkDir::new(root).min_depth(1).follow_links(false).into_iter();
+            while let Some(entry) = tree.next() {
+                if idle.is_empty() || left == 0 {
+                    return Ok(Vec::new());
+                }
+                left -= 1;
+                // What can't be read is told by the take.
+                let Ok(entry) = entry else { continue };
+                let is_folder = entry.file_type().is_dir();
+                for number in excluded.matching(entry.path(), is_folder) {
+                    idle.remove(&number);
+                }
+                if is_folder && is_left_out(&excluded, &entry) {
+                    tree.skip_current_dir();
+                }
+            }
+        }
+        Ok(idle.into_iter().filter_map(|number| excluded.pattern(number)).map(str::to_owned).collect())
+    }
+}
+
+/// Looking for what an exclude leaves out costs a look at the source no more than some tenths of a second.
+const MOST_ENTRIES: usize = 100_000;
+
+fn is_left_out(excluded: &Excludes, entry: &walkdir::DirEntry) -> bool {
+    excluded.leaves_out(entry.path(), entry.file_type().is_dir())
 }
 
 /// A file that went away between the listing and the look at it is left out: it is gone, as it would be a moment later.
@@ -264,6 +293,37 @@ mod tests {
             listed(base.path(), &["site"], &["*.log", "img"]),
             ["/stack", "/stack/site", "/stack/site/index.html"]
         );
+    }
+
+    #[test]
+    fn excludes_are_git_s_and_one_that_matches_nothing_is_named() {
+        let base = tree();
+        for file in ["site/node_modules/x.js", "site/cache/a", "cache/a", "site/keep.log"] {
+            let path = base.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        let exclude = ["node_modules/", "./cache", "*.log", "!keep.log", "img/", "nowhere/", "./index.html"];
+        assert_eq!(
+            listed(base.path(), &["site", "cache"], &exclude),
+            [
+                "/stack",
+                "/stack/cache",
+                "/stack/cache/a",
+                "/stack/site",
+                "/stack/site/cache",
+                "/stack/site/cache/a",
+                "/stack/site/index.html",
+                "/stack/site/keep.log"
+            ],
+            "what is named itself is taken whatever is left out"
+        );
+        let selection = |exclude: &[&str]| {
+            let exclude = exclude.iter().map(|pattern| (*pattern).to_owned()).collect();
+            Selection::new(base.path(), vec![base.path().join("site")], exclude)
+        };
+        assert_eq!(selection(&exclude).idle_excludes().unwrap(), ["./cache", "nowhere/", "./index.html"]);
+        assert_eq!(selection(&exclude[2..5]).idle_excludes().unwrap(), [""; 0]);
     }
 
     #[test]

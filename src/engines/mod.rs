@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use error::EngineError;
-pub use files::out_of_place;
+pub use files::{idle_excludes, out_of_place};
 pub use ground::{Ground, KeyFiles, VaultRestore};
 pub use safety::{ENGINE as SAFETY, clear, of_taken, safety_of};
 pub use workroom::{Workroom, Workrooms};

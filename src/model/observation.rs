@@ -135,6 +135,9 @@ pub struct Observation {
     /// The services of Compose that have a container which runs, or has ended with 0; looked at for a recovery only.
     #[serde(default)]
     pub up: Option<Observed<BTreeSet<String>>>,
+    /// Excludes that match nothing of what is there.
+    #[serde(default)]
+    pub idle_excludes: BTreeMap<ServiceName, Vec<String>>,
     /// Folders that stand where the newest run of a service has files; looked at for a recovery only.
     #[serde(default)]
     pub misplaced: BTreeMap<ServiceName, Vec<Misplaced>>,

@@ -1,15 +1,18 @@
 //! A run of a policy and what it took: the manifest that is written last and makes the run exist.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
 use super::compose::ComposeModel;
+use super::hook::HookRun;
 use super::ids::{Digest, PolicyName, RunId, ServiceName, SnapshotId, StackName};
 use super::origin::Origin;
 use super::plan::Note;
+use super::shrink::Shrunk;
 use super::units::{ByteSize, Span};
 
 /// The format of the records that devstack keeps in a repository; a reader refuses a newer one.
@@ -47,6 +50,9 @@ pub struct Manifest {
     /// that was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unprotected: Option<Vec<Note>>,
+    /// What the hooks around it came to, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
 }
 
 /// Who wrote the manifest.
@@ -86,7 +92,7 @@ pub struct Taken {
     pub took: Span,
     /// New bytes in the repository, after deduplication and compression.
     pub added: ByteSize,
-    /// Set when the source has shrunk by more than half since the parent run.
+    /// Set when the source has lost something since an earlier run.
     pub suspect: Option<Shrink>,
     /// It was empty, and somebody has said that this is right.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -136,11 +142,30 @@ pub struct Count {
     pub exact: bool,
 }
 
-/// A source that lost more than half of its bytes between two runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A source that lost something between two runs: things that are gone or have fallen, or more than half of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shrink {
     pub from: ByteSize,
     pub to: ByteSize,
+    /// Thing by thing; none in runs of before these were compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub things: Vec<Shrunk>,
+}
+
+impl fmt::Display for Shrink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// More than this nobody reads in one line.
+        const LISTED: usize = 5;
+        if self.things.is_empty() {
+            return write!(f, "it shrank from {} to {}", self.from, self.to);
+        }
+        let shown: Vec<String> = self.things.iter().take(LISTED).map(ToString::to_string).collect();
+        f.write_str(&shown.join("; "))?;
+        match self.things.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
 }
 
 impl Manifest {

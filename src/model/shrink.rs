@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::run::{Artifact, Taken};
+use super::run::{Artifact, Shrink, Taken};
 
 /// One thing that is gone, or that fell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,14 +129,46 @@ impl Default for Limits {
     }
 }
 
-/// What `after` has lost of `before`. Only exact counts are compared, and nothing that `expected` says may come and go: it is
-/// asked with the database and the name of the thing in it.
-pub fn shrunk(
-    before: &Taken,
-    after: &Taken,
-    limits: Limits,
-    expected: &dyn Fn(Option<&str>, &str) -> bool,
-) -> Vec<Shrunk> {
+/// What the file says may be gone or fall: asked with each name that a thing goes by.
+#[derive(Default)]
+pub struct Volatile<'v>(Option<Named<'v>>);
+
+/// Whether a name is among them.
+type Named<'v> = Box<dyn Fn(&str) -> bool + 'v>;
+
+impl<'v> Volatile<'v> {
+    pub fn those(named: impl Fn(&str) -> bool + 'v) -> Self {
+        Self(Some(Box::new(named)))
+    }
+
+    /// Whether nothing is volatile.
+    fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn has(&self, database: Option<&str>, name: &str) -> bool {
+        let Some(named) = &self.0 else { return false };
+        let whole = database.map(|database| format!("{database}.{name}"));
+        let names = [database, Some(name).filter(|name| !name.is_empty()), whole.as_deref()];
+        // `orders` for `public.orders`, and for `shop.orders` of MySQL.
+        let last = name.rsplit_once('.').map(|(_, last)| last);
+        names.into_iter().chain([last]).flatten().any(named)
+    }
+}
+
+/// The verdict on a source: what of `before` is gone from `after` or fell, or that half of its bytes are gone where these say
+/// something.
+pub fn of(before: &Taken, after: &Taken, limits: Limits, volatile: &Volatile<'_>) -> Option<Shrink> {
+    let things = shrunk(before, after, limits, volatile);
+    let (from, to) = (before.bytes(), after.bytes());
+    // Of keys that expire, messages that are read and whatever else may come and go, the bytes say nothing.
+    let bytes_tell = volatile.is_none() && !matches!(after.engine.as_str(), "redis" | "rabbitmq");
+    let halved = bytes_tell && to.0 < from.0 / 2;
+    (halved || !things.is_empty()).then_some(Shrink { from, to, things })
+}
+
+/// What `after` has lost of `before`. Only exact counts are compared, and nothing that may come and go.
+pub fn shrunk(before: &Taken, after: &Taken, limits: Limits, volatile: &Volatile<'_>) -> Vec<Shrunk> {
     if before.engine != after.engine {
         return Vec::new();
     }
@@ -146,22 +178,23 @@ pub fn shrunk(
     for database in &gone {
         let rows = old.things.iter().filter(|(thing, _)| thing.database.as_deref() == Some(*database));
         let from = rows.map(|(_, count)| count).sum();
-        if !expected(Some(database), "") {
+        if !volatile.has(Some(database), "") {
             found.push(Shrunk { name: (*database).to_owned(), kind: Kind::Database, from, to: None });
         }
     }
     for (thing, from) in &old.things {
         let of_gone = thing.database.as_deref().is_some_and(|database| gone.contains(database));
-        if of_gone || expected(thing.database.as_deref(), &thing.name) {
+        if of_gone || volatile.has(thing.database.as_deref(), &thing.name) {
             continue;
         }
         let to = new.things.get(thing).copied();
         let fell = |to: u64| {
-            *from >= limits.at_least && u128::from(from - to.min(*from)) * 100 > u128::from(*from) * u128::from(limits.by.0)
+            let lost = u128::from(from.saturating_sub(to));
+            *from >= limits.at_least && lost * 100 > u128::from(*from) * u128::from(limits.by.0)
         };
         match to {
             // What a run of an older devstack or of another shape did not count is not gone.
-            None if !new.kinds.contains(&thing.kind) && thing.kind != Kind::Queue => {}
+            None if !new.kinds.contains(&thing.kind) => {}
             Some(to) if !fell(to) => {}
             to => found.push(Shrunk { name: thing.shown(), kind: thing.kind, from: *from, to }),
         }
@@ -207,7 +240,9 @@ impl Things {
                     things.things.insert(thing, count.value);
                 };
                 match (taken.engine.as_str(), name.split_once(' ').unwrap_or((name, ""))) {
-                    (_, ("rows", table)) => add(Kind::Rows, database.or_else(|| before_dot(table, &taken.engine)), table),
+                    (_, ("rows", table)) => {
+                        add(Kind::Rows, database.or_else(|| before_dot(table, &taken.engine)), table)
+                    }
                     (_, ("documents", collection)) => add(Kind::Documents, database, collection),
                     (_, ("queue", queue)) => add(Kind::Queue, None, queue),
                     (_, ("tables", rest)) => things.databases.extend(rest.strip_prefix("in ").map(str::to_owned)),
@@ -223,6 +258,10 @@ impl Things {
             things.things.insert(lasting, u64::saturating_sub(keys, expiring));
         }
         things.kinds = things.things.keys().map(|thing| thing.kind).collect();
+        // Where there are none left that stay, none is named.
+        if taken.artifacts.iter().any(|artifact| artifact.counts.contains_key("queues")) {
+            things.kinds.insert(Kind::Queue);
+        }
         // A database that lost its last table has none that could be counted, and they are gone all the same.
         if !things.databases.is_empty() {
             things.kinds.extend([Kind::Rows, Kind::Documents]);

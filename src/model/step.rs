@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::assertion::Assertion;
+use super::hook::HookStep;
 use super::ids::{ContainerId, KeyId, PolicyName, RepositoryId, RepositoryName, RunId, ServiceName, SnapshotId};
 use super::origin::Origin;
 use super::retention::Rule;
@@ -209,6 +210,8 @@ pub enum Action {
     },
     /// Reads one service into one repository.
     Take(Take),
+    /// Runs a program of the person's, before or after a take.
+    Hook(Box<HookStep>),
     /// Writes the manifest of the run that the takes before it belong to.
     Seal {
         repository: RepositoryName,
@@ -321,8 +324,11 @@ pub struct Take {
     pub slot: Option<Timestamp>,
     /// The service's snapshot in the parent run: unchanged files are not read again.
     pub parent: Option<SnapshotId>,
-    /// Plain bytes of the parent, to see a source that has shrunk.
+    /// Plain bytes in the run that it is compared with, to see a source that has shrunk.
     pub parent_bytes: Option<ByteSize>,
+    /// The run whose counts are compared with what is taken: the newest that nobody has doubts about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<RunId>,
     /// It was empty in the parent too, by somebody's word.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_be_empty: bool,
@@ -382,6 +388,7 @@ impl Action {
             Self::ApproveRule { .. } => "approve rule",
             Self::SealInterrupted { .. } => "seal interrupted",
             Self::Take(_) => "take",
+            Self::Hook(_) => "hook",
             Self::Seal { .. } => "seal",
             Self::Copy { .. } => "copy",
             Self::Prove { .. } => "prove",
@@ -422,6 +429,7 @@ impl Action {
             | Self::Prove { repository, run } => format!("{repository}/{run}"),
             Self::Copy { run, to, .. } => format!("{to}/{run}"),
             Self::Take(take) => format!("{}/backup", take.service),
+            Self::Hook(hook) => format!("{}/{}", hook.owner(), hook.phase.as_str()),
             Self::AcceptShrink { service, .. } => format!("{service}/backup"),
             Self::Restore(Restore { service, .. })
             | Self::SafetyCopy(SafetyCopy { service, .. })
@@ -439,6 +447,7 @@ impl Action {
     pub fn writes(&self) -> Option<&RepositoryName> {
         match self {
             Self::GenerateKey { .. }
+            | Self::Hook(_)
             | Self::Clear { .. }
             | Self::Restore(_)
             | Self::StartColima { .. }
@@ -487,6 +496,7 @@ impl Action {
     pub fn sample_key(&self) -> String {
         match self {
             Self::Take(take) => format!("take/{}", take.service),
+            Self::Hook(hook) => format!("hook/{}/{}/{}", hook.owner(), hook.phase.as_str(), hook.index),
             // Files that are written beside say nothing of how long a server takes to load them.
             Self::Restore(Restore { service, target: RestoreTarget::Beside { .. }, .. }) => {
                 format!("restore-beside/{service}")

@@ -33,7 +33,7 @@ pub fn observe(
     concerns: &dyn Fn(&ServiceName) -> bool,
 ) -> Observation {
     let since = Instant::now();
-    let (engine, services, containers, certificates, repositories) = std::thread::scope(|scope| {
+    let (engine, services, containers, certificates, repositories, idle_excludes) = std::thread::scope(|scope| {
         let concerned = || spec.services.iter().filter(|(name, _)| concerns(name));
         let services: Vec<_> = concerned()
             .map(|(name, service)| {
@@ -61,7 +61,11 @@ pub fn observe(
             Ok(docker) => Observed::Known(docker.address().to_owned()),
             Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
         });
-        (engine, joined(services), joined(containers), joined(certificates), joined(repositories))
+        let idle_excludes = concerned()
+            .map(|(name, service)| (name.clone(), engines::idle_excludes(&service.source, ground)))
+            .filter(|(_, idle)| !idle.is_empty())
+            .collect();
+        (engine, joined(services), joined(containers), joined(certificates), joined(repositories), idle_excludes)
     });
     // Whoever needed a secret has logged in by now.
     let login = ground.secrets.login_state().map(|state| match state {
@@ -83,6 +87,7 @@ pub fn observe(
         compose: None,
         stack: None,
         up: None,
+        idle_excludes,
         misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         containers,

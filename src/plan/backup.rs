@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::Planner;
 use super::draft::NewStep;
 use super::due::{Intent, Intents};
+use super::hooks::Of;
 use super::prediction;
 use super::projection::{Projected, lacks_a_verdict};
 use super::retention::Standing;
@@ -14,7 +15,7 @@ use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{Observed, SourceState};
 use crate::model::plan::Note;
 use crate::model::run::Taken;
-use crate::model::step::{Action, Effect, Estimate, Precondition, StepId, Take};
+use crate::model::step::{Action, Approval, Effect, Estimate, Precondition, StepId, Take};
 use crate::model::units::{ByteSize, Span};
 use crate::spec::file::Source;
 
@@ -33,7 +34,7 @@ impl<'a> Planner<'a> {
         for (name, policy) in &spec.backup {
             match intents.get(name) {
                 Some(intent) => {
-                    taken.extend(spec.services_of(policy));
+                    taken.extend(intent.only.clone().unwrap_or_else(|| spec.services_of(policy)));
                     self.take_run(name, intent);
                 }
                 None => {
@@ -56,13 +57,32 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn take_run(&mut self, policy: &PolicyName, intent: &Intent) {
-        let declared = &self.spec.backup[policy];
+    fn take_run(&mut self, of: &PolicyName, intent: &Intent) {
+        let (spec, now) = (self.spec, self.now);
+        let declared = &spec.backup[of];
         let primary = &intent.primary;
+        let (policy, expected) = match &intent.only {
+            None => (of.clone(), self.spec.services_of(declared)),
+            Some(only) => (of.part(), only.clone()),
+        };
+        let policy = &policy;
         let run = self.free_run_id(|at| RunId::at(at, policy));
-        let expected = self.spec.services_of(declared);
         let Some(place) = self.places.known.get(primary) else { return };
-        let parent = newest_sound(place.runs_of(policy), self.now).and_then(|run| run.seen);
+        let parts = if policy.is_part() { place.runs_of(policy) } else { &[] };
+        // What is new in a part is what the newest run of either kind lacks.
+        let candidates: Vec<Projected<'a>> = place.runs_of(of).iter().chain(parts).cloned().collect();
+        let holding = |service: &ServiceName| {
+            let holds = |it: &&Projected| it.seen.is_some_and(|run| run.manifest.taken_of(service).is_some());
+            newest_sound(candidates.iter().filter(holds), now)?.seen
+        };
+        // A table that was lost stays lost: the runs after it are compared with the last that had it, until somebody says that it
+        // may be gone.
+        let compared = |service: &ServiceName| {
+            let holds = |it: &&Projected| it.seen.is_some_and(|run| run.manifest.taken_of(service).is_some());
+            let beyond_doubt = |it: &&Projected| !it.suspect.contains(service);
+            newest_sound(candidates.iter().filter(holds).filter(beyond_doubt), now)?.seen
+        };
+        let parent = newest_sound(&candidates, now).and_then(|run| run.seen);
         let (created, sealed) = (place.created, place.sealed);
         let is = place.is(primary);
         // The slot may be served there by a run of another place, which is no backup of this one.
@@ -72,10 +92,16 @@ impl<'a> Planner<'a> {
             slot,
         });
 
+        let given: Vec<Precondition> = is.iter().chain(&open).cloned().collect();
+        let whose = |service, approval| Of { run: &run, policy, service, given: &given, approval };
+        let hooks = declared.hooks.as_ref();
+        let first: Vec<StepId> = created.into_iter().chain(self.started).collect();
+        let opening = self.hooks_before(hooks, &whose(None, Approval::NotNeeded), &first);
+        let mut around = opening.clone();
         let mut takes: BTreeMap<ServiceName, StepId> = BTreeMap::new();
         let mut bytes = ByteSize::default();
         for (service, asked) in self.in_order(&expected) {
-            let before = parent.and_then(|run| run.manifest.taken_of(service));
+            let before = holding(service).and_then(|run| run.manifest.taken_of(service));
             let take = Take {
                 repository: primary.clone(),
                 service: service.clone(),
@@ -83,7 +109,8 @@ impl<'a> Planner<'a> {
                 policy: policy.clone(),
                 slot: intent.slot,
                 parent: before.filter(|_| !intent.full).map(|before| before.snapshot.clone()),
-                parent_bytes: before.map(Taken::bytes),
+                parent_bytes: compared(service).and_then(|run| run.manifest.taken_of(service)).map(Taken::bytes),
+                compared: compared(service).map(|run| run.manifest.run.clone()),
                 may_be_empty: before.is_some_and(|before| before.empty),
             };
             let (step, about) = self.take(take, before);
@@ -95,9 +122,20 @@ impl<'a> Planner<'a> {
             let step = step.after_end_of(sealed).after_end_of(rotated);
             bytes = bytes + about.unwrap_or_default();
             let step = step.after_end_of(asked.iter().filter_map(|other| takes.get(*other).copied()));
-            takes.insert(service.clone(), self.draft.add(step.given(is.clone()).given(open.clone())));
+            let hooks = spec.services.get(service).and_then(|service| service.hooks.as_ref());
+            let of = whose(Some(service), step.approval());
+            let waits: Vec<StepId> = first.iter().chain(opening.last()).copied().collect();
+            let before = self.hooks_before(hooks, &of, &waits);
+            let step = step.after(opening.last().copied()).after(before.last().copied());
+            let take = self.draft.add(step.given(given.iter().cloned()));
+            let begun: Vec<StepId> = before.iter().copied().chain([take]).collect();
+            around.extend(self.hooks_after(hooks, &of, &begun));
+            around.extend(before);
+            takes.insert(service.clone(), take);
         }
         let takes: Vec<StepId> = takes.into_values().collect();
+        let begun: Vec<StepId> = around.iter().chain(&takes).copied().collect();
+        around.extend(self.hooks_after(hooks, &whose(None, Approval::NotNeeded), &begun));
         let seal = Action::Seal {
             repository: primary.clone(),
             run: run.clone(),
@@ -108,7 +146,7 @@ impl<'a> Planner<'a> {
             base: parent.filter(|_| !intent.full).map_or_else(|| run.clone(), |parent| parent.manifest.base.clone()),
         };
         let seal = NewStep::new(seal).because("the run ends with its manifest").given(is.clone());
-        let seal = self.draft.add(seal.after_end_of(takes.iter().copied()).after(created));
+        let seal = self.draft.add(seal.after_end_of(takes.iter().chain(&around).copied()).after(created));
         let proof = NewStep::new(Action::Prove { repository: primary.clone(), run: run.clone() })
             .because("every run is proven")
             .given(is)
@@ -196,7 +234,8 @@ impl<'a> Planner<'a> {
 
     /// The newest complete run of a policy that is not due, in each repository, gets the proof it has no word of.
     fn prove_newest(&mut self, policy: &PolicyName) {
-        for name in &self.spec.backup[policy].to {
+        let kinds = [policy, &policy.part()];
+        for (name, policy) in self.spec.backup[policy].to.iter().flat_map(|name| kinds.map(|kind| (name, kind))) {
             let Some(place) = self.places.known.get(name) else { continue };
             let Some(newest) = newest_sound(place.runs_of(policy), self.now) else { continue };
             let Some(seen) = newest.seen.filter(|run| lacks_a_verdict(run)) else { continue };
@@ -253,8 +292,11 @@ impl<'a> Planner<'a> {
 
 /// The newest complete run that nothing is known against. One dated in the future is passed over: it would be the newest
 /// for years.
-pub(super) fn newest_sound<'r, 'a>(runs: &'r [Projected<'a>], now: Timestamp) -> Option<&'r Projected<'a>> {
+pub(super) fn newest_sound<'r, 'a: 'r>(
+    runs: impl IntoIterator<Item = &'r Projected<'a>>,
+    now: Timestamp,
+) -> Option<&'r Projected<'a>> {
     let sound =
         |run: &&Projected| run.started <= now && matches!(run.standing, Standing::Verified | Standing::Unproven);
-    runs.iter().filter(sound).max_by(|a, b| a.age_key().cmp(&b.age_key()))
+    runs.into_iter().filter(sound).max_by(|a, b| a.age_key().cmp(&b.age_key()))
 }

@@ -41,6 +41,10 @@ impl NewStep {
         self.0.effect
     }
 
+    pub(super) fn approval(&self) -> Approval {
+        self.0.approval.clone()
+    }
+
     pub(super) fn by_rule(mut self) -> Self {
         self.0.approval = Approval::ByRule;
         self

@@ -67,6 +67,8 @@ pub(super) struct Intent {
     pub slot: Option<Timestamp>,
     pub cause: String,
     pub full: bool,
+    /// Only these services; all of the policy where nothing is said.
+    pub only: Option<Vec<ServiceName>>,
     /// The repository that the services are read into; the others of `to` get copies.
     pub primary: RepositoryName,
 }
@@ -88,7 +90,9 @@ impl<'a> Planner<'a> {
         let mut intents = Intents::new();
         for (name, Due { slot, cause }) in due {
             match self.primary(&spec.backup[name]) {
-                Some(primary) => drop(intents.insert(name.clone(), Intent { slot, cause, full: false, primary })),
+                Some(primary) => {
+                    drop(intents.insert(name.clone(), Intent { slot, cause, full: false, only: None, primary }))
+                }
                 None => self.no_primary(name),
             }
         }
@@ -109,30 +113,30 @@ impl<'a> Planner<'a> {
         if let Some(service) = services.iter().find(|name| !spec.services.contains_key(name)) {
             return Err(PlanError::NoSuchService { service: service.clone() });
         }
-        let mut chosen: BTreeSet<&PolicyName> = policies.iter().collect();
         let mut left: BTreeSet<&ServiceName> = services.iter().collect();
-        for (name, policy) in &spec.backup {
-            let named = spec.services_of(policy);
-            let wanted = named.iter().filter(|service| services.contains(service)).count();
-            if wanted > 0 || (policies.is_empty() && services.is_empty()) {
-                chosen.insert(name);
-            }
-            left.retain(|service| !named.contains(service));
-        }
-        if let Some(service) = left.first() {
-            return Err(PlanError::NotBackedUp { service: (*service).clone() });
-        }
         let mut intents = Intents::new();
-        for name in chosen {
-            // A run by hand serves the slot that is open, so that the next apply does not take it again.
-            let slot = self.due(name, &spec.backup[name]).and_then(|due| due.slot);
+        for (name, policy) in spec.backup.iter().filter(|(name, _)| policies.is_empty() || policies.contains(name)) {
+            let all = spec.services_of(policy);
+            left.retain(|service| !all.contains(service));
+            let named: Vec<ServiceName> = all.iter().filter(|service| services.contains(service)).cloned().collect();
+            let only = match (services, named.len()) {
+                ([], _) => None,
+                (_, 0) => continue,
+                (_, some) => (some < all.len()).then_some(named),
+            };
+            // A run by hand serves the slot that is open, so that the next apply does not take it again; unless it lacks something.
+            let slot = self.due(name, policy).and_then(|due| due.slot).filter(|_| only.is_none());
             let cause = if full { "asked for, in full" } else { "asked for" }.to_owned();
-            match self.primary(&spec.backup[name]) {
-                Some(primary) => drop(intents.insert(name.clone(), Intent { slot, cause, full, primary })),
+            match self.primary(policy) {
+                Some(primary) => drop(intents.insert(name.clone(), Intent { slot, cause, full, only, primary })),
                 None => self.no_primary(name),
             }
         }
-        Ok(intents)
+        match left.first() {
+            None => Ok(intents),
+            Some(service) if policies.is_empty() => Err(PlanError::NotBackedUp { service: (*service).clone() }),
+            Some(service) => Err(PlanError::NotOfPolicies { service: (*service).clone(), policies: policies.to_vec() }),
+        }
     }
 
     fn no_primary(&mut self, policy: &PolicyName) {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Planner;
-use crate::model::ids::PolicyName;
+use crate::model::ids::{PolicyName, RunId, ServiceName};
 use crate::model::observation::{RepositoryFacts, Run};
 use crate::model::plan::Note;
-use crate::model::run::Sealed;
+use crate::model::run::{Sealed, Shrink};
 use crate::model::units::Span;
 
 /// A slot that nobody has served for so long was missed, however far off the next one is.
@@ -30,10 +30,19 @@ impl Planner<'_> {
             let mut newest: BTreeMap<&PolicyName, &Run> = BTreeMap::new();
             // One that was cut off is no verdict on its sources: what it was to serve is due again, and told where it is missed.
             let whole = |run: &&Run| run.manifest.sealed != Sealed::AfterInterruption;
-            let declared = |run: &&Run| self.spec.backup.contains_key(&run.manifest.policy);
+            let declared = |run: &&Run| self.spec.backup.contains_key(&run.manifest.policy.whole());
+            let mut parts: BTreeMap<PolicyName, &Run> = BTreeMap::new();
             for run in oldest_first(facts).filter(whole).filter(declared) {
-                newest.insert(&run.manifest.policy, run);
+                let policy = &run.manifest.policy;
+                if policy.is_part() {
+                    parts.insert(policy.whole(), run);
+                } else {
+                    newest.insert(policy, run);
+                    // What was asked for of some services is in the run of all, or is missing there too.
+                    parts.remove(policy);
+                }
             }
+            newest.extend(parts.into_values().map(|run| (&run.manifest.policy, run)));
             for run in newest.into_values().filter(|run| !run.manifest.is_complete()) {
                 let missing: Vec<&str> = run.manifest.missing().map(|(service, _)| service.as_str()).collect();
                 let id = &run.manifest.run;
@@ -50,19 +59,27 @@ impl Planner<'_> {
     /// What keeps older runs from retention until somebody accepts it.
     fn report_suspects(&mut self) {
         for (name, facts) in self.places.present() {
+            // Each run after the one that lacks something lacks it too: told once, with the first.
+            let mut first: BTreeMap<&ServiceName, (&RunId, &Shrink, usize)> = BTreeMap::new();
             for run in oldest_first(facts) {
                 let id = &run.manifest.run;
                 for (service, taken) in run.manifest.taken() {
                     let accepted = facts.accepted_shrinks.iter().any(|(of, it)| of == id && it == service);
-                    if let Some(shrink) = taken.suspect.filter(|_| !accepted) {
-                        let text = format!(
-                            "it shrank from {} to {} in run {id} in {name}; if that is right: \
-                             `devstack apply --approve accept:{service}`",
-                            shrink.from, shrink.to
-                        );
-                        self.report.suspect.push(Note::new(service.as_str(), text));
+                    if let Some(shrink) = taken.suspect.as_ref().filter(|_| !accepted) {
+                        first.entry(service).and_modify(|(.., later)| *later += 1).or_insert((id, shrink, 0));
                     }
                 }
+            }
+            for (service, (id, shrink, later)) in first {
+                let later = match later {
+                    0 => String::new(),
+                    1 => " and in the one after it".to_owned(),
+                    more => format!(" and in the {more} after it"),
+                };
+                let text = format!(
+                    "{shrink}, in run {id} in {name}{later}; if that is right: `devstack apply --approve accept:{service}`"
+                );
+                self.report.suspect.push(Note::new(service.as_str(), text));
             }
         }
     }

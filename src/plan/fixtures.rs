@@ -103,6 +103,7 @@ impl World {
                 compose: None,
                 stack: None,
                 up: None,
+                idle_excludes: BTreeMap::new(),
                 misplaced: BTreeMap::new(),
                 room: BTreeMap::new(),
                 containers: BTreeMap::new(),
@@ -282,6 +283,7 @@ pub fn run(of: &str, started: Timestamp, services: &[&str]) -> Run {
             compose: None,
             origin: None,
             unprotected: None,
+            hooks: vec![],
         },
         record: SnapshotId::new(Digest::of(id.as_str()).as_str()),
         proofs: vec![proof(&id, Span::from_secs(20).after(started), &names, &Verdict::Passed)],
@@ -318,7 +320,7 @@ pub fn by_hand(mut run: Run) -> Run {
 pub fn suspect(mut run: Run) -> Run {
     for result in run.manifest.services.values_mut() {
         if let ServiceResult::Taken(taken) = result {
-            taken.suspect = Some(Shrink { from: ByteSize::mib(400), to: ByteSize::mib(100) });
+            taken.suspect = Some(Shrink { from: ByteSize::mib(400), to: ByteSize::mib(100), things: vec![] });
         }
     }
     run

@@ -26,7 +26,8 @@ const TOO_FEW_FOR_A_SHARE: usize = 3;
 impl<'a> Planner<'a> {
     /// One step for each shrunken source that nobody has accepted yet.
     pub(super) fn accept_shrinks(&mut self) {
-        for (name, policy) in self.written() {
+        let written = self.written().into_iter().flat_map(|(name, it)| [(name.clone(), it.part()), (name, it)]);
+        for (name, policy) in written.collect::<Vec<_>>() {
             let Some(place) = self.places.known.get(&name) else { continue };
             let suspects: Vec<_> =
                 place.runs_of(&policy).iter().filter(|run| !run.suspect.is_empty()).cloned().collect();
@@ -68,8 +69,8 @@ impl<'a> Planner<'a> {
         else {
             return;
         };
-        let (repository, run, shrink) = (name.clone(), run.run.clone(), *shrink);
-        let reason = format!("shrank from {} to {} in run {run}", shrink.from, shrink.to);
+        let (repository, run, shrink) = (name.clone(), run.run.clone(), shrink.clone());
+        let reason = format!("{shrink}, in run {run}");
         let step = NewStep::new(Action::AcceptShrink { repository, run, service: service.clone(), shrink })
             .because(reason.clone())
             .after(copy)
@@ -126,15 +127,14 @@ impl<'a> Planner<'a> {
     /// Forgets what the rules no longer keep, then prunes.
     pub(super) fn retain(&mut self) {
         let mut forgets: BTreeMap<RepositoryName, Vec<StepId>> = BTreeMap::new();
-        for (name, policy) in self.written() {
-            let Some(rule) = self.spec.backup[&policy].retention else { continue };
+        for (name, policy, projected) in self.groups() {
+            let Some(rule) = self.spec.backup[&policy.whole()].retention else { continue };
             let Some(place) = self.places.known.get(&name).filter(|place| place.facts().is_some()) else { continue };
-            let projected = place.runs_of(&policy).to_vec();
-            let has_rule_step = place.rules.contains_key(&policy);
+            let has_rule_step = place.rules.contains_key(&policy.whole()) || policy.is_part();
             // Acceptance is a step that the forgetting waits for: decided as if it had succeeded.
             let serving = serving(&projected, self.now);
             let candidates: Vec<_> = projected.iter().map(|run| candidate(run, false, serving.as_ref())).collect();
-            let verdicts = retention::decide(&candidates, &rule, self.now, &self.calendar.zone(&policy));
+            let verdicts = retention::decide(&candidates, &rule, self.now, &self.calendar.zone(&policy.whole()));
             let resource = format!("{name}/{policy}/retention");
             let going = |verdict: &Verdict| !verdict.is_keep();
             if !verdicts.iter().any(|(_, verdict)| going(verdict)) {
@@ -200,7 +200,7 @@ impl<'a> Planner<'a> {
             step.by_rule()
         };
         let place = self.places.known.get(name);
-        let rule_step = place.and_then(|place| place.rules.get(policy)).copied();
+        let rule_step = place.and_then(|place| place.rules.get(&policy.whole())).copied();
         let accepts = place.and_then(|place| place.accepts.get(policy)).cloned().unwrap_or_default();
         let accepted = Precondition::ShrinksAccepted { repository: name.clone(), policy: policy.clone() };
         let removal = place.and_then(|place| place.removal);
@@ -300,7 +300,7 @@ impl<'a> Planner<'a> {
         // A run of another place is chosen by its name alone.
         let is_chosen = |run: &Projected, of: &PolicyName| {
             (!run.foreign || chosen_runs.contains(&run.run))
-                && policy.as_ref().is_none_or(|policy| policy == of)
+                && policy.as_ref().is_none_or(|policy| policy == of || *policy == of.whole())
                 && (chosen_runs.is_empty() || chosen_runs.contains(&run.run))
                 && service
                     .as_ref()
@@ -376,6 +376,23 @@ impl<'a> Planner<'a> {
             repository: name.clone(),
             declared: self.spec.repositories.keys().cloned().collect(),
         }
+    }
+
+    /// The runs that one rule looks at together, in each repository: the whole ones of a policy; and those of some of its
+    /// services, by which they are, so that ten of one service push out none of another.
+    fn groups(&self) -> Vec<(RepositoryName, PolicyName, Vec<Projected<'a>>)> {
+        let mut groups = Vec::new();
+        for (name, policy) in self.written() {
+            let Some(place) = self.places.known.get(&name) else { continue };
+            let mut parts: BTreeMap<&[ServiceName], Vec<Projected<'a>>> = BTreeMap::new();
+            for run in place.runs_of(&policy.part()) {
+                let expected = run.seen.map_or(&[][..], |run| &run.manifest.expected);
+                parts.entry(expected).or_default().push(run.clone());
+            }
+            groups.push((name.clone(), policy.clone(), place.runs_of(&policy).to_vec()));
+            groups.extend(parts.into_values().map(|runs| (name.clone(), policy.part(), runs)));
+        }
+        groups
     }
 
     /// Each known repository with each policy that writes to it.

@@ -15,6 +15,7 @@ mod exposure;
 mod faults;
 mod forget;
 pub mod graph;
+mod hooks;
 mod keys;
 mod login;
 mod lost;
@@ -75,6 +76,7 @@ pub fn plan(
     now: Timestamp,
     request: &Request,
 ) -> Result<Plan, PlanError> {
+    let request = &request.with_whole_ids(observation)?;
     let places = Places::read(spec, observation, history);
     let calendar = Calendar::read(spec)?;
     let lineage = places.lineage(spec);
@@ -149,6 +151,7 @@ impl Planner<'_> {
         self.report_faults();
         self.report_sources();
         self.report_coverage();
+        self.report_idle_excludes();
         self.report_containers();
         self.report_certificates();
         match request {

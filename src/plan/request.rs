@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, StackName};
+use crate::model::ids::{Misnamed, PolicyName, RepositoryName, RunId, ServiceName, StackName};
+use crate::model::observation::Observation;
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::spec::schedule::ScheduleError;
@@ -15,10 +16,11 @@ use crate::spec::schedule::ScheduleError;
 pub enum Request {
     /// `plan`, `apply`: whatever is missing for the declared state.
     Converge,
-    /// `backup`: runs now, due or not. A run takes every service of its policy, so naming a service asks for every
-    /// policy that names it. Nothing named: every policy.
+    /// `backup`: runs now, due or not.
     Backup {
+        /// Of these policies; of all where none is named.
         policies: Vec<PolicyName>,
+        /// Only these services of them; all where none is named.
         services: Vec<ServiceName>,
         /// Reads everything afresh, with no parent.
         full: bool,
@@ -37,6 +39,28 @@ pub enum Request {
     Rollback(Rollback),
     /// `forget`: runs that somebody names.
     Forget(ForgetSelection),
+}
+
+impl Request {
+    /// The same with the ids of the runs that are meant: a person writes the beginning of one. What names no run stays as it
+    /// is, for the planner to say so.
+    pub fn with_whole_ids(&self, observation: &Observation) -> Result<Self, Misnamed> {
+        let mut request = self.clone();
+        let whole = |given: &mut RunId| {
+            let runs = observation.present().flat_map(|(_, facts)| &facts.runs).map(|run| &run.manifest.run);
+            if let Some(run) = given.among(runs)? {
+                *given = run;
+            }
+            Ok::<(), Misnamed>(())
+        };
+        match &mut request {
+            Self::Restore { selection: Selection::Run(run), .. } => whole(run)?,
+            Self::Recover(Recover { selection: Selection::Run(run), .. }) => whole(run)?,
+            Self::Forget(asked) => asked.runs.iter_mut().try_for_each(whole)?,
+            Self::Converge | Self::Backup { .. } | Self::Restore { .. } | Self::Recover(_) | Self::Rollback(_) => {}
+        }
+        Ok(request)
+    }
 }
 
 /// Which run is restored.
@@ -125,6 +149,10 @@ pub enum PlanError {
     NoSuchRepository { repository: RepositoryName, declared: Vec<RepositoryName> },
     #[error("no policy backs up service {service}")]
     NotBackedUp { service: ServiceName },
+    #[error("service {service} is not backed up by {}", policies.iter().map(PolicyName::as_str).collect::<Vec<_>>().join(", "))]
+    NotOfPolicies { service: ServiceName, policies: Vec<PolicyName> },
+    #[error(transparent)]
+    Misnamed(#[from] Misnamed),
     #[error("repository {repository} could not be looked at: {reason}")]
     UnknownRepository { repository: RepositoryName, reason: String },
     #[error("no repository could be looked at: {}", reasons(.unknown))]
@@ -204,6 +232,9 @@ impl PlanError {
             }
             Self::NoSuchRepository { .. } => "name one of those, or none: all are searched".to_owned(),
             Self::NotBackedUp { .. } => "name it in a policy, then `devstack check`".to_owned(),
+            Self::NotOfPolicies { service, .. } => format!("by whichever names it: `devstack backup {service}`"),
+            Self::Misnamed(Misnamed::Ambiguous { .. }) => "write more of the id".to_owned(),
+            Self::Misnamed(Misnamed::TooShort { .. }) => "to see which runs there are: `devstack backups`".to_owned(),
             Self::UnknownRepository { .. } | Self::NothingKnown { .. } => {
                 "put that right, then try again; `devstack status` looks at all of them".to_owned()
             }
@@ -288,7 +319,9 @@ impl PlanError {
                 }
                 return lines;
             }
-            Self::NeverForgotten { policy, .. } => format!("to have newer ones first: `devstack backup {policy}`"),
+            Self::NeverForgotten { policy, .. } => {
+                format!("to have newer ones first: `devstack backup --policy {policy}`")
+            }
             Self::Busy { .. } => "to see who: `devstack status`".to_owned(),
             Self::Unnameable { .. } => "to see more: `devstack plan`".to_owned(),
         };

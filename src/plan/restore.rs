@@ -170,7 +170,7 @@ impl<'a> Planner<'a> {
             step = step.because(newer);
         }
         if found.run.suspect.contains(service) {
-            step = step.because("its source had shrunk by more than half, and nobody has accepted that");
+            step = step.because("something was gone from its source, or had shrunk, and nobody has accepted that");
         }
         step
     }

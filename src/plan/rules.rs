@@ -965,3 +965,204 @@ fn a_saved_plan_is_read_back_as_it_was_and_not_when_it_was_changed() {
     circle.id = super::id_of(&circle).unwrap();
     assert!(matches!(read(json(&circle).unwrap().as_bytes()), Err(ReadError::Graph { .. })));
 }
+
+/// One word of a person's: the services that were named, and no other.
+#[test]
+fn a_backup_of_a_service_takes_that_one_and_serves_no_slot() {
+    let ask = |world: &World, services: &[&str], policies: &[&str]| {
+        let services = services.iter().map(|name| service(name)).collect();
+        let policies = policies.iter().map(|name| policy(name)).collect();
+        world.ask(&Request::Backup { policies, services, full: false })
+    };
+    let mut spec = with_services(&["web", "mail"]);
+    spec["backup"]["weekly"] = json!({ "services": ["web"], "to": ["local"] });
+    let world = World::settled(spec);
+    let plan = ask(&world, &["shop"], &[]).unwrap();
+    assert_eq!(find(&plan, "take").len(), 1);
+    let Action::Seal { run, policy: of, slot, expected, .. } = &only(&plan, "seal").action else { unreachable!() };
+    assert_eq!((of.as_str(), *slot, expected.as_slice()), ("daily.part", None, &[service("shop")][..]));
+    assert_eq!(run.as_str(), "20261124T110000Z-daily.part");
+    // Of both policies that name it: of one it is a part, of the other the whole.
+    let policies = |plan: &super::Plan| -> Vec<String> {
+        let seals = find(plan, "seal").into_iter();
+        seals
+            .filter_map(|it| if let Action::Seal { policy, .. } = &it.action { Some(policy.to_string()) } else { None })
+            .collect()
+    };
+    assert_eq!(policies(&ask(&world, &["web"], &[]).unwrap()), ["daily.part", "weekly"]);
+    assert_eq!(policies(&ask(&world, &["web"], &["weekly"]).unwrap()), ["weekly"]);
+    assert_eq!(
+        policies(&ask(&world, &["shop", "web", "mail"], &["daily"]).unwrap()),
+        ["daily"],
+        "all of them are the policy"
+    );
+    assert_eq!(policies(&ask(&world, &[], &["daily"]).unwrap()), ["daily"]);
+    assert!(matches!(ask(&world, &["shop"], &["weekly"]), Err(PlanError::NotOfPolicies { .. })));
+}
+
+/// The slot is as open as before, retention looks at runs of one service apart, and whole runs are compared with whole ones.
+#[test]
+fn a_run_of_one_service_stands_in_nobody_s_way() {
+    let part = |hours: u64, name: &str| by_hand(run("daily.part", hours_ago(hours), &[name]));
+    let whole = |hours: u64| run("daily", hours_ago(hours), &["shop", "web"]);
+    let mut world = World::settled(with_services(&["web"])).with_run("local", whole(48)).with_run("local", whole(24));
+    for (hours, name) in [(10, "shop"), (9, "shop"), (8, "web"), (7, "shop"), (6, "shop")] {
+        world = world.with_run("local", part(hours, name));
+    }
+    let plan = world.plan();
+    assert_eq!(forgotten(&plan), [part(10, "shop").manifest.run], "last 3 of shop, and all others");
+    for step in find(&plan, "take") {
+        let Action::Take(take) = &step.action else { unreachable!() };
+        assert_eq!((take.policy.as_str(), take.slot), ("daily", Some(at(SLOT))));
+        assert_eq!(take.compared, Some(whole(24).manifest.run));
+    }
+    assert_eq!(find(&plan, "take").len(), 2);
+    assert!(plan.report.undeclared.is_empty(), "{:?}", plan.report.undeclared);
+    // It is the newest of its service all the same: for a restore, and for how much would be lost.
+    assert_eq!(plan.report.exposure[0].age(world.now), Some(Span::from_hours(6)));
+    assert_eq!(plan.report.exposure[1].age(world.now), Some(Span::from_hours(8)));
+}
+
+#[test]
+fn a_run_of_one_service_hides_no_failure_of_the_whole_and_is_forgiven_by_it() {
+    let whole = |hours: u64| run("daily", hours_ago(hours), &["shop", "web"]);
+    let part = |hours: u64| by_hand(run("daily.part", hours_ago(hours), &["shop"]));
+    let failed = |runs: Vec<crate::model::observation::Run>| -> Vec<String> {
+        let world =
+            runs.into_iter().fold(World::settled(with_services(&["web"])), |world, it| world.with_run("local", it));
+        world.plan().report.failed.into_iter().map(|note| note.resource).collect()
+    };
+    let named = |run: &crate::model::observation::Run| format!("local/{}", run.manifest.run);
+    assert_eq!(failed(vec![whole(30), incomplete(whole(5)), part(2)]), [named(&whole(5))]);
+    assert_eq!(failed(vec![whole(30), incomplete(part(5))]), [named(&part(5))]);
+    assert_eq!(failed(vec![incomplete(part(30)), whole(5)]), [""; 0]);
+    assert_eq!(failed(vec![whole(30), incomplete(part(5)), part(2)]), [""; 0]);
+}
+
+/// A table that was dropped is missing from every run after the first that lacks it, and none of these may be the one that is
+/// chosen because it was compared with another that lacks it too.
+#[test]
+fn what_is_suspect_is_compared_with_the_last_run_that_is_not() {
+    let (good, poor) = (run("daily", hours_ago(48), &["shop"]), suspect(run("daily", hours_ago(24), &["shop"])));
+    let mut world = World::settled(small()).with_run("local", good.clone()).with_run("local", poor.clone());
+    let take = |world: &World| match &only(&world.plan(), "take").action {
+        Action::Take(take) => take.clone(),
+        _ => unreachable!(),
+    };
+    let snapshot =
+        |run: &crate::model::observation::Run| run.manifest.taken().map(|(_, it)| it.snapshot.clone()).next();
+    assert_eq!((take(&world).compared, take(&world).parent), (Some(good.manifest.run.clone()), snapshot(&poor)));
+    world.facts("local").accepted_shrinks.push((poor.manifest.run.clone(), service("shop")));
+    assert_eq!(take(&world).compared, Some(poor.manifest.run.clone()), "it was said to be right");
+    // Told once, however many lack it.
+    world.facts("local").accepted_shrinks.clear();
+    let world = world.with_run("local", suspect(run("daily", hours_ago(12), &["shop"])));
+    let told = world.plan().report.suspect;
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].text.contains(&format!("in run {} in local and in the one after it", poor.manifest.run)),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn runs_are_named_by_the_beginning_of_their_ids() {
+    let world = World::settled(small()).with_history(3, 12);
+    let ids: Vec<RunId> =
+        world.observation.present().flat_map(|(_, facts)| &facts.runs).map(|it| it.manifest.run.clone()).collect();
+    let restored = |given: &str| {
+        let services = [(service("shop"), RestoreTarget::Beside { folder: "out".into() })].into();
+        let plan = world.ask(&Request::Restore {
+            services,
+            selection: Selection::Run(RunId::new(given)),
+            from: None,
+            safety: true,
+        })?;
+        let Action::Restore(restore) = &only(&plan, "restore").action else { unreachable!() };
+        Ok::<RunId, PlanError>(restore.run.clone())
+    };
+    for id in &ids {
+        assert_eq!(restored(&id.as_str()[..13]).unwrap(), *id);
+    }
+    let same_day = restored(&ids[0].as_str()[..8]);
+    assert!(same_day.is_ok() || matches!(same_day, Err(PlanError::Misnamed(_))));
+    assert!(matches!(restored("2026"), Err(PlanError::Misnamed(_))));
+    assert!(matches!(restored("1999"), Err(PlanError::NoSuchRun { .. })));
+    let oldest = ids.iter().min().unwrap();
+    let asked = ForgetSelection { runs: vec![RunId::new(&oldest.as_str()[..13])], ..ForgetSelection::default() };
+    assert_eq!(forgotten(&world.ask(&Request::Forget(asked)).unwrap()), std::slice::from_ref(oldest));
+}
+
+fn with_hooks() -> serde_json::Value {
+    let mut spec = with_services(&["web"]);
+    let hook = |name: &str| json!({ "run": [name] });
+    spec["services"]["web"]["hooks"] = json!({ "before": [hook("freeze"), hook("settle")], "after": [hook("thaw")] });
+    spec["backup"]["daily"]["hooks"] = json!({ "before": [hook("hello")], "after": [hook("bye")] });
+    spec
+}
+
+/// Each hook is a step that the takes wait for, or that waits for their end, whatever it is.
+#[test]
+fn hooks_stand_around_what_they_are_declared_for() {
+    let plan = World::settled(with_hooks()).plan();
+    let name = |step: &Step| match &step.action {
+        Action::Hook(hook) => hook.hook.run[0].clone(),
+        Action::Take(take) => format!("take {}", take.service),
+        other => other.verb().to_owned(),
+    };
+    let named: std::collections::BTreeMap<_, _> = plan.steps.iter().map(|step| (step.id, name(step))).collect();
+    let waits = |of: &str, on: WaitOn| -> Vec<String> {
+        let step = plan.steps.iter().find(|step| name(step) == of).unwrap();
+        let mut waits: Vec<_> =
+            step.waits.iter().filter(|wait| wait.on == on).map(|wait| named[&wait.step].clone()).collect();
+        waits.sort();
+        waits
+    };
+    for (step, success, end) in [
+        ("hello", &[][..], &[][..]),
+        ("freeze", &["hello"], &[]),
+        ("settle", &["freeze"], &[]),
+        ("take web", &["hello", "settle"], &[]),
+        ("take shop", &["hello"], &[]),
+        ("thaw", &[], &["freeze", "settle", "take web"]),
+        ("bye", &[], &["freeze", "hello", "settle", "take shop", "take web", "thaw"]),
+        ("seal", &[], &["bye", "freeze", "hello", "settle", "take shop", "take web", "thaw"]),
+    ] {
+        assert_eq!(
+            (waits(step, WaitOn::Success), waits(step, WaitOn::End)),
+            (success.iter().map(|it| (*it).to_owned()).collect(), end.iter().map(|it| (*it).to_owned()).collect()),
+            "{step}"
+        );
+    }
+    // Shown with what is run, for how long at most, and what its failure means.
+    let text = crate::plan::render::text(&plan, &crate::plan::render::TextOptions { zone: TimeZone::UTC, all: false });
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("`freeze`, before web is taken; at most 5 min, and where it fails nothing is taken"),
+        "{text}"
+    );
+}
+
+/// What is held is held with its hooks, and nothing else than a take brings one about.
+#[test]
+fn no_hook_is_run_without_a_take() {
+    let mut world = World::settled(with_hooks());
+    world.source("web", SourceState::Empty);
+    let plan = world.plan();
+    let held = |run: &str| {
+        plan.steps.iter().find(|it| matches!(&it.action, Action::Hook(hook) if hook.hook.run[0] == run)).and_then(token)
+    };
+    assert_eq!([held("freeze"), held("thaw"), held("hello")], [Some("take:web"), Some("take:web"), None]);
+    let world = World::settled(with_hooks()).with_run("local", run("daily", hours_ago(3), &["shop", "web"]));
+    assert_eq!(find(&world.plan(), "hook").len(), 0, "nothing is due");
+    let services = [(service("web"), RestoreTarget::InPlace)].into();
+    let restore = Request::Restore { services, selection: Selection::Newest, from: None, safety: true };
+    let all = Request::Recover(super::request::Recover { replace: true, ..super::request::Recover::everything() });
+    for request in [restore, all] {
+        let plan = world.ask(&request).unwrap();
+        assert!(!plan.is_empty() && find(&plan, "hook").is_empty(), "{:?}", short(&plan));
+    }
+    // Of one service: its own and those of its policy.
+    let asked = Request::Backup { policies: vec![], services: vec![service("shop")], full: false };
+    assert_eq!(find(&world.ask(&asked).unwrap(), "hook").len(), 2);
+}

@@ -148,6 +148,7 @@ impl World {
                     compose: None,
                     origin: self.observation.origin.clone(),
                     unprotected: None,
+                    hooks: vec![],
                 };
                 self.seal(repository, manifest);
             }
@@ -193,6 +194,7 @@ impl World {
                     compose: None,
                     origin: self.observation.origin.clone(),
                     unprotected: None,
+                    hooks: vec![],
                 };
                 self.seal(repository, manifest);
             }
@@ -246,6 +248,7 @@ impl World {
                     forgot.then_some(Marked { since: now, bytes: ByteSize::mib(1) });
             }
             Action::Restore(_)
+            | Action::Hook(_)
             | Action::SafetyCopy(_)
             | Action::Clear { .. }
             | Action::CreateContainers { .. }

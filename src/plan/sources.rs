@@ -74,6 +74,16 @@ impl Planner<'_> {
         }
     }
 
+    /// A pattern that matches nothing is a slip of the pen, or of a day that is gone.
+    pub(super) fn report_idle_excludes(&mut self) {
+        for (name, patterns) in &self.observation.idle_excludes {
+            for pattern in patterns {
+                let text = format!("no path matches the exclude `{pattern}`, so it leaves nothing out");
+                self.report.drift.push(Note::new(format!("{name}/data"), text));
+            }
+        }
+    }
+
     /// What is not there, and how it comes back: a restore puts data into what Compose has made, and makes nothing itself.
     fn gone(&self, name: &ServiceName) -> String {
         let source = self.spec.services.get(name).map(|service| &service.source);

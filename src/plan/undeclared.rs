@@ -24,7 +24,7 @@ impl Planner<'_> {
                 let seen = runs.iter().filter(|run| !run.foreign).filter_map(|run| run.seen);
                 let count = seen.clone().count();
                 let resource = format!("{name}/{policy}");
-                match self.spec.backup.get(policy) {
+                match self.spec.backup.get(&policy.whole()) {
                     _ if count == 0 => {}
                     _ if policy.is_safety() => notes.extend(self.note_safety(name)),
                     None => {

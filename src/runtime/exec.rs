@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::{Docker, RuntimeError};
+use crate::model::cancel::Cancel;
 use crate::model::observation::ContainerState;
 
 /// Frames come in 8 to 32 KiB; gathered to this much they cost the reader a hundredth of the wake-ups.
@@ -146,6 +147,41 @@ impl Docker {
         }
     }
 
+    /// As [`Self::run_any`], ended early where `cancel` is set. What does not end when it is asked to is killed.
+    pub fn run_until(
+        self: &Arc<Self>,
+        container: &ContainerState,
+        command: &Command,
+        limit: Duration,
+        cancel: &Cancel,
+    ) -> Result<Finished, RuntimeError> {
+        let mut running = self.start(container, command, true)?;
+        running.stubborn = true;
+        let finished = {
+            let mut whole = std::pin::pin!(running.whole(b""));
+            let ended = async {
+                loop {
+                    tokio::select! {
+                        finished = &mut whole => return Some(finished),
+                        () = tokio::time::sleep(BETWEEN_LOOKS) => if cancel.is_cancelled() { return None },
+                    }
+                }
+            };
+            self.wait(async { tokio::time::timeout(limit, ended).await })
+        };
+        match finished {
+            Ok(Some(finished)) => {
+                running.ended = true;
+                finished
+            }
+            Ok(None) => Err(RuntimeError::Interrupted),
+            Err(_) => Err(RuntimeError::TimedOut {
+                doing: format!("{} in the container {}", command.program(), container.name),
+                seconds: limit.as_secs(),
+            }),
+        }
+    }
+
     /// Starts a program whose output is read. Its input is closed.
     pub fn output(self: &Arc<Self>, container: &ContainerState, command: &Command) -> Result<Output, RuntimeError> {
         let mut running = self.start(container, command, false)?;
@@ -207,6 +243,7 @@ impl Docker {
             to_program: Some(to_program),
             end,
             ended: false,
+            stubborn: false,
         })
     }
 }
@@ -347,7 +384,14 @@ struct Running {
     to_program: Option<mpsc::Sender<Bytes>>,
     end: oneshot::Receiver<End>,
     ended: bool,
+    /// It may not end when it is asked to: killed then.
+    stubborn: bool,
 }
+
+/// Asks all that a program has started to end.
+const ASK: &str = "kill -TERM -\"$1\" 2>/dev/null || kill -TERM \"$1\"";
+/// And kills what is left after two seconds.
+const INSIST: &str = "kill -TERM -\"$1\" 2>/dev/null; for i in 1 2; do kill -0 -\"$1\" 2>/dev/null || exit 0; sleep 1; done; kill -KILL -\"$1\"";
 
 impl Running {
     fn close_input(&mut self) {
@@ -419,7 +463,7 @@ impl Drop for Running {
         }
         let Some(pid) = pid else { return };
         // An exec is the leader of a session of its own, so that its group is all that it started.
-        let kill = Command::script("kill -TERM -\"$1\" 2>/dev/null || kill -TERM \"$1\"", [pid]);
+        let kill = Command::script(if self.stubborn { INSIST } else { ASK }, [pid]);
         let Ok(mut killing) = self.docker.start(&self.container, &kill, false) else { return };
         // The one that ends another is not ended itself.
         killing.ended = true;

@@ -5,6 +5,7 @@ mod assertions;
 mod backup;
 mod circle;
 mod home;
+mod hooks;
 mod left_out;
 mod names;
 mod objectives;
@@ -77,6 +78,7 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Home<'_>) -> Ch
     runtime::check(spec, &mut findings);
     vault::check(spec, &mut findings);
     services::check(spec, &mut findings);
+    hooks::check(spec, &mut findings);
     repositories::check(spec, &mut findings);
     circle::check(spec, &mut findings);
     backup::check(spec, &mut findings);

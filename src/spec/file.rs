@@ -13,12 +13,14 @@ use crate::model::retention::Rule;
 use crate::model::units::Span;
 
 pub use super::runtime::{ColimaRuntime, DockerRuntime, Runtime, variable_files};
+pub use super::shrinking::Shrinking;
 pub use super::source::{
     CertificatesSource, Choice, FilesSource, Login, MongodbSource, MysqlSource, PostgresSource, RabbitmqSource,
     RedisSource, SecretIdFile, Source, SqliteSource, Tls, VaultRole, VaultSource, VolumeSource,
 };
 pub use super::vault::{Approle, Recipient, SecretId, Unseal, UnsealKeys, Vault, VaultLogin};
 pub use crate::model::assertion::Assertion;
+pub use crate::model::hook::Hooks;
 
 /// The desired state of one stack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -94,6 +96,12 @@ pub struct Service {
     /// The services that must be back before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<ServiceName>,
+    /// When a run of it is suspect: what may be gone, and how far something may fall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrinking: Option<Shrinking>,
+    /// Programs that are run before and after it is backed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -194,6 +202,9 @@ pub struct Policy {
     pub retention: Option<Rule>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
+    /// Programs that are run before and after a run of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
 }
 
 /// Which services a policy names.
@@ -276,6 +287,17 @@ impl Spec {
         }
     }
 
+    /// Every secret that the file refers to, but for those that a person is asked for.
+    pub fn secrets(&self) -> Vec<SecretRef> {
+        let of_sources = self.services.values().flat_map(|service| service.source.secrets()).cloned();
+        let of_keys = self.repositories.values().flat_map(|repository| &repository.keys).filter_map(Key::secret);
+        let login = self.vault.iter().flat_map(|vault| match &vault.login {
+            VaultLogin::Token(token) => vec![token.clone()],
+            VaultLogin::Approle(approle) => vec![approle.role_id.clone(), approle.secret_id.reference()],
+        });
+        of_sources.chain(of_keys).chain(login).collect()
+    }
+
     pub fn rpo_of(&self, service: &ServiceName) -> Option<Span> {
         let recovery = self.recovery.as_ref()?;
         recovery.services.get(service).and_then(|objective| objective.rpo).or(recovery.rpo)
@@ -288,6 +310,22 @@ impl Spec {
 }
 
 impl Key {
+    /// What opens the repository, where it is not asked for.
+    fn secret(&self) -> Option<SecretRef> {
+        match self {
+            Self::Passphrase(it) if it.prompt => None,
+            Self::Passphrase(Passphrase { env, file, env_file, name, vault, .. }) => Some(SecretRef {
+                env: env.clone(),
+                file: file.clone(),
+                env_file: env_file.clone(),
+                name: name.clone(),
+                vault: vault.clone(),
+            }),
+            Self::GpgSymmetric(secret) | Self::AgeIdentity(secret) => Some(secret.clone()),
+            Self::Gpg(_) | Self::Age(_) => None,
+        }
+    }
+
     /// What the repository's key file is labelled with, so that a declared key finds its own without trying them all.
     pub fn label(&self) -> String {
         match self {

@@ -49,7 +49,7 @@ pub struct FilesSource {
     /// Files, folders or globs (`*`, `**`, `?`, `[a-z]`, `{a,b}`); relative to the folder of devstack.yaml.
     /// Each must match something.
     pub paths: Vec<String>,
-    /// Globs of what is left out, matched against the path and against every trailing part of it.
+    /// What is left out, by the rules of a `.gitignore` beside devstack.yaml: `node_modules/`, `*.log`, `./cache`, `!keep.log`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
     /// Who writes there: services or containers that are stopped while it is read, and started again.
@@ -62,7 +62,7 @@ pub struct FilesSource {
 pub struct CertificatesSource {
     /// Files, folders or globs, as those of `files`. At least one file must hold a certificate, in PEM or DER.
     pub paths: Vec<String>,
-    /// Globs of what is left out, as those of `files`.
+    /// What is left out, as of `files`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
     /// How long before its end a certificate is reported; 30 days if not given.

@@ -10,6 +10,7 @@ use super::mask::tells_a_secret;
 use super::nearest::nearest;
 use super::node::{Kind, Node, Place};
 use super::schema::schema;
+use crate::model::shrink::Percent;
 use crate::model::units::{Size, Span};
 
 /// What the walk found.
@@ -58,6 +59,7 @@ impl<'s> Walk<'s> {
             Some("object") if schema["properties"].is_object() => self.object(node, name, schema, place, named),
             Some("object") => self.names(node, &schema["additionalProperties"], place),
             Some("array") => self.list(node, &schema["items"], place),
+            Some("string") if schema["enum"].is_array() => self.word(node, schema, place),
             Some("string") => self.text(node, name, place),
             Some("integer") => self.whole_number(node, schema, place),
             Some("boolean") if !matches!(node.kind, Kind::Bool) => {
@@ -373,6 +375,16 @@ impl<'s> Walk<'s> {
                 let help = format!("write the unit behind it: {example}MiB or {example}GiB");
                 self.wrong(place, node.caret(), "has no unit", "a bare number", help);
             }
+            Kind::Text(text) if name == "Percent" => {
+                if let Err(error) = text.parse::<Percent>() {
+                    let message = format!("`{place}` is no share");
+                    self.push(place, node.caret(), message, "cannot be read", error.to_string());
+                }
+            }
+            Kind::Number(number) if name == "Percent" => {
+                let help = format!("write the percent sign behind it: {}%", number.unwrap_or(50));
+                self.wrong(place, node.caret(), "has no percent sign", "a bare number", help);
+            }
             Kind::Text(text) if duration => {
                 if let Err(error) = text.parse::<Span>() {
                     let message = format!("`{place}` is no duration");
@@ -399,6 +411,15 @@ impl<'s> Walk<'s> {
         }
     }
 
+    /// One of few.
+    fn word(&mut self, node: &Node, schema: &Value, place: &Place) {
+        let words: Vec<&str> = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !matches!(&node.kind, Kind::Text(text) if words.contains(&text.as_str())) {
+            let must = format!("must be {}", words.join(" or "));
+            self.wrong(place, node.caret(), &must, node.describe(), format!("write {}", words.join(" or ")));
+        }
+    }
+
     fn whole_number(&mut self, node: &Node, schema: &Value, place: &Place) {
         let smallest = schema["minimum"].as_u64().unwrap_or(0);
         let largest = schema["maximum"].as_u64().unwrap_or(u32::MAX.into());
@@ -411,6 +432,9 @@ impl<'s> Walk<'s> {
                         "outside of that",
                         format!("write a number from {smallest} to {largest}"),
                     ),
+                    _ if smallest > 0 && *number < i128::from(smallest) => {
+                        (format!("must be at least {smallest}"), "below that", format!("write {smallest} or more"))
+                    }
                     _ if *number < 0 => ("cannot be negative".to_owned(), "below zero", "write 0 or more".to_owned()),
                     _ => ("is too large".to_owned(), "more than can be counted", format!("write {largest} at most")),
                 };

@@ -295,24 +295,50 @@ def taken_bytes(stack: ComposeStack) -> dict[str, int]:
     return {name: sum(a["bytes"] for a in result["taken"]["artifacts"]) for name, result in services.items()}
 
 
+def hooks_inside(stack: ComposeStack) -> None:
+    """A hook in the container: what it says is kept, and one that hangs is killed there with its children."""
+    declared = stack.file.read_text()
+    asks = 'psql -U shop -tAc "select 40 + 2"; echo $DEVSTACK_SERVICE $DEVSTACK_PHASE >&2'
+    hangs = "trap '' TERM; sleep 3003 & sleep 3003"
+    hooks = {"before": [{"run": ["sh", "-c", asks], "container": "postgres"}], "after": []}
+    for after in ([], [{"run": ["sh", "-c", hangs], "container": "postgres", "timeout": "1s", "on_failure": "warn"}]):
+        hooks["after"] = after
+        stack.file.write_text(declared.replace("  postgres: { ", f"  postgres: {{ hooks: {json.dumps(hooks)}, ", 1))
+        said = stack.devstack("backup").said
+        must(("took longer than" in said) == bool(after), f"a hook in a container that hangs: {said}")
+        shown = stack.devstack("show", "latest").out
+        must("| 42" in shown and "| postgres before" in shown, f"the words of a hook in a container are not kept: {shown}")
+    left = stack.inside("postgres", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").text
+    must("3003" not in left, f"a hook that was killed left something in its container: {left}")
+    stack.file.write_text(declared)
+
+
 @scenario()
 def a_database_that_shrank_is_suspect_and_one_that_is_empty_is_held(world: World) -> None:
     with postgres(world, retention="{ last: 1 }") as stack:
         sql(stack, "CREATE TABLE t AS SELECT n, repeat(md5(n::text), 4) FROM generate_series(1, 50000) n")
+        sql(stack, "CREATE TABLE orders AS SELECT n FROM generate_series(1, 20000) n")
         stack.devstack("apply", "--yes")
         stack.devstack("backup")
+        sql(stack, "DROP TABLE orders")
+        gone = stack.devstack("backup")
+        must("public.orders: gone, had 20,000 rows" in gone.said, f"a table that was dropped is not named: {gone.said}")
+        chosen = stack.devstack("restore", "postgres", "--to", str(stack.folder / "out")).said
+        must("not from the newer" in " ".join(chosen.split()), "a run without a table is chosen unseen")
         sql(stack, "DELETE FROM t WHERE n > 1000")
         shrank = stack.devstack("backup")
-        must("shrank" in shrank.said and "accept:postgres" in shrank.said, "the shrunken source is not reported")
+        told = "public.t: 1,000 rows, had 50,000" in shrank.said and "public.orders: gone" in shrank.said
+        must(told and "accept:postgres" in shrank.said, f"the shrunken source is not reported: {shrank.said}")
         must("accept:postgres" in stack.devstack("plan").said, "`plan` does not say that a source shrank")
         must("suspect: postgres" in stack.devstack("status", expect=8).out.splitlines()[0], "`status` does not say that a source shrank")
         stack.devstack("backup")
         stack.devstack("apply", "--yes", expect={0, 4})
-        must(len(stack.runs()) == 4, f"older runs went while a shrunken source was not accepted: {list(stack.runs())}")
+        must(len(stack.runs()) == 5, f"older runs went while a shrunken source was not accepted: {list(stack.runs())}")
+        hooks_inside(stack)
         sql(stack, "DROP TABLE t")
         empty = stack.devstack("backup", expect=4)
         must("take:postgres" in empty.said, "an empty server's take is not held")
-        must(len(good_runs(stack)) == 4, "emptiness became a good run")
+        must(len(good_runs(stack)) == 7, "emptiness became a good run")
         stack.devstack("backup", "--approve", "take:postgres", expect=0)
 
 

@@ -2,6 +2,7 @@
 
 mod assertions;
 mod containers;
+mod hooks;
 mod keys;
 mod login;
 mod preconditions;
@@ -40,6 +41,7 @@ impl StepRunner for World {
                 run::seal_interrupted(self, repository, run, policy, snapshots)
             }
             Action::Take(take) => run::take(self, step, take, context),
+            Action::Hook(hook) => hooks::run(self, step, hook, context),
             Action::Seal { .. } => run::seal(self, step, context),
             Action::Copy { run, from, to, policy: _ } => run::copy(self, run, from, to, context),
             Action::Prove { repository, run } => proof::prove(self, repository, run, context),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::world::{World, engine_error, now, repository_error};
 use crate::apply::runner::{StepContext, StepError};
-use crate::engines::{TakeRequest, Work};
+use crate::engines::{TakeRequest, Work, idle_excludes};
 use crate::model::chain;
 use crate::model::compose::{Bound, ComposeModel, Seen};
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, SnapshotId};
@@ -19,10 +19,12 @@ use crate::model::record::{Adopted, Record, RuleApproved, ShrinkAccepted};
 use crate::model::resolved;
 use crate::model::retention::Rule;
 use crate::model::run::{Manifest, RECORD_FORMAT, Sealed, ServiceResult, Shrink, Taken};
+use crate::model::shrink;
 use crate::model::step::{Action, Approval, Step, Take};
 use crate::model::units::ByteSize;
 use crate::repository::Tags;
 use crate::runtime::KeptCompose;
+use crate::spec::file::Shrinking;
 
 pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContext<'_>) -> Result<Done, StepError> {
     world.check_lease(&take.repository)?;
@@ -46,14 +48,20 @@ pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContex
     let mut taken = engine.take(request, &work).map_err(engine_error)?;
     taken.tree = Some(store.tree_of(&taken.snapshot).map_err(repository_error)?);
     taken.empty = allow_empty && engine.observe() == Observed::Known(SourceState::Empty);
-    taken.suspect = shrunk(take.parent_bytes, taken.bytes());
+    taken.suspect = shrunk(world, take, &taken)?;
     world.forget_facts(&take.repository);
 
     let mut advice = Vec::new();
-    if let Some(Shrink { from, to }) = taken.suspect {
+    for pattern in idle_excludes(world.source(&take.service)?, &world.ground) {
         advice.push(format!(
-            "{} shrank from {from} to {to}. Older runs are kept until somebody looks: `devstack apply --approve accept:{}`.",
-            take.service, take.service
+            "warning: {}: no path matches the exclude `{pattern}`, so it leaves nothing out",
+            take.service
+        ));
+    }
+    if let Some(shrink) = &taken.suspect {
+        advice.push(format!(
+            "{0}: {shrink}. Older runs are kept and restored from until somebody looks; if that is right: `devstack apply --approve accept:{0}`.",
+            take.service
         ));
     }
     Ok(Done {
@@ -66,9 +74,18 @@ pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContex
     })
 }
 
-/// More than half of it is gone.
-fn shrunk(before: Option<ByteSize>, after: ByteSize) -> Option<Shrink> {
-    before.filter(|before| after.0 < before.0 / 2).map(|from| Shrink { from, to: after })
+/// What it lacks of the run that it is compared with.
+fn shrunk(world: &World, take: &Take, after: &Taken) -> Result<Option<Shrink>, StepError> {
+    let Some(before) = &take.compared else { return Ok(None) };
+    // One that was forgotten meanwhile says nothing more.
+    let facts = world.facts(&take.repository)?;
+    let before = facts.runs.iter().find(|run| run.manifest.run == *before).map(|run| &run.manifest);
+    let Some(before) = before.and_then(|manifest| manifest.taken_of(&take.service)) else { return Ok(None) };
+    let declared = world.spec.services.get(&take.service).and_then(|service| service.shrinking.as_ref());
+    let limits = declared.map(Shrinking::limits).unwrap_or_default();
+    let volatile = declared.map(Shrinking::volatile).transpose();
+    let volatile = volatile.map_err(|error| StepError::new(FailureKind::Permanent, error))?.unwrap_or_default();
+    Ok(shrink::of(before, after, limits, &volatile))
 }
 
 /// Writes the manifest of what the takes came to, failures included: a run that failed is on record as incomplete.
@@ -121,6 +138,7 @@ pub(super) fn seal(world: &World, step: &Step, context: &StepContext<'_>) -> Res
         compose: None,
         origin: world.origin.clone(),
         unprotected: Some(world.plan.report.unprotected.clone()),
+        hooks: world.hooks_of(run),
     };
     let summary = summary(&manifest);
     let advice = write_manifest_with_compose(world, repository, manifest)?;
@@ -251,6 +269,7 @@ pub(super) fn seal_interrupted(
         compose: None,
         origin: world.origin.clone(),
         unprotected: None,
+        hooks: Vec::new(),
     };
     let text = [("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
     write_manifest(world, repository, manifest, &text)?;

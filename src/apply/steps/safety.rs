@@ -86,6 +86,7 @@ fn taken(world: &World, copy: &SafetyCopy, context: &StepContext<'_>) -> Result<
         compose: None,
         origin: world.origin.clone(),
         unprotected: None,
+        hooks: Vec::new(),
     };
     let text = [("devstack.yaml".to_owned(), world.spec_text.clone().into_bytes())];
     write_manifest(world, &copy.repository, manifest, &text)?;

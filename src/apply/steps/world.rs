@@ -9,6 +9,7 @@ use crate::apply::lease::Lease;
 use crate::apply::resume::Resumed;
 use crate::apply::runner::StepError;
 use crate::engines::{self, Engine, EngineError, Ground, Workrooms};
+use crate::model::hook::HookRun;
 use crate::model::ids::{Digest, PlanId, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{ContainerState, RepositoryFacts, Run};
 use crate::model::origin::Origin;
@@ -16,8 +17,10 @@ use crate::model::outcome::FailureKind;
 use crate::model::plan::Plan;
 use crate::model::record::{Approved, Generation, PlanUsed, Record};
 use crate::model::run::RECORD_FORMAT;
+use crate::model::step::StepId;
 use crate::observe::{StoreError, Stores};
 use crate::repository::{RepositoryError, Store};
+use crate::secrets::Secret;
 use crate::spec::file::{Source, Spec};
 
 /// Everything that carrying out a plan may touch.
@@ -42,6 +45,10 @@ pub struct World {
     unmade: Mutex<BTreeMap<String, String>>,
     /// The containers of the project before the first take stopped any.
     before: OnceLock<Vec<ContainerState>>,
+    /// What the hooks of runs have come to, by their steps.
+    hooks: Mutex<BTreeMap<(RunId, StepId), HookRun>>,
+    /// The values of the file's secrets; read when first asked for.
+    secrets: OnceLock<Vec<Secret>>,
 }
 
 impl World {
@@ -72,7 +79,30 @@ impl World {
             facts,
             unmade,
             before,
+            hooks: Mutex::default(),
+            secrets: OnceLock::new(),
         }
+    }
+
+    pub(super) fn note_hook(&self, run: &RunId, step: StepId, came: HookRun) {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).insert((run.clone(), step), came);
+    }
+
+    /// In the order of their steps.
+    pub(super) fn hooks_of(&self, run: &RunId) -> Vec<HookRun> {
+        let hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        hooks.iter().filter(|((of, _), _)| of == run).map(|(_, came)| came.clone()).collect()
+    }
+
+    /// What a program has printed, with stars in place of every secret of the file.
+    pub(super) fn without_secrets(&self, text: &str) -> String {
+        let secrets = self.secrets.get_or_init(|| {
+            // What lies in Vault is known to no program of this machine but devstack; where nobody had to log in, nobody does now.
+            let is_in_reach = self.ground.secrets.login_state().is_some();
+            let references = self.spec.secrets().into_iter().filter(|secret| is_in_reach || secret.vault.is_none());
+            references.filter_map(|secret| self.ground.secrets.resolve(&secret).ok()).collect()
+        });
+        masked(text, secrets)
     }
 
     pub(super) fn note_unmade(&self, unmade: BTreeMap<String, String>) {
@@ -222,6 +252,18 @@ impl World {
     pub(super) fn spec_digest(&self) -> Digest {
         self.plan.spec_digest.clone()
     }
+}
+
+/// Shorter than this it is no secret, and would be found everywhere.
+const SHORTEST_SECRET: usize = 4;
+
+fn masked(text: &str, secrets: &[Secret]) -> String {
+    // Of a file with several lines, such as one with an age identity, each is one.
+    let lines = secrets.iter().flat_map(|secret| secret.expose().lines().chain([secret.expose()]));
+    let mut values: Vec<&str> = lines.map(str::trim).filter(|value| value.len() >= SHORTEST_SECRET).collect();
+    // A longer one may hold a shorter one.
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    values.into_iter().fold(text.to_owned(), |text, value| text.replace(value, "***"))
 }
 
 pub(super) fn now() -> Timestamp {

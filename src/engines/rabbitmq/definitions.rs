@@ -16,7 +16,8 @@ const ALWAYS: &[&str] = &["users", "vhosts", "permissions", "queues", "exchanges
 /// What a server makes anew for itself, or counts for nobody.
 const OF_THE_SERVER: &[&str] = &["internal_cluster_id", "cluster_name"];
 
-/// Reads definitions to their end and counts what is in each list. Only the present element is kept.
+/// Reads definitions to their end and counts what is in each list; of the queues, those that stay are named too. Only the
+/// present element is kept.
 pub(super) fn inspect(from: &mut dyn Read) -> Result<Counts, String> {
     let mut reader = serde_json::Deserializer::from_reader(BufReader::new(from));
     let Lists(lists) = Lists::deserialize(&mut reader).map_err(|error| error.to_string())?;
@@ -43,6 +44,12 @@ impl<'de> Deserialize<'de> for Lists {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lists, A::Error> {
                 let mut lists = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
+                    if key == "queues" {
+                        let Queues { all, lasting } = map.next_value()?;
+                        lists.insert(key, all);
+                        lists.extend(lasting.into_iter().map(|name| (format!("{QUEUE}{name}"), 1)));
+                        continue;
+                    }
                     if let Length(Some(length)) = map.next_value()? {
                         lists.insert(key, length);
                     }
@@ -52,6 +59,52 @@ impl<'de> Deserialize<'de> for Lists {
         }
         deserializer.deserialize_map(Reading)
     }
+}
+
+/// Begins the name of the count of a queue that stays.
+const QUEUE: &str = "queue ";
+
+/// How many there are, and the names of those that no restart, no idle time and no last consumer takes away.
+struct Queues {
+    all: u64,
+    lasting: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Queues {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Queues;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of queues")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Queues, A::Error> {
+                let (mut all, mut lasting) = (0, Vec::new());
+                while let Some(mut queue) = list.next_element::<Value>()? {
+                    all += 1;
+                    pairs_to_object(&mut queue["arguments"]);
+                    lasting.extend(stays(&queue));
+                }
+                Ok(Queues { all, lasting })
+            }
+        }
+        deserializer.deserialize_seq(Reading)
+    }
+}
+
+/// The queue's name, if it is one that is missed when it is gone. One that the server named is a consumer's own.
+fn stays(queue: &Value) -> Option<String> {
+    let goes = queue["durable"] == false || queue["auto_delete"] == true || queue["exclusive"] == true;
+    let name = queue["name"].as_str()?;
+    if goes || !queue["arguments"]["x-expires"].is_null() || name.starts_with("amq.gen-") {
+        return None;
+    }
+    Some(match queue["vhost"].as_str() {
+        None | Some("/") => name.to_owned(),
+        Some(vhost) => format!("{name} in the vhost {vhost}"),
+    })
 }
 
 /// Of a list its length; nothing of anything else.
@@ -236,9 +289,22 @@ mod tests {
         let counts: BTreeMap<String, u64> = count(WHOLE).unwrap().into_iter().collect();
         assert_eq!((counts["users"], counts["queues"], counts["policies"]), (1, 2, 0));
         assert!(!counts.contains_key("product") && !counts.contains_key("i"));
+        assert_eq!((counts["queue q"], counts["queue r"]), (1, 1));
         assert!(!is_bare(&count(WHOLE).unwrap()));
         let bare = WHOLE.replace(r#"{"name":"q","arguments":{"x":[1,2]}},{"name":"r"}"#, "");
         assert!(is_bare(&count(&bare).unwrap()));
+    }
+
+    #[test]
+    fn queues_are_named_that_stay() {
+        let queues = r#"{"name":"orders","vhost":"/","durable":true,"auto_delete":false,"arguments":{}},
+            {"name":"mail","vhost":"shop","durable":true,"arguments":[["x-queue-type","quorum"]]},
+            {"name":"a","durable":false},{"name":"b","durable":true,"auto_delete":true},{"name":"amq.gen-x","durable":true},
+            {"name":"c","durable":true,"arguments":{"x-expires":1000}},{"name":"d","durable":true,"arguments":[["x-expires",1000]]}"#;
+        let whole = WHOLE.replace(r#"{"name":"q","arguments":{"x":[1,2]}},{"name":"r"}"#, queues);
+        let counts: Vec<_> = count(&whole).unwrap().into_iter().filter(|(name, _)| name.starts_with("queue")).collect();
+        let named = |name: &str, count: u64| (name.to_owned(), count);
+        assert_eq!(counts, [named("queue mail in the vhost shop", 1), named("queue orders", 1), named("queues", 7)]);
     }
 
     #[test]

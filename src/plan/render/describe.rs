@@ -14,6 +14,7 @@ pub(super) fn what(action: &Action) -> String {
         Action::SealInterrupted { .. } => "seal as incomplete".to_owned(),
         Action::Take(take) if take.parent.is_none() && take.parent_bytes.is_some() => "take in full".to_owned(),
         Action::Take(_) => "take".to_owned(),
+        Action::Hook(hook) => format!("run {}", hook.hook.shown()),
         Action::Seal { .. } => "seal".to_owned(),
         Action::Copy { from, .. } => format!("copy from {from}"),
         Action::Prove { .. } => "prove".to_owned(),

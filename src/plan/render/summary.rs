@@ -8,7 +8,7 @@ use crate::model::standing::Standing;
 use crate::model::step::{Action, Approval};
 
 /// The kinds of steps in the order in which they are counted. A seal belongs to its takes and is not counted.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 19] = [
     "to start",
     "to rotate",
     "to create",
@@ -17,6 +17,7 @@ const KINDS: [&str; 18] = [
     "keys to add",
     "rules to approve",
     "to seal",
+    "hooks to run",
     "to take",
     "to copy",
     "to prove",
@@ -39,6 +40,7 @@ fn kind(action: &Action) -> Option<&'static str> {
         Action::ApproveRule { .. } => "rules to approve",
         Action::SealInterrupted { .. } => "to seal",
         Action::Take(_) => "to take",
+        Action::Hook(_) => "hooks to run",
         Action::Seal { .. } => return None,
         Action::Copy { .. } => "to copy",
         Action::Prove { .. } => "to prove",

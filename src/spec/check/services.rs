@@ -1,10 +1,12 @@
 //! Services: what they wait for, and where their data is.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use super::super::exclude::Excludes;
 use super::super::file::{Source, Spec};
 use super::super::node::Place;
 use super::super::paths;
@@ -61,6 +63,13 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
             | Source::Volume(_) => sources::check(&service.source, &source.key(service.source.engine()), findings),
         }
     }
+    for (name, service) in &spec.services {
+        if let Some(shrinking) = &service.shrinking {
+            let place = Place::of(["services", name.as_str(), "shrinking"]);
+            globs(&place.key("volatile"), &shrinking.volatile, findings);
+            findings.doubles(&place.key("volatile"), &shrinking.volatile);
+        }
+    }
     loops(spec, findings);
 }
 
@@ -70,7 +79,7 @@ fn files(place: &Place, paths: &[String], exclude: &[String], findings: &mut Fin
         findings.error(&place.key("paths"), format!("`{place}.paths` is empty"), "nothing to back up", help);
     }
     globs(&place.key("paths"), paths, findings);
-    globs(&place.key("exclude"), exclude, findings);
+    excludes(&place.key("exclude"), exclude, findings);
     findings.doubles(&place.key("paths"), paths);
     findings.doubles(&place.key("exclude"), exclude);
 }
@@ -84,6 +93,22 @@ pub(super) fn globs(place: &Place, patterns: &[String], findings: &mut Findings<
             findings.error(
                 &at,
                 format!("`{pattern}` is no glob: {}", error.kind()),
+                "cannot be matched",
+                "close what is open; a `[`, `{` or `*` that is part of a name is written as `[[]`, `[{]` or `[*]`",
+            );
+        }
+    }
+}
+
+fn excludes(place: &Place, patterns: &[String], findings: &mut Findings<'_>) {
+    for (index, pattern) in patterns.iter().enumerate() {
+        let at = place.index(index);
+        if pattern.trim().is_empty() {
+            findings.error(&at, format!("`{at}` is empty"), "matches nothing", "write a pattern, or remove the item");
+        } else if let Err(error) = Excludes::new(std::slice::from_ref(pattern), Path::new("/")) {
+            findings.error(
+                &at,
+                error.to_string(),
                 "cannot be matched",
                 "close what is open; a `[`, `{` or `*` that is part of a name is written as `[[]`, `[{]` or `[*]`",
             );

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use globset::GlobMatcher;
-
+use super::super::exclude::Excludes;
 use super::super::file::{Key, Passphrase, SecretRef, Source, Spec};
 use super::super::node::Place;
 use super::super::paths;
@@ -120,19 +119,11 @@ fn reaches(path: &Path, store: &Path) -> bool {
 fn left_out(exclude: &[String], base: &Path, store: &Path) -> bool {
     // No pattern names this by itself: only one that matches all the content does.
     let content = store.join("\u{1}");
-    let excludes: Vec<GlobMatcher> = exclude
-        .iter()
-        .filter_map(|pattern| paths::glob(pattern.trim_end_matches('/').trim_start_matches("./")).ok())
-        .collect();
+    // A pattern that cannot be read has its own finding.
+    let Ok(excludes) = Excludes::new(exclude, base) else { return false };
     // An exclude says nothing about folders that the file itself lies in.
     let inside = store.ancestors().filter(|folder| !base.starts_with(folder));
-    std::iter::once(content.as_path()).chain(inside).any(|folder| {
-        let relative = folder.strip_prefix(base).unwrap_or(folder);
-        let parts: Vec<_> = relative.components().collect();
-        let trailing = (0..parts.len()).map(|from| parts[from..].iter().collect::<PathBuf>());
-        let candidates: Vec<PathBuf> = trailing.chain([folder.to_owned()]).collect();
-        excludes.iter().any(|glob| candidates.iter().any(|candidate| glob.is_match(candidate)))
-    })
+    excludes.leaves_out(&content, false) || inside.into_iter().any(|folder| excludes.leaves_out(folder, true))
 }
 
 fn backs_up_itself(place: &Place, service: &str, name: &str, base: &Path, store: &Path, findings: &mut Findings<'_>) {
