@@ -170,7 +170,12 @@ def vault_stack(
     override = COMPOSE % {"settings": json.dumps(settings), "port": vault.port} + extra
     with compose_stack(world, services, ["vault", *up], override=override) as stack:
         vault.stack = stack
-        stack.file.write_text(stack.file.read_text().replace("services:\n", declared % {"address": vault.address} + "services:\n", 1))
+        text = stack.file.read_text().replace("services:\n", declared % {"address": vault.address} + "services:\n", 1)
+        # A scenario takes the Vault itself, or only asks it.
+        others = "  - { path: vault-tls, because: each scenario makes its own }\n"
+        if "vault: {" not in "\n".join(services):
+            others += "  - { service: vault, because: another scenario has it }\n"
+        stack.file.write_text(text.replace("leave_out:\n", f"leave_out:\n{others}", 1))
         # The addresses of the world around must not be asked.
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
         yield stack, vault
