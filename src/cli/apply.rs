@@ -9,6 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::error::{Exit, Failure};
+use super::measured::Meter;
 use super::running::Running;
 use super::session::{Access, Session, write_private};
 use super::{Consent, TextOrJson, consent, drill, known_service, outcome, recover, status};
@@ -272,7 +273,8 @@ fn carried(
         TextOrJson::Json => ProgressKind::Json,
         TextOrJson::Text => ProgressKind::for_people(),
     };
-    let events = progress::receiver(kind, &plan);
+    let meter = Meter::default();
+    let events = meter.beside(&plan, progress::receiver(kind, &plan));
     let options = ExecuteOptions { parallel: usize::from(consent.parallel), ..ExecuteOptions::default() };
     let world = Arc::new(world);
     let runner: Arc<dyn crate::apply::runner::StepRunner> = Arc::clone(&world) as _;
@@ -286,6 +288,9 @@ fn carried(
     let ended_well = outcome.steps.iter().all(|(_, _, outcome)| outcome.is_success());
     if is_recovery && ended_well {
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
+    }
+    if let (Access::Reads, Some(lease)) = (access, &world.lease) {
+        meter.keep(session, lease, &outcome);
     }
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);

@@ -17,7 +17,7 @@ use super::ids::{
 };
 use super::login::LoginState;
 use super::origin::Origin;
-use super::record::{Adopted, Generation};
+use super::record::{Adopted, Generation, Recovery};
 use super::retention::Rule;
 use super::run::Manifest;
 use super::units::{ByteSize, Span};
@@ -231,6 +231,9 @@ pub struct RepositoryFacts {
     /// Oldest first.
     #[serde(default)]
     pub drills: Vec<Drill>,
+    /// What recoveries have measured.
+    #[serde(default)]
+    pub recoveries: Vec<Recovery>,
     /// When the repository's oldest snapshot was written: packs are due to be read from then on.
     pub oldest: Option<Timestamp>,
     /// Bytes of all files.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::damage::DamageRecord;
 use super::drill::Drill;
+use super::history::Measured;
 use super::evidence::{DataRead, Proof};
 use super::ids::{Digest, PlanId, PolicyName, RunId, ServiceName};
 use super::origin::Origin;
@@ -21,6 +22,7 @@ pub enum Record {
     /// All that is known to be damaged; the store writes it and takes the one before away.
     Damage(DamageRecord),
     Drill(Box<Drill>),
+    Recovery(Recovery),
     ShrinkAccepted(ShrinkAccepted),
     RuleApproved(RuleApproved),
     PlanUsed(PlanUsed),
@@ -36,6 +38,7 @@ impl Record {
             Self::DataRead(_) => "data-read",
             Self::Damage(_) => "damage",
             Self::Drill(_) => "drill",
+            Self::Recovery(_) => "recovery",
             Self::ShrinkAccepted(_) => "shrink-accepted",
             Self::RuleApproved(_) => "rule-approved",
             Self::PlanUsed(_) => "plan-used",
@@ -53,6 +56,7 @@ impl Record {
             | Self::ShrinkAccepted(_)
             | Self::PlanUsed(_)
             | Self::Drill(_)
+            | Self::Recovery(_)
             // Each names runs of other places that are ours since.
             | Self::Adopted(_)
             // Which one it replaces is told by who writes it: the one that it read, and not one written meanwhile.
@@ -83,6 +87,7 @@ impl Record {
             Self::ShrinkAccepted(mark) => Some(&mark.run),
             // A drill may have used several runs, and says what it says after they are gone.
             Self::Drill(_)
+            | Self::Recovery(_)
             | Self::DataRead(_)
             | Self::Damage(_)
             | Self::RuleApproved(_)
@@ -100,6 +105,16 @@ pub struct ShrinkAccepted {
     pub run: RunId,
     pub service: ServiceName,
     pub at: Timestamp,
+}
+
+/// What a recovery, or a restore in place, has measured: the forecast of the next one, on whatever machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    pub format: u32,
+    pub at: Timestamp,
+    pub took: Span,
+    pub measured: Vec<Measured>,
+    pub devstack_version: String,
 }
 
 /// The retention rule that somebody approved for a policy; forgetting under it needs no further approval.

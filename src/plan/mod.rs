@@ -17,6 +17,7 @@ pub mod graph;
 mod keys;
 mod login;
 mod lost;
+mod measured;
 mod origin;
 pub mod prediction;
 mod projection;
@@ -74,6 +75,7 @@ pub fn plan(
     now: Timestamp,
     request: &Request,
 ) -> Result<Plan, PlanError> {
+    let history = &measured::with_records(history, observation, now);
     let places = Places::read(spec, observation, history);
     let calendar = Calendar::read(spec)?;
     let lineage = places.lineage(spec);
