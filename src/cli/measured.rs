@@ -61,10 +61,10 @@ impl Meter {
         });
         let unwritable = lease.unwritable();
         for name in places.into_iter().filter(|name| !unwritable.contains_key(*name)) {
-            let written = lease
-                .check(name)
-                .map_err(|error| Failure::caused(Exit::Locked, "the lease", &error))
-                .and_then(|()| Ok(session.stores.open(name)?.write_record(&session.loaded.spec.stack, &record, &[])?));
+            let written =
+                lease.check(name).map_err(|error| Failure::caused(Exit::Locked, "the lease", &error)).and_then(|()| {
+                    Ok(session.stores.open(name)?.write_record(&session.loaded.spec.stack, &record, &[])?)
+                });
             if let Err(failure) = written {
                 eprintln!(
                     "warning: what this recovery measured could not be kept in {name}: {}; predictions on other machines will \

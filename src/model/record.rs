@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::damage::DamageRecord;
 use super::drill::Drill;
-use super::history::Measured;
 use super::evidence::{DataRead, Proof};
+use super::history::Measured;
 use super::ids::{Digest, PlanId, PolicyName, RunId, ServiceName};
 use super::origin::Origin;
 use super::retention::Rule;
 use super::run::Manifest;
+use super::units::Span;
 
 /// What a record says. Its kind is also a tag of its snapshot, `record:KIND`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -44,7 +44,8 @@ mod tests {
     use crate::plan::fixtures::{NOW, World, at, small};
 
     fn recovery(hours: u64, secs: u64) -> Recovery {
-        let measured = |key: &str| Measured { key: key.to_owned(), bytes: ByteSize::mib(10), took: Span::from_secs(secs) };
+        let measured =
+            |key: &str| Measured { key: key.to_owned(), bytes: ByteSize::mib(10), took: Span::from_secs(secs) };
         Recovery {
             format: RECORD_FORMAT,
             at: Span::from_hours(hours).before(at(NOW)),
@@ -67,7 +68,10 @@ mod tests {
         let (predicted, basis) = forecast(&world);
         assert_eq!(basis, Basis::Restored);
         assert_eq!(predicted, Some(Span::from_secs(87)));
-        assert!(world.plan().report.recovery.predicted.is_some(), "all steps of a recovery of this stack are on record");
+        assert!(
+            world.plan().report.recovery.predicted.is_some(),
+            "all steps of a recovery of this stack are on record"
+        );
 
         let mut world = World::settled(small()).with_history(2, 12);
         let drill = serde_json::json!({
