@@ -45,7 +45,7 @@ mod tests {
 
     fn recovery(hours: u64, secs: u64) -> Recovery {
         let measured =
-            |key: &str| Measured { key: key.to_owned(), bytes: ByteSize::mib(10), took: Span::from_secs(secs) };
+            |key: &str| Measured { key: key.to_owned(), bytes: ByteSize::mib(100), took: Span::from_secs(secs) };
         Recovery {
             format: RECORD_FORMAT,
             at: Span::from_hours(hours).before(at(NOW)),
@@ -87,7 +87,7 @@ mod tests {
     fn what_this_machine_measured_counts_alone_and_one_record_in_two_repositories_once() {
         let mut world = World::settled(small()).with_history(2, 12);
         world.facts("local").recoveries.push(recovery(5, 87));
-        let own = Sample { bytes: ByteSize::mib(10), took: Span::from_secs(20) };
+        let own = Sample { bytes: ByteSize::mib(100), took: Span::from_secs(20) };
         world.history.samples.insert("restore/shop".to_owned(), vec![own]);
         assert_eq!(forecast(&world).0, Some(Span::from_secs(20)));
 
