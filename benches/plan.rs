@@ -145,6 +145,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         damage: Vec::new(),
         removed: Vec::new(),
         drills: Vec::new(),
+        recoveries: Vec::new(),
         oldest: Some(started),
         size: ByteSize::mib(100),
         marked: None,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::consent::{Answer, Past};
 use super::error::{Exit, Failure};
+use super::measured::Meter;
 use super::running::Running;
 use super::session::{Access, Session, write_private};
 use super::{Consent, TextOrJson, consent, drill, known_service, outcome, recover, status};
@@ -323,7 +324,8 @@ fn carried(
         TextOrJson::Json => ProgressKind::Json,
         TextOrJson::Text => ProgressKind::for_people(),
     };
-    let events = progress::receiver(kind, &plan);
+    let meter = Meter::default();
+    let events = meter.beside(&plan, progress::receiver(kind, &plan));
     let options = ExecuteOptions { parallel: usize::from(consent.parallel), ..ExecuteOptions::default() };
     let runner: Arc<dyn crate::apply::runner::StepRunner> = Arc::clone(&world) as _;
     let outcome = runtime.block_on(execute(&plan, &approvals, runner, &journal, options, cancel.clone(), events));
@@ -338,6 +340,9 @@ fn carried(
         resume::forget(&session.state).map_err(|error| Failure::caused(Exit::Unexpected, "the recovery", &error))?;
     }
     on_record(true);
+    if let (Access::Reads, Some(lease)) = (access, &world.lease) {
+        meter.keep(session, lease, &outcome);
+    }
     // Looked at again, with the lease still held: what is printed at the end is what is there, not what was hoped for.
     let after = session.observe_beside(Timestamp::now(), Some(&own), &Request::Converge);
     note_repositories(&journal, &after);

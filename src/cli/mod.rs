@@ -16,6 +16,7 @@ mod error;
 pub mod init;
 mod lines;
 mod log;
+mod measured;
 mod outcome;
 mod plan;
 mod point;

@@ -219,6 +219,10 @@ fn look(
     for run in chosen {
         prove(session, lease, name, &store, run, arguments.run.is_some(), cancel, here)?;
     }
+    // That it can't be written was said.
+    if lease.unwritable().contains_key(name) {
+        return Ok(());
+    }
     // Last of all: where this can't be written, all that was found has been told.
     lease.check(name).map_err(|error| Failure::caused(Exit::Locked, "the lease is lost", &error))?;
     store.note_damage(&session.loaded.spec.stack, &here.looked, std::mem::take(&mut here.damage))?;

@@ -27,7 +27,7 @@ use crate::model::chain;
 use crate::model::compose::ComposeModel;
 use crate::model::drill::{Drill, DrillStep};
 use crate::model::evidence::{Proof, Verdict};
-use crate::model::history::History;
+use crate::model::history::{History, Measured};
 use crate::model::ids::RepositoryName;
 use crate::model::outcome::{Event, StepOutcome};
 use crate::model::plan::{Note, Plan};
@@ -76,6 +76,7 @@ pub struct Outcome {
 #[derive(Default)]
 struct Told {
     steps: Vec<DrillStep>,
+    measured: Vec<Measured>,
     /// By service: from the drill's begin to the end of its restore.
     back: BTreeMap<String, Span>,
     findings: Vec<String>,
@@ -117,6 +118,7 @@ impl Means<'_> {
             took,
             services,
             steps: told.steps,
+            measured: told.measured,
             verdict: Verdict::Passed,
             rto,
             left_out: [point.left_out.clone(), told.left_out].concat(),
@@ -393,6 +395,7 @@ impl Told {
         if let (true, Action::Restore(restore)) = (succeeded, &step.action) {
             self.back.insert(restore.service.to_string(), since);
         }
+        self.measured.extend(outcome.measured(&step.action, took));
         self.steps.push(DrillStep { verb: verb.to_owned(), resource, took, said, succeeded });
     }
 }

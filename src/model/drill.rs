@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Verdict;
+use super::history::Measured;
 use super::ids::{RepositoryName, RunId, ServiceName};
 use super::plan::Note;
 use super::units::{ByteSize, Span};
@@ -21,6 +22,9 @@ pub struct Drill {
     pub services: Vec<DrilledService>,
     /// In the order in which they ended.
     pub steps: Vec<DrillStep>,
+    /// Of the steps that succeeded, what predicts a recovery. Empty in drills of before it was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measured>,
     /// Passed only if every step succeeded and every objective that could be measured was met.
     pub verdict: Verdict,
     /// The stack's objective at that time.

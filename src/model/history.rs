@@ -17,6 +17,15 @@ pub struct History {
     pub known_repositories: BTreeMap<RepositoryName, RepositoryId>,
 }
 
+/// A step that ran to its good end, as a record in a repository keeps it for every machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Measured {
+    /// What [`History::samples`] calls it.
+    pub key: String,
+    pub bytes: ByteSize,
+    pub took: Span,
+}
+
 /// One measured step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {

@@ -18,7 +18,7 @@ use super::ids::{
 };
 use super::login::LoginState;
 use super::origin::Origin;
-use super::record::{Adopted, Approved, Generation};
+use super::record::{Adopted, Approved, Generation, Recovery};
 use super::retention::Rule;
 use super::run::Manifest;
 use super::units::{ByteSize, Span};
@@ -259,6 +259,9 @@ pub struct RepositoryFacts {
     /// Oldest first.
     #[serde(default)]
     pub drills: Vec<Drill>,
+    /// What recoveries have measured.
+    #[serde(default)]
+    pub recoveries: Vec<Recovery>,
     /// When the repository's oldest snapshot was written: packs are due to be read from then on.
     pub oldest: Option<Timestamp>,
     /// Bytes of all files.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::history::Measured;
 use super::ids::PlanId;
 use super::run::Taken;
 use super::step::{Action, StepId};
@@ -88,6 +89,21 @@ impl StepOutcome {
             Self::Done(done) => done.damage.is_empty(),
             Self::AlreadyDone { .. } => true,
             Self::Failed { .. } | Self::Held { .. } | Self::Skipped { .. } | Self::Interrupted => false,
+        }
+    }
+
+    /// How long `action` took, where it was done and ended well: only that tells how long it takes.
+    pub fn measured(&self, action: &Action, took: Span) -> Option<Measured> {
+        match self {
+            Self::Done(done) if done.damage.is_empty() => {
+                Some(Measured { key: action.sample_key(), bytes: done.bytes, took })
+            }
+            Self::Done(_)
+            | Self::AlreadyDone { .. }
+            | Self::Failed { .. }
+            | Self::Held { .. }
+            | Self::Skipped { .. }
+            | Self::Interrupted => None,
         }
     }
 }

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::damage::DamageRecord;
 use super::drill::Drill;
 use super::evidence::{DataRead, Proof};
+use super::history::Measured;
 use super::ids::{Digest, PlanId, PolicyName, RunId, ServiceName};
 use super::origin::Origin;
 use super::retention::Rule;
 use super::run::Manifest;
+use super::units::Span;
 
 /// What a record says. Its kind is also a tag of its snapshot, `record:KIND`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,7 @@ pub enum Record {
     /// All that is known to be damaged; the store writes it and takes the one before away.
     Damage(DamageRecord),
     Drill(Box<Drill>),
+    Recovery(Recovery),
     ShrinkAccepted(ShrinkAccepted),
     RuleApproved(RuleApproved),
     PlanUsed(PlanUsed),
@@ -37,6 +40,7 @@ impl Record {
             Self::DataRead(_) => "data-read",
             Self::Damage(_) => "damage",
             Self::Drill(_) => "drill",
+            Self::Recovery(_) => "recovery",
             Self::ShrinkAccepted(_) => "shrink-accepted",
             Self::RuleApproved(_) => "rule-approved",
             Self::PlanUsed(_) => "plan-used",
@@ -55,6 +59,7 @@ impl Record {
             | Self::ShrinkAccepted(_)
             | Self::PlanUsed(_)
             | Self::Drill(_)
+            | Self::Recovery(_)
             // Each names runs of other places that are ours since.
             | Self::Adopted(_)
             // Who said what is told for as long as there is a repository.
@@ -87,6 +92,7 @@ impl Record {
             Self::ShrinkAccepted(mark) => Some(&mark.run),
             // A drill may have used several runs, and says what it says after they are gone.
             Self::Drill(_)
+            | Self::Recovery(_)
             | Self::DataRead(_)
             | Self::Damage(_)
             | Self::RuleApproved(_)
@@ -105,6 +111,16 @@ pub struct ShrinkAccepted {
     pub run: RunId,
     pub service: ServiceName,
     pub at: Timestamp,
+}
+
+/// What a recovery, or a restore in place, has measured: the forecast of the next one, on whatever machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    pub format: u32,
+    pub at: Timestamp,
+    pub took: Span,
+    pub measured: Vec<Measured>,
+    pub devstack_version: String,
 }
 
 /// The retention rule that somebody approved for a policy; forgetting under it needs no further approval.

@@ -70,6 +70,7 @@ mod tests {
             took: Span::from_secs(130),
             services: vec![],
             steps: vec![],
+            measured: vec![],
             verdict,
             rto: None,
             left_out: vec![],

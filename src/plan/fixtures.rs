@@ -208,6 +208,7 @@ pub fn empty_facts(name: &RepositoryName) -> RepositoryFacts {
         damage: vec![],
         removed: vec![],
         drills: vec![],
+        recoveries: vec![],
         oldest: None,
         size: ByteSize::mib(512),
         marked: None,

@@ -251,7 +251,9 @@ impl<'a> Planner<'a> {
         let Some(place) = self.places.known.get(name) else { return };
         let (removal, removed) = (place.removal, place.facts().map_or(0, |facts| facts.removed.len()));
         if removal.is_none() && removed > 0 {
-            let text = format!("pruning waits until somebody accepts that runs were removed: accept:removed:{name}");
+            let text = format!(
+                "pruning waits until you accept that runs were removed: `devstack apply --yes --approve accept:removed:{name}`"
+            );
             self.report.waiting.push(Note::new(resource, text));
             return;
         }

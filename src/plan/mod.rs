@@ -19,6 +19,7 @@ mod hooks;
 mod keys;
 mod login;
 mod lost;
+mod measured;
 mod origin;
 pub mod prediction;
 mod projection;
@@ -77,6 +78,7 @@ pub fn plan(
     request: &Request,
 ) -> Result<Plan, PlanError> {
     let request = &request.with_whole_ids(observation)?;
+    let history = &measured::with_records(history, observation, now);
     let places = Places::read(spec, observation, history);
     let calendar = Calendar::read(spec)?;
     let lineage = places.lineage(spec);

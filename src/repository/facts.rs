@@ -131,6 +131,7 @@ impl Store {
             damage: Vec::new(),
             removed: Vec::new(),
             drills: Vec::new(),
+            recoveries: Vec::new(),
             oldest: None,
             size: self.site.size()?,
             marked,
@@ -199,6 +200,7 @@ impl Gathered<'_> {
             Record::DataRead(read) => facts.data_reads.push(read),
             Record::Damage(damage) => self.damage.push(damage),
             Record::Drill(drill) => facts.drills.push(*drill),
+            Record::Recovery(recovery) => facts.recoveries.push(recovery),
             Record::ShrinkAccepted(mark) => facts.accepted_shrinks.push((mark.run, mark.service)),
             Record::RuleApproved(rule) => match self.rules.get(&rule.policy) {
                 Some(known) if trusted(known.at, self.now) > trusted(rule.at, self.now) => {}

@@ -186,7 +186,7 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
                 FailureKind::NeedsReplan,
                 format!(
                     "{removed} runs were removed from {repository}, not by devstack, so nothing more is deleted there; if that is right: \
-                     `devstack apply --approve accept:removed:{repository}`"
+                     `devstack apply --yes --approve accept:removed:{repository}`"
                 ),
             ))
         }
