@@ -52,8 +52,15 @@ impl<'a> Planner<'a> {
             return Err(PlanError::together(refused, chosen.len()));
         }
         for name in fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left)).map(|(name, _)| *name) {
-            let text =
-                format!("has data and stays as it is; `devstack recover --only {name} --replace` puts a run over it");
+            // Advised only where there is one.
+            let text = match self.selected(name, &asked.selection, asked.from.as_ref()) {
+                Ok(_) => {
+                    format!(
+                        "has data and stays as it is; `devstack recover --only {name} --replace` puts a run over it"
+                    )
+                }
+                Err(_) => "has data and stays as it is".to_owned(),
+            };
             self.report.unchanged.push(Note::new(format!("{name}/data"), text));
         }
         if !asked.accept_room {

@@ -3,6 +3,7 @@
 
 use super::Planner;
 use super::render::count;
+use super::request::Selection;
 use crate::model::ids::ServiceName;
 use crate::model::observation::{Observed, OtherProjects, SourceState};
 use crate::model::plan::Note;
@@ -61,8 +62,9 @@ impl Planner<'_> {
                     match self.last_taken(name).filter(|taken| !taken.empty).map(Taken::bytes) {
                         Some(had) if had.0 > 0 => {
                             let text = format!(
-                                "its source is empty, and held {had} in its newest run; `devstack restore {name} --in-place` \
-                             brings that back"
+                                "its source is empty, and held {had} in its newest run; `devstack restore {name}{} --in-place` \
+                             brings that back",
+                                self.naming_a_run(name)
                             );
                             self.report.lost.push(Note::new(resource, text));
                         }
@@ -106,11 +108,25 @@ impl Planner<'_> {
         if self.last_taken(name).is_none() {
             return format!("{what}, and no run holds it: is it called something else than the file says?");
         }
+        let run = self.naming_a_run(name);
         if self.is_made_by_recovery() {
-            return format!("{what}; if that is its name, to bring the data back: `devstack recover --only {name}`");
+            return format!(
+                "{what}; if that is its name, to bring the data back: `devstack recover --only {name}{run}`"
+            );
         }
         let before = made_by.map_or_else(String::new, |verb| format!("`{} {verb}`, then ", self.compose()));
-        format!("{what}; if that is its name, to bring the data back: {before}`devstack restore {name} --in-place`")
+        format!(
+            "{what}; if that is its name, to bring the data back: {before}`devstack restore {name}{run} --in-place`"
+        )
+    }
+
+    /// Where no run is good, the newest is restored from by its name only.
+    fn naming_a_run(&self, name: &ServiceName) -> String {
+        let of = |selection| self.selected(name, &selection, None).ok();
+        match (of(Selection::Newest), of(Selection::Latest)) {
+            (None, Some(found)) => format!(" --backup {}", found.run.run),
+            (Some(_), _) | (None, None) => String::new(),
+        }
     }
 
     /// Whether a recovery makes containers here: by Compose files that the file declares.

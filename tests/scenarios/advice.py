@@ -25,13 +25,17 @@ def advised(said: str) -> list[str]:
 
 def walk(stack: Stack, said: str, number: list[int], **places: str) -> list[str]:
     """Carries out each advice in a copy of the stack as it is, and gives those that were taken."""
-    taken = []
+    taken, places = [], {"SERVICE": "shop", "NAME": "shop", "DIR": "out", "FILE": "plan.json"} | places
+    if "RUN" not in places and "RUN" in said and (runs := stack.runs()):
+        places["RUN"] = max(runs)
     for command in advised(said):
         number[0] += 1
         copy = stack.copy_to(stack.folder.parent / f"{stack.folder.name}-{number[0]}")
         words = [places.get(word, word) for word in command.split()]
         if words[0] in ASKING and not {"--dry-run", "--yes"} & set(words):
             words += ["--yes"]
+        if words[:2] == ["apply", "plan.json"]:
+            copy.devstack("plan", "--out", "plan.json")
         outcome = copy.devstack(*words, expect=None)
         if further := re.search(r"give the command `--yes( --approve [^`]+)`", outcome.said):
             words += further[1].split()
@@ -114,7 +118,8 @@ def what_is_advised_of_sources_runs_and_words_is_taken(world: World) -> None:
     [run] = stack.runs()
     damage_the_largest_pack(stack)
     (stack.folder / "data/shop.db").unlink()
-    said = stack.devstack("recover", "--yes", expect=8).said
+    # What it has planned before the damage was found is no longer meant.
+    said = stack.devstack("recover", "--yes", expect=8).err.partition("was found damaged")[2]
     must_advise(walk(stack, said, number, RUN=run), "recover --backup")
     for command in (["plan"], ["status"], ["backups"], ["verify", "--all"]):
         walk(stack, stack.devstack(*command, expect=None).said, number, RUN=run)
