@@ -1,13 +1,11 @@
-#!/usr/bin/env python3
 """Where cargo keeps what it makes on the way: one folder for all clones of the machine, so that dependencies are built once.
 
-    export CARGO_BUILD_BUILD_DIR=$(python3 tests/tools/build_folder.py)
-
-Prints nothing where CARGO_TARGET_DIR or CARGO_BUILD_BUILD_DIR are set: then they say where. Programs and tests that are
-ready still lie in the clone's own `target/`.
+Where CARGO_TARGET_DIR or CARGO_BUILD_BUILD_DIR are set, these say where. Programs and tests that are ready still lie in the
+clone's own `target/`.
 
 Cargo names what it makes by version, features, profile and compiler, so that clones with different lock files share what is
-the same in both. The crate of a clone is named by the clone's path as well: each clone has its own, the oldest of which go.
+the same in both. A clone's own crates it names by their place *within* the clone, which is the same in all of them: only the
+path of tests/tools/rustc, through which they are built, keeps them apart. The oldest of them go.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack-tests"
@@ -27,6 +24,16 @@ GIGABYTE = 1 << 30
 LARGEST_OWN = 4 * GIGABYTE
 # What goes beyond is of lock files that nobody has any more: then all is made anew once.
 LARGEST = 12 * GIGABYTE
+
+
+def environment(folder: Path, clone: Path) -> dict[str, str]:
+    """What cargo is given to work there for this clone."""
+    return {"CARGO_BUILD_BUILD_DIR": str(folder), "RUSTC_WORKSPACE_WRAPPER": str(clone / "tests/tools/rustc")}
+
+
+def name_of(clone: Path) -> str:
+    """For clippy, in whose place no wrapper can stand: what tells this clone's lint from another's."""
+    return f"clone_{hashlib.sha256(str(clone).encode()).hexdigest()[:12]}"
 
 
 def chosen() -> Path | None:
@@ -104,9 +111,3 @@ def size(path: Path) -> int:
         return 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-if __name__ == "__main__":
-    if folder := chosen():
-        print(folder)
-    sys.exit(0)

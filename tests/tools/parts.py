@@ -102,7 +102,8 @@ def quick(part: Part, _: dict[str, Part]) -> None:
     # What counts the tests is tested first: nothing after it could be believed otherwise.
     part.check("test command", [sys.executable, "-m", "unittest", "discover", "-q", "-s", "tests/tools"])
     part.check("format", ["cargo", "fmt", "--all", "--check"])
-    part.check("lint", ["cargo", "clippy", "--all-targets", "--", "-D", "warnings"])
+    # The last two are for cargo: they differ from clone to clone, or it would take another one's lint for this one's.
+    part.check("lint", ["cargo", "clippy", "--all-targets", "--", "-D", "warnings", "--cfg", build_folder.name_of(TOP)])
     heading("quick: cargo test")
     run = cargo_test([])
     part.count(run, "cargo test")
@@ -284,7 +285,7 @@ def main(arguments: list[str]) -> int:
     os.chdir(TOP)
     if folder := build_folder.chosen():
         # What is made incrementally is of use to who works in one clone; it costs more at first, and much room.
-        os.environ |= {"CARGO_BUILD_BUILD_DIR": str(folder), "CARGO_INCREMENTAL": "0"}
+        os.environ |= {"CARGO_INCREMENTAL": "0"} | build_folder.environment(folder, TOP)
     chosen = [name for name in PARTS if not arguments or name in arguments]
     parts: dict[str, Part] = {}
     pool = ThreadPoolExecutor(1)

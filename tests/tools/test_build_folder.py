@@ -1,6 +1,8 @@
 """The folder that clones share stays within its limits, and what another clone needs stays in it."""
 
 import os
+import shutil
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -37,6 +39,32 @@ class KeepWithin(unittest.TestCase):
             self.made(folder, "serde", "large", 0, 2000)
             build_folder.keep_within(folder, largest_own=100, largest=1000)
             self.assertEqual(list(folder.iterdir()), [])
+
+
+class Clones(unittest.TestCase):
+    def test_no_clone_is_tested_with_what_was_built_of_another(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            said = []
+            for clone in (Path(name) / "one", Path(name) / "other"):
+                (clone / "src").mkdir(parents=True)
+                (clone / "Cargo.toml").write_text('[package]\nname = "probe"\nversion = "0.1.0"\nedition = "2024"\n[workspace]\n')
+                flaw = "" if clone.name == "one" else "let unused = 5;"
+                (clone / "src/main.rs").write_text(f'fn main() {{ {flaw} println!("{clone.name}") }}')
+                (clone / "tests/tools").mkdir(parents=True)
+                shutil.copy(Path(__file__).with_name("rustc"), clone / "tests/tools/rustc")
+            # Both were written before either was built, as two clones may be.
+            for clone in (Path(name) / "one", Path(name) / "other"):
+                environment = os.environ | build_folder.environment(Path(name) / "shared", clone)
+                environment.pop("CARGO_TARGET_DIR", None)
+                built = ["cargo", "run", "--quiet", "--offline"]
+                done = subprocess.run(
+                    built, cwd=clone, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL, text=True, check=True,
+                )
+                lint = ["cargo", "clippy", "--quiet", "--offline", "--", "-D", "warnings", "--cfg", build_folder.name_of(clone)]
+                found = subprocess.run(lint, cwd=clone, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                said.append((done.stdout.strip(), found.returncode == 0))
+            self.assertEqual(said, [("one", True), ("other", False)])
 
 
 class Chosen(unittest.TestCase):
