@@ -37,7 +37,8 @@ def walk(stack: Stack, said: str, number: list[int], **places: str) -> list[str]
         if words[:2] == ["apply", "plan.json"]:
             copy.devstack("plan", "--out", "plan.json")
         outcome = copy.devstack(*words, expect=None)
-        if further := re.search(r"give the command `--yes( --approve [^`]+)`", outcome.said):
+        # What is held says itself by which word it goes on.
+        if further := re.search(r"(?:give the command `|to approve it: )--yes((?: --approve [^\s`]+)+)", outcome.said):
             words += further[1].split()
             outcome = copy.devstack(*words, expect=None)
         must(outcome.code not in (3, 4, 5, 6), f"`devstack {' '.join(words)}` was advised and is refused: {outcome.said}\nadvised by: {said}")
@@ -132,7 +133,7 @@ def what_is_advised_of_sources_runs_and_words_is_taken(world: World) -> None:
     for command in (["plan"], ["status"], ["backups"], ["restore", "shop"], ["recover", "--replace", "--yes"], ["show", "20200101T000000Z-regular"]):
         walk(stack, stack.devstack(*command, expect=None).said, number)
 
-    stack = write_stack(world, world.folder / "held", retention="    retention: { last: 5 }\n")
+    stack = write_stack(world, world.folder / "held", retention="{ last: 5 }")
     quickstart_data(stack.folder / "data")
     stack.devstack("apply", "--yes")
     stack.devstack("backup")
