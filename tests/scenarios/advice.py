@@ -139,7 +139,7 @@ def what_is_advised_of_sources_runs_and_words_is_taken(world: World) -> None:
     stack.devstack("backup")
     stack.file.write_text(stack.file.read_text().replace("last: 5", "last: 2"))
     said = stack.devstack("apply", "--yes", expect=4).said
-    [word] = set(re.findall(r"--approve (\S+)", said))
+    [word] = set(re.findall(r"--approve ([a-z:-]+)", said))
     stack.devstack("apply", "--yes", "--approve", word)
 
 
