@@ -67,7 +67,9 @@ def must_have_left_nothing(stack: ComposeStack) -> None:
     must(not any(left.values()), f"something of a drill is left: {left}")
     must(not (stack.folder / ".devstack/drills").exists(), "the folder of the drills is left")
     visitors = stack.run(["docker", "ps", "--all", "--quiet", "--filter", "label=devstack.visitor"]).text.split()
-    mine = [one for one in visitors for name in drills(stack) if name in stack.run(["docker", "inspect", one]).text]
+    # Those of other stacks come and go meanwhile.
+    seen = {one: stack.run(["docker", "inspect", one], expect=None).text for one in visitors}
+    mine = [one for one, text in seen.items() if any(name in text for name in drills(stack))]
     must(not mine, f"a visitor is left: {mine}")
 
 
