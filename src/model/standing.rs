@@ -1,7 +1,7 @@
 //! Where a stack stands: one word and a line for a person at 3 a.m., and the exit code that agrees with it.
 //!
-//! Every word that may be printed over a finding has its row in [`Kind::row`]; every list of a [`Report`] that is judged has
-//! its line in [`lists`]. To have a new list judged, add a line there (and a kind, if none fits).
+//! Every word that may be printed over a finding has its row in `Kind::row`; every list of a [`Report`] that is judged has
+//! its line in `lists`. To have a new list judged, add a line there (and a kind, if none fits).
 
 use std::collections::{BTreeMap, BTreeSet};
 
