@@ -21,6 +21,7 @@ use crate::engines::{KeyFiles, VaultRestore};
 use crate::model::cancel::Cancel;
 use crate::model::drill::Drill;
 use crate::model::ids::RepositoryName;
+use crate::model::listed;
 use crate::model::observation::Observation;
 use crate::model::plan::Note;
 use crate::model::record::Record;
@@ -343,10 +344,7 @@ fn left_out(drill: &Drill) -> String {
     }
     let mut out = String::new();
     for (why, places) in reasons {
-        let shown = places.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-        let more = places.len().saturating_sub(SHOWN);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let _ = writeln!(out, "  without  {}{more}: {}", render::printable(&shown), render::printable(why));
+        let _ = writeln!(out, "  without  {}: {}", render::printable(&listed(&places, SHOWN)), render::printable(why));
     }
     if out.is_empty() { out } else { format!("\n{out}") }
 }

@@ -241,7 +241,7 @@ fn look_at_trees(
     let own = own_snapshots(facts);
     let at = Timestamp::now();
     for (snapshot, findings) in store.reader()?.check_each(snapshots)? {
-        let is_of = |run: &&Run| names(run, &snapshot);
+        let is_of = |run: &&Run| run.snapshots().any(|own| *own == snapshot);
         let proven = chosen.iter().any(|run| is_of(run) && run.manifest.is_complete());
         let found = in_short(&findings);
         if !proven {
@@ -258,25 +258,15 @@ fn look_at_trees(
     Ok(())
 }
 
-fn names(run: &Run, snapshot: &SnapshotId) -> bool {
-    run.record == *snapshot || run.manifest.taken().any(|(_, taken)| taken.snapshot == *snapshot)
-}
-
 fn own_snapshots(facts: &RepositoryFacts) -> BTreeSet<SnapshotId> {
-    let of = |run: &Run| -> Vec<SnapshotId> {
-        run.manifest.taken().map(|(_, taken)| taken.snapshot.clone()).chain([run.record.clone()]).collect()
-    };
-    facts.runs.iter().flat_map(of).collect()
+    facts.runs.iter().flat_map(Run::snapshots).cloned().collect()
 }
 
 /// A damaged snapshot file hurts the run whose manifest names it.
 fn hurt_by_snapshots(facts: &RepositoryFacts, damages: &[Damage]) -> Vec<RunId> {
     let damaged: BTreeSet<&str> =
         damages.iter().filter(|damage| damage.kind == FileKind::Snapshot).map(|damage| damage.name.as_str()).collect();
-    let names = |run: &&Run| {
-        damaged.contains(run.record.as_str())
-            || run.manifest.taken().any(|(_, taken)| damaged.contains(taken.snapshot.as_str()))
-    };
+    let names = |run: &&Run| run.snapshots().any(|snapshot| damaged.contains(snapshot.as_str()));
     facts.runs.iter().filter(names).map(|run| run.manifest.run.clone()).collect()
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::id::{DrillId, LABEL};
 use super::isolation;
+use crate::model::observation::COMPOSE_SERVICE;
 
 #[cfg(test)]
 mod tests;
@@ -141,7 +142,6 @@ pub fn inspect(created: &Created, id: &DrillId, services: &BTreeSet<String>, scr
 }
 
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
-const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 
 struct Gate<'a> {
     created: &'a Created,

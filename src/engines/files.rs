@@ -146,14 +146,19 @@ impl Files {
     }
 }
 
+/// The files of a source that is made of such.
+fn of_source(source: &Source, ground: &Ground) -> Option<Files> {
+    match source {
+        Source::Files(it) => Some(Files::new(&it.paths, &it.exclude, ground)),
+        Source::Certificates(it) => Some(Files::new(&it.paths, &it.exclude, ground)),
+        _ => None,
+    }
+}
+
 /// The excludes of a source that leave nothing out of what is there now. What hinders the look is told by the take.
 pub fn idle_excludes(source: &Source, ground: &Ground) -> Vec<String> {
-    let files = match source {
-        Source::Files(it) if !it.exclude.is_empty() => Files::new(&it.paths, &it.exclude, ground),
-        Source::Certificates(it) if !it.exclude.is_empty() => Files::new(&it.paths, &it.exclude, ground),
-        _ => return Vec::new(),
-    };
-    files.selection.idle_excludes().unwrap_or_default()
+    let files = of_source(source, ground);
+    files.and_then(|files| files.selection.idle_excludes().ok()).unwrap_or_default()
 }
 
 /// Folders that stand where a run of a source has files; none of a source that is not made of files, or is not there.
@@ -163,11 +168,7 @@ pub fn out_of_place(
     reader: &Reader,
     taken: &Taken,
 ) -> Result<Vec<Misplaced>, EngineError> {
-    let files = match source {
-        Source::Files(it) => Files::new(&it.paths, &it.exclude, ground),
-        Source::Certificates(it) => Files::new(&it.paths, &it.exclude, ground),
-        _ => return Ok(Vec::new()),
-    };
+    let Some(files) = of_source(source, ground) else { return Ok(Vec::new()) };
     match files.misplaced(reader, &taken.snapshot) {
         Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }) => Ok(Vec::new()),
         found => found,

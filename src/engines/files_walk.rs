@@ -98,6 +98,9 @@ impl Selection {
 
     /// The excludes that match nothing of what is there; none where there is more than is looked through.
     pub(super) fn idle_excludes(&self) -> Result<Vec<String>, EngineError> {
+        if self.exclude.is_empty() {
+            return Ok(Vec::new());
+        }
         let excluded = self.excluded()?;
         let mut idle: BTreeSet<usize> = (0..self.exclude.len()).collect();
         let mut left = MOST_ENTRIES;

@@ -150,11 +150,7 @@ pub enum Misnamed {
 const LISTED: usize = 6;
 
 fn some(runs: &[RunId]) -> String {
-    let named: Vec<&str> = runs.iter().take(LISTED).map(RunId::as_str).collect();
-    match runs.len().saturating_sub(LISTED) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
+    super::listed(&runs.iter().map(RunId::as_str).collect::<Vec<_>>(), LISTED)
 }
 
 impl PolicyName {

@@ -29,6 +29,15 @@ pub mod standing;
 pub mod step;
 pub mod units;
 
+/// The first few names, and how many more there are: `web, worker and 3 more`.
+pub fn listed<S: AsRef<str>>(names: &[S], most: usize) -> String {
+    let first = names.iter().take(most).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
 /// An error and its causes in one line, joined by colons: the one place where a chain is put into words.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -66,7 +66,40 @@ pub struct ContainerState {
     pub labels: BTreeMap<String, String>,
 }
 
+/// The label by which Compose tells of which of its services a container is.
+pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+
 impl ContainerState {
+    /// The service of Compose that made it; none where somebody else did.
+    pub fn compose_service(&self) -> Option<&String> {
+        self.labels.get(COMPOSE_SERVICE)
+    }
+
+    /// Of `docker compose run`: nobody's service.
+    pub fn is_one_off(&self) -> bool {
+        self.labels.get("com.docker.compose.oneoff").is_some_and(|value| value == "True")
+    }
+
+    /// For tests: one that runs, with these mounts.
+    #[cfg(test)]
+    pub fn mounting(name: &str, mounts: Vec<Mount>) -> Self {
+        Self {
+            id: ContainerId::new(name),
+            name: name.to_owned(),
+            image: String::new(),
+            image_digest: String::new(),
+            state: "running".into(),
+            running: true,
+            stop_seconds: None,
+            exit_code: 0,
+            health: Health::NotChecked,
+            restarts: 0,
+            mounts,
+            networks: Vec::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
     /// Running, and held still.
     pub fn is_paused(&self) -> bool {
         self.state == "paused"
@@ -397,6 +430,16 @@ impl Run {
 
     pub fn is_complete(&self) -> bool {
         self.manifest.is_complete() && self.lost.is_empty()
+    }
+
+    /// The snapshots that it consists of, whether they are there or not: what was taken, and its manifest.
+    pub fn snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
+        self.manifest.taken().map(|(_, taken)| &taken.snapshot).chain([&self.record])
+    }
+
+    /// Those of them that are there.
+    pub fn present_snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
+        self.snapshots().filter(|snapshot| !self.lost.contains(*snapshot))
     }
 
     /// Complete, and the latest word on structure, artifacts and content is that each passed.

@@ -471,14 +471,11 @@ fn used_by(uses: &[Use]) -> String {
     }
 }
 
-/// `web, worker and 3 more`.
+/// More than these nobody reads in one line.
+const NAMED: usize = 3;
+
 fn listed<S: AsRef<str>>(names: &BTreeSet<S>) -> String {
-    const NAMED: usize = 3;
-    let first = names.iter().take(NAMED).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
+    crate::model::listed(&names.iter().collect::<Vec<_>>(), NAMED)
 }
 
 /// The source that takes a server.

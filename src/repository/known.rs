@@ -14,7 +14,7 @@ use super::store::{Store, hex, library_id};
 use super::structure::{Needed, PackLook, numbered};
 use crate::model::damage::{DamageRecord, Damaged, Looked, Subject};
 use crate::model::ids::{SnapshotId, StackName};
-use crate::model::observation::{RepositoryFacts, Run};
+use crate::model::observation::RepositoryFacts;
 use crate::model::record::Record;
 use crate::model::run::RECORD_FORMAT;
 
@@ -130,7 +130,7 @@ impl Store {
         let numbers = numbered(&ids);
         for run in &mut facts.runs {
             let mut hurt = Vec::new();
-            for snapshot in snapshots_of(run) {
+            for snapshot in run.present_snapshots().cloned().collect::<Vec<_>>() {
                 if !needs.snapshots.contains_key(&snapshot) {
                     let tree = reader.snapshot(&snapshot)?.tree;
                     let needed = reader.packs_needed(tree, &numbers, &mut needs.trees);
@@ -157,10 +157,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// The snapshots of a run that are there: what was taken, and its manifest.
-fn snapshots_of(run: &Run) -> Vec<SnapshotId> {
-    let taken = run.manifest.taken().map(|(_, taken)| taken.snapshot.clone());
-    taken.filter(|snapshot| !run.lost.contains(snapshot)).chain([run.record.clone()]).collect()
 }

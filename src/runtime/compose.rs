@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use super::RuntimeError;
 use crate::model::compose::ComposeModel;
@@ -245,7 +245,7 @@ impl Making {
 
 /// `docker compose`, or the program of its own that some distributions have. One that has answered once is there.
 pub(super) fn program() -> Result<Command, RuntimeError> {
-    static FOUND: OnceLock<&[&str]> = OnceLock::new();
+    static FOUND: Mutex<Option<&[&str]>> = Mutex::new(None);
     const PROGRAMS: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
     let made = |words: &[&str]| {
         let mut command = Command::new(words[0]);
@@ -257,11 +257,12 @@ pub(super) fn program() -> Result<Command, RuntimeError> {
         let looked = command.arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         looked.is_ok_and(|status| status.success())
     };
-    let found = FOUND.get().copied().or_else(|| PROGRAMS.iter().find(answers).copied());
-    match found {
-        Some(words) => Ok(made(FOUND.get_or_init(|| words))),
-        None => Err(RuntimeError::NoCompose { program: "docker compose", why: "the file declares Compose files" }),
+    // Held while it is looked for: whoever comes meanwhile waits for the answer, and does not ask as well.
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if found.is_none() {
+        *found = PROGRAMS.iter().find(answers).copied();
     }
+    found.map(made).ok_or(RuntimeError::NoCompose { program: "docker compose", why: "the file declares Compose files" })
 }
 
 /// What `docker compose` calls itself; nothing where it does not say.

@@ -6,17 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Compose, Docker, RuntimeError};
 use crate::model::compose::numbered;
-use crate::model::observation::{ContainerState, OtherProjects};
+use crate::model::observation::{COMPOSE_SERVICE, ContainerState, OtherProjects};
 use crate::spec::file::{DockerRuntime, Runtime};
 
 pub(super) const PROJECT: &str = "com.docker.compose.project";
-pub(super) const SERVICE: &str = "com.docker.compose.service";
 /// Where Compose was when it made the container.
-const FOLDER: &str = "com.docker.compose.project.working_dir";
+pub(super) const FOLDER: &str = "com.docker.compose.project.working_dir";
 const NUMBER: &str = "com.docker.compose.container-number";
 const VOLUME: &str = "com.docker.compose.volume";
-/// `True` on containers of `docker compose run`, which are nobody's service.
-const ONE_OFF: &str = "com.docker.compose.oneoff";
 
 /// What stands in for the stack where a command must not touch it: other containers and volumes, asked for by the stack's
 /// own names. What it does not know is not there: by the same name the engine knows the stack's.
@@ -183,7 +180,7 @@ impl Containers {
 
     /// The containers of a service of the project, none where no project is declared.
     pub fn of_service(&self, service: &str) -> Result<Vec<ContainerState>, RuntimeError> {
-        self.labelled(&[(SERVICE, service)])
+        self.labelled(&[(COMPOSE_SERVICE, service)])
     }
 
     /// All containers of the project.
@@ -195,7 +192,7 @@ impl Containers {
     pub fn up(&self) -> Result<BTreeSet<String>, RuntimeError> {
         let all = self.of_project()?.into_iter();
         let up = all.filter(|it| it.running || (it.state == "exited" && it.exit_code == 0));
-        Ok(up.filter_map(|container| container.labels.get(SERVICE).cloned()).collect())
+        Ok(up.filter_map(|container| container.compose_service().cloned()).collect())
     }
 
     /// Other projects that run from the folder of the Compose files, where the stack's own has no container at all.
@@ -225,7 +222,7 @@ impl Containers {
         let mut all = [&[(PROJECT, project.as_str())], labels].concat();
         all.extend(self.stand_in.as_ref().map(|stand_in| stand_in.label()));
         let found = self.docker()?.labelled(&all)?;
-        Ok(found.into_iter().filter(|it| it.labels.get(ONE_OFF).is_none_or(|value| value != "True")).collect())
+        Ok(found.into_iter().filter(|it| !it.is_one_off()).collect())
     }
 
     /// As [`Self::look_for`], with its absence being an error.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::compose::output;
+use super::containers::{FOLDER, PROJECT};
 use super::written::{Variables, Written, filled};
 use super::{Compose, Containers, Docker, Resolved, RuntimeError};
 use crate::model::chain;
@@ -14,9 +15,6 @@ use crate::spec::file::DockerRuntime;
 
 const OVERRIDES: [&str; 4] =
     ["compose.override.yaml", "compose.override.yml", "docker-compose.override.yaml", "docker-compose.override.yml"];
-
-/// The label of the folder that a project was started from.
-const WORKING_FOLDER: &str = "com.docker.compose.project.working_dir";
 
 /// What Compose makes of the files, with the services of every profile.
 pub struct LookedInto {
@@ -172,8 +170,8 @@ impl Containers {
 /// Those of the project; without one, those that were started from `folder`.
 fn containers_of(docker: &Docker, project: Option<&str>, folder: &Path) -> Result<Vec<ContainerState>, RuntimeError> {
     match project {
-        Some(project) => docker.labelled(&[(super::containers::PROJECT, project)]),
-        None => docker.labelled(&[(WORKING_FOLDER, &folder.display().to_string())]),
+        Some(project) => docker.labelled(&[(PROJECT, project)]),
+        None => docker.labelled(&[(FOLDER, &folder.display().to_string())]),
     }
 }
 

@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use super::world::{World, repository_error};
 use crate::apply::runner::StepError;
-use crate::model::chain;
 use crate::model::compose::{Bound, ComposeModel};
 use crate::model::outcome::{Done, FailureKind};
 use crate::model::resolved::{self, Need, Needed};
 use crate::model::step::HeldModel;
+use crate::model::{chain, listed};
 use crate::runtime::{Compose, Docker, KEPT_MODEL, MadeModel, Making, Order, Resolved, RuntimeError};
 
 fn failed(error: RuntimeError) -> StepError {
@@ -157,7 +157,7 @@ fn choose(here: Result<&Resolved, String>, held: Option<&Held>) -> Option<(MadeF
             let text = format!(
                 "the Compose files do not say any more what they said in run {}, and the containers were made as they say now: {}",
                 held.run,
-                some(&differs)
+                listed(&differs, SHOWN)
             );
             return Some((MadeFrom::Files, vec![text]));
         }
@@ -186,12 +186,6 @@ fn afterwards(held: &Held) -> String {
 
 /// Places named; more would hide the rest.
 const SHOWN: usize = 6;
-
-fn some(places: &[String]) -> String {
-    let more = places.len().saturating_sub(SHOWN);
-    let shown = places.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
-}
 
 /// The services that can't be made as they were, each with the reason. Folders that containers bind are made on the way, as
 /// they were when the run was taken: what Docker makes in their place is root's.
@@ -329,8 +323,7 @@ fn anew(world: &World, made: &[String], replaced: &[PathBuf]) -> Result<Vec<Stri
             .iter()
             .any(|mount| mount.volume.is_none() && replaced.iter().any(|it| it == Path::new(&mount.source)))
     };
-    let services =
-        containers.iter().filter(|it| binds(it)).filter_map(|it| it.labels.get("com.docker.compose.service"));
+    let services = containers.iter().filter(|it| binds(it)).filter_map(|it| it.compose_service());
     let services: BTreeSet<&String> = services.filter(|name| made.contains(name)).collect();
     Ok(services.into_iter().cloned().collect())
 }

@@ -77,9 +77,7 @@ pub fn prove_run(
     let mut read = ByteSize(0);
 
     let reader = store.reader()?;
-    let mut snapshots: Vec<SnapshotId> = run.manifest.taken().map(|(_, taken)| taken.snapshot.clone()).collect();
-    snapshots.retain(|snapshot| !run.lost.contains(snapshot));
-    snapshots.push(run.record.clone());
+    let snapshots: Vec<SnapshotId> = run.present_snapshots().cloned().collect();
     structure.extend(reader.check_structure(&snapshots)?);
 
     for (service, taken) in run.manifest.taken() {

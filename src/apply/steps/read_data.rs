@@ -9,7 +9,7 @@ use crate::model::cancel::Cancel;
 use crate::model::damage::{Damaged, Looked, Subject};
 use crate::model::evidence::{DataRead, Verdict};
 use crate::model::ids::{RepositoryName, RunId, SnapshotId};
-use crate::model::observation::RepositoryFacts;
+use crate::model::observation::{RepositoryFacts, Run};
 use crate::model::outcome::Done;
 use crate::model::record::Record;
 use crate::model::run::RECORD_FORMAT;
@@ -128,9 +128,7 @@ pub fn in_short(findings: &[String]) -> String {
 /// The runs that one of these snapshots belongs to.
 fn runs_of<'a>(facts: &RepositoryFacts, snapshots: impl Iterator<Item = &'a SnapshotId>) -> Vec<RunId> {
     let snapshots: Vec<&SnapshotId> = snapshots.collect();
-    let names = |run: &&crate::model::observation::Run| {
-        snapshots.contains(&&run.record) || run.manifest.taken().any(|(_, taken)| snapshots.contains(&&taken.snapshot))
-    };
+    let names = |run: &&Run| run.snapshots().any(|snapshot| snapshots.contains(&snapshot));
     facts.runs.iter().filter(names).map(|run| run.manifest.run.clone()).collect()
 }
 
@@ -139,12 +137,8 @@ pub fn hurt_runs(store: &Store, facts: &RepositoryFacts, packs: &[String]) -> Re
     if packs.is_empty() {
         return Ok(Vec::new());
     }
-    let snapshots_of = |run: &crate::model::observation::Run| -> Vec<SnapshotId> {
-        let taken = run.manifest.taken().map(|(_, taken)| taken.snapshot.clone());
-        taken.filter(|snapshot| !run.lost.contains(snapshot)).chain([run.record.clone()]).collect()
-    };
-    let all: Vec<SnapshotId> = facts.runs.iter().flat_map(snapshots_of).collect();
+    let all: Vec<SnapshotId> = facts.runs.iter().flat_map(Run::present_snapshots).cloned().collect();
     let hurt = store.reader()?.snapshots_using_packs(packs, &all)?;
-    let runs = facts.runs.iter().filter(|run| snapshots_of(run).iter().any(|snapshot| hurt.contains(snapshot)));
+    let runs = facts.runs.iter().filter(|run| run.present_snapshots().any(|snapshot| hurt.contains(snapshot)));
     Ok(runs.map(|run| run.manifest.run.clone()).collect())
 }

@@ -175,7 +175,7 @@ fn write_manifest_with_compose(
 /// How the containers were: a recovery starts no profile that was not in use, and waits for no health check that was red.
 fn see(model: &mut ComposeModel, before: &[ContainerState]) {
     for (name, service) in &mut model.services {
-        let of = before.iter().filter(|it| it.labels.get("com.docker.compose.service") == Some(name));
+        let of = before.iter().filter(|it| it.compose_service() == Some(name));
         let unhealthy = of.clone().any(|it| it.running && it.health == Health::Unhealthy);
         service.seen = Some(Seen { containers: of.count(), unhealthy });
     }

@@ -67,7 +67,7 @@ pub(super) fn verify(
     let docker = (!containers.is_empty()).then(|| world.ground.containers.docker()).transpose().map_err(failed)?;
     for container in containers.iter().filter(|container| !is_over(container)) {
         let Some(docker) = &docker else { break };
-        if container.labels.get("com.docker.compose.service").is_some_and(|service| red.contains(service)) {
+        if container.compose_service().is_some_and(|service| red.contains(service)) {
             // A check that was red then is no measure of what came back.
             match (container.running, container.health) {
                 (false, _) => findings.push(format!("the container {} is {}", container.name, container.state)),

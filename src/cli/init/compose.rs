@@ -15,9 +15,6 @@ use crate::runtime::{Compose, Containers, LookedInto, RuntimeError};
 use crate::spec::dotenv;
 use crate::spec::file::{DockerRuntime, Runtime};
 
-/// The label of a container with its service.
-const SERVICE: &str = "com.docker.compose.service";
-
 /// A folder with closed files is told by looking at so many of them.
 const LOOKED_AT: usize = 2_000;
 
@@ -114,7 +111,7 @@ pub fn look(folder: &Path) -> Result<Looked, RuntimeError> {
 fn asked(mut held: Holdings, all: &[ContainerState], containers: &Containers) -> Holdings {
     let Ok(docker) = containers.docker() else { return held };
     for container in all {
-        let Some(service) = container.labels.get(SERVICE) else { continue };
+        let Some(service) = container.compose_service() else { continue };
         // One that can't be asked is known by its name.
         let Ok(told) = docker.told(container) else { continue };
         match of_programs(told.programs.iter().map(String::as_str)) {
@@ -242,7 +239,7 @@ impl Stack {
             chosen = known.iter().map(|name| (*name).clone()).collect();
         }
         let has_run = |service: &str| {
-            running.into_iter().flatten().any(|it| it.labels.get(SERVICE).is_some_and(|name| name == service))
+            running.into_iter().flatten().any(|it| it.compose_service().is_some_and(|name| name == service))
         };
         for (service, holder) in held.services.iter().filter(|(service, _)| has_run(service)) {
             if let Some(first) = holder.profiles.first()
@@ -329,7 +326,7 @@ impl Stack {
 fn down(resolved: &Value, running: &[ContainerState]) -> BTreeMap<String, String> {
     let services = resolved["services"].as_object().into_iter().flatten();
     let states = services.filter_map(|(service, _)| {
-        let mut own = running.iter().filter(|it| it.labels.get(SERVICE).is_some_and(|name| name == service)).peekable();
+        let mut own = running.iter().filter(|it| it.compose_service().is_some_and(|name| name == service)).peekable();
         let none = own.peek().is_none();
         let states: Vec<&ContainerState> = own.collect();
         if states.iter().any(|it| it.running) {

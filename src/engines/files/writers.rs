@@ -87,26 +87,12 @@ fn forgotten<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ids::ContainerId;
-    use crate::model::observation::{Health, Mount};
+    use crate::model::observation::Mount;
 
     fn container(name: &str, source: &str, writable: bool) -> ContainerState {
         let volume = (!source.starts_with('/')).then(|| source.to_owned());
-        ContainerState {
-            id: ContainerId::new(name),
-            name: name.to_owned(),
-            image: String::new(),
-            image_digest: String::new(),
-            state: "running".into(),
-            running: true,
-            stop_seconds: None,
-            exit_code: 0,
-            health: Health::NotChecked,
-            restarts: 0,
-            mounts: vec![Mount { volume, source: source.into(), destination: "/data".into(), writable }],
-            networks: vec![],
-            labels: Default::default(),
-        }
+        let mount = Mount { volume, source: source.into(), destination: "/data".into(), writable };
+        ContainerState::mounting(name, vec![mount])
     }
 
     #[test]

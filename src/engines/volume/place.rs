@@ -301,6 +301,7 @@ fn service_of(files: &serde_json::Value, volume: &str) -> Option<(String, Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::observation::Mount;
 
     #[test]
     fn servers_are_known_by_their_images() {
@@ -322,24 +323,9 @@ mod tests {
     }
 
     fn container(name: &str, source: &str, writable: bool) -> ContainerState {
-        use crate::model::ids::ContainerId;
-        use crate::model::observation::{Health, Mount};
         let volume = (!source.starts_with('/')).then(|| source.to_owned());
-        ContainerState {
-            id: ContainerId::new(name),
-            name: name.to_owned(),
-            image: String::new(),
-            image_digest: String::new(),
-            state: "running".into(),
-            running: true,
-            stop_seconds: None,
-            exit_code: 0,
-            health: Health::NotChecked,
-            restarts: 0,
-            mounts: vec![Mount { volume, source: source.into(), destination: "/srv".into(), writable }],
-            networks: vec![],
-            labels: Default::default(),
-        }
+        let mount = Mount { volume, source: source.into(), destination: "/srv".into(), writable };
+        ContainerState::mounting(name, vec![mount])
     }
 
     #[test]

@@ -6,20 +6,15 @@ use super::{Backing, HeldVolume, Holdings, Use};
 use crate::model::image::{Kind, Server, of_name};
 use crate::model::observation::{ContainerState, Mount};
 
-/// The label that Compose writes, with the name of the container's service.
-const SERVICE: &str = "com.docker.compose.service";
-/// `True` on containers of `docker compose run`.
-const ONE_OFF: &str = "com.docker.compose.oneoff";
-
 impl Holdings {
     /// Takes in what containers mount, those too whose service the files do not name.
     pub fn with_containers(mut self, containers: &[ContainerState]) -> Self {
         for container in containers {
-            if container.labels.get(ONE_OFF).is_some_and(|value| value == "True") {
+            if container.is_one_off() {
                 continue;
             }
             // Without the label it belongs to no service, and is known by its own name.
-            let service = container.labels.get(SERVICE).unwrap_or(&container.name).clone();
+            let service = container.compose_service().unwrap_or(&container.name).clone();
             let holder = self.services.entry(service.clone()).or_default();
             holder.containers.push(container.name.clone());
             if holder.image.is_none() {

@@ -1,8 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::ids::ContainerId;
-use crate::model::observation::{ContainerState, Health, Mount};
+use crate::model::observation::{COMPOSE_SERVICE, ContainerState, Mount};
 
 fn volume(source: &str, target: &str) -> Value {
     json!({ "type": "volume", "source": source, "target": target })
@@ -52,19 +51,9 @@ fn stack() -> Holdings {
 
 fn container(service: &str, mounts: Vec<Mount>) -> ContainerState {
     ContainerState {
-        id: ContainerId::new("1"),
-        name: format!("shop-{service}-1"),
         image: "postgres:17".into(),
-        image_digest: String::new(),
-        state: "running".into(),
-        running: true,
-        stop_seconds: None,
-        exit_code: 0,
-        health: Health::NotChecked,
-        restarts: 0,
-        mounts,
-        networks: vec![],
-        labels: [("com.docker.compose.service".to_owned(), service.to_owned())].into(),
+        labels: [(COMPOSE_SERVICE.to_owned(), service.to_owned())].into(),
+        ..ContainerState::mounting(&format!("shop-{service}-1"), mounts)
     }
 }
 

@@ -54,7 +54,7 @@ impl<'a> Planner<'a> {
         let seen = self.observation.containers.get(name).and_then(Observed::known);
         // Of several of one service each stands there by its own name.
         let is_of = |container: &str, state: &ContainerState| {
-            state.labels.get("com.docker.compose.service").is_some_and(|service| service == container)
+            state.compose_service().is_some_and(|service| service == container)
         };
         let is_gone = |container: &str| {
             seen.is_none_or(|seen| !seen.contains_key(container) && !seen.values().any(|state| is_of(container, state)))

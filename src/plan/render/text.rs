@@ -9,6 +9,7 @@ use super::drill::drilled;
 use super::escape::printable;
 use super::summary::summary;
 use crate::model::ids::{RepositoryName, RunId};
+use crate::model::listed;
 use crate::model::plan::{Basis, Exposure, Note, Plan, RecoveryForecast};
 use crate::model::standing::{Kind, Standing, folded, told_together};
 use crate::model::step::{Action, Approval, Effect, Step, StepId, WaitOn};
@@ -341,14 +342,9 @@ fn recovery(forecast: &RecoveryForecast, can_be_drilled: bool) -> Vec<String> {
         .collect();
     if !never.is_empty() {
         let next = if can_be_drilled { "; `devstack drill` measures it" } else { "" };
-        parts.push(format!("never restored: {}{next}", some_of(&never)));
+        parts.push(format!("never restored: {}{next}", listed(&never, NAMED)));
     }
     line("recovery", &parts.join("; "))
-}
-
-fn some_of(names: &[&str]) -> String {
-    let shown = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    if names.len() > NAMED { format!("{shown} and {} more", names.len() - NAMED) } else { shown }
 }
 
 fn exposure(plan: &Plan) -> Vec<String> {
