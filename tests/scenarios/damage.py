@@ -122,8 +122,9 @@ def shared_stack(world: World, name: str = "sound", retention: str = "") -> Shar
             file.write_bytes(chance.randbytes(80_000 + 1_000 * state))
         stack.restic("backup", *(["--time", LONG_AGO] if state == 0 else []), str(theirs))
     stack.of_restic = frozenset(path.name for path in stack.packs() if path not in before)
-    indexed = [json.loads(stack.restic("cat", "index", index)) for index in stack.restic("list", "index").decode().split()[-3:]]
-    packs = [pack for index in indexed for pack in index["packs"]]
+    # Of every index: restic lists them by their ids, in no order of time.
+    indexed = [json.loads(stack.restic("cat", "index", index)) for index in stack.restic("list", "index").decode().split()]
+    packs = [pack for index in indexed for pack in index["packs"] if pack["id"] in stack.of_restic]
     stack.with_trees = frozenset(pack["id"] for pack in packs if any(blob["type"] == "tree" for blob in pack["blobs"]))
     return stack
 
