@@ -150,7 +150,11 @@ impl Means<'_> {
         let in_containers = |name| point.spec.services.get(name).is_some_and(|service| service.source.needs_docker());
         let needed = point.asked.only.is_empty() && point.model_of.is_some()
             || point.services.iter().any(|drilled| in_containers(&drilled.service));
-        needed.then(|| self.ground.containers.docker()).transpose()
+        let Some(docker) = needed.then(|| self.ground.containers.docker()).transpose()? else { return Ok(None) };
+        match docker.is_here() {
+            true => Ok(Some(docker)),
+            false => Err(crate::runtime::RuntimeError::Elsewhere { at: docker.address().to_owned() }),
+        }
     }
 
     fn inside(

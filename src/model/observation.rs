@@ -212,6 +212,9 @@ pub struct SeenStack {
     /// What `~` is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<PathBuf>,
+    /// The engine's address where it runs on another machine: what containers bind lies there, and not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
 }
 
 /// A folder where a run has a file: Docker makes one for a bind mount whose file is missing.

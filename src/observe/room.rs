@@ -33,5 +33,5 @@ pub fn room(source: &Source, ground: &Ground) -> Option<Room> {
 /// Where the engine keeps volumes, if it runs on this machine.
 fn engine_folder(ground: &Ground) -> Option<PathBuf> {
     let docker = ground.containers.docker().ok()?;
-    docker.address().starts_with("unix://").then(|| docker.folder().ok().flatten())?
+    docker.is_here().then(|| docker.folder().ok().flatten())?
 }

@@ -14,8 +14,9 @@ pub fn stack(ground: &Ground, home: Option<&Path>) -> Option<Observed<SeenStack>
         Ok(held) => held?,
         Err(error) => return Some(Observed::Unknown { reason: crate::model::chain(&error) }),
     };
-    let held = without_what_is_none(held, ground);
-    Some(Observed::Known(SeenStack { held, base: ground.base.clone(), home: home.map(Path::to_owned) }))
+    let docker = ground.containers.docker().ok().filter(|docker| !docker.is_here());
+    let elsewhere = docker.map(|docker| docker.address().to_owned());
+    Some(Observed::Known(SeenStack { elsewhere, ..seen(held, ground, home) }))
 }
 
 /// The same, by the Compose files alone: no engine is asked.
@@ -24,8 +25,12 @@ pub fn stack_by_its_files(ground: &Ground, home: Option<&Path>) -> Option<Observ
         Ok(held) => held,
         Err(error) => return Some(Observed::Unknown { reason: crate::model::chain(&error) }),
     };
+    Some(Observed::Known(seen(held, ground, home)))
+}
+
+fn seen(held: Holdings, ground: &Ground, home: Option<&Path>) -> SeenStack {
     let held = without_what_is_none(held, ground);
-    Some(Observed::Known(SeenStack { held, base: ground.base.clone(), home: home.map(Path::to_owned) }))
+    SeenStack { held, base: ground.base.clone(), home: home.map(Path::to_owned), elsewhere: None }
 }
 
 /// Sockets and devices hold no data, Compose goes without a file that it may go without, and a volume that nobody gave a name

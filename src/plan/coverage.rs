@@ -175,6 +175,8 @@ struct Weighing<'a> {
     held: &'a Holdings,
     base: &'a Path,
     home: Option<&'a Path>,
+    /// The machine on which what is bound lies, where it is another one.
+    elsewhere: Option<&'a str>,
     taking: Vec<Taking<'a>>,
     left_out: LeavesOut<'a>,
     /// The files that every run keeps beside its manifest.
@@ -203,6 +205,7 @@ impl<'a> Weighing<'a> {
             held: &seen.held,
             base,
             home,
+            elsewhere: seen.elsewhere.as_deref(),
             taking: taking.collect(),
             left_out: LeavesOut::of(spec, seen),
             kept: compose.filter(|_| spec.backup.values().next().is_some()).collect(),
@@ -326,8 +329,13 @@ impl<'a> Weighing<'a> {
         }
         let stop: Vec<&str> = writers(uses).into_iter().collect();
         let stop = if stop.is_empty() { String::new() } else { format!(", stop: [{}]", stop.join(", ")) };
-        let shown = self.shown(path);
-        self.mounted(&Place::of_bind(path, uses), &format!("{{ files: {{ paths: [{shown}]{stop} }} }}"))
+        let source = match (self.elsewhere, uses.first()) {
+            (Some(_), Some(Use { service, target, .. })) => {
+                format!("{{ volume: {{ container: {service}, path: {target}{stop} }} }}")
+            }
+            _ => format!("{{ files: {{ paths: [{}]{stop} }} }}", self.shown(path)),
+        };
+        self.mounted(&Place::of_bind(path, uses), &source)
     }
 
     /// What services mount.
@@ -340,7 +348,10 @@ impl<'a> Weighing<'a> {
         if let Some(because) = self.left_out.place(place) {
             return Fate::LeftOut(because);
         }
-        let used = used_by(place.uses);
+        let mut used = used_by(place.uses);
+        if let (Some(engine), Some(_)) = (self.elsewhere, place.path) {
+            used = format!("{used} on the machine of the engine {engine}");
+        }
         match reaching.first() {
             Some((it, Reach::Part(part))) => Fate::Unprotected(format!(
                 "{used}, and {} takes only {part} of it: take the whole by {source}, or {LEAVE_OUT}",
@@ -405,6 +416,8 @@ impl<'a> Weighing<'a> {
         for taking in &self.taking {
             let reach = match taking.source {
                 Source::Volume(source) => self.volume_reach(source, place),
+                // What a container binds on another machine is not the path of that name here.
+                _ if self.elsewhere.is_some() && !place.uses.is_empty() => None,
                 source => place.path.and_then(|path| paths::reach(source, (self.base, self.home), path)),
             };
             reaching.extend(reach.map(|reach| (taking, reach)));

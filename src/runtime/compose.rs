@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use super::RuntimeError;
+use super::{Docker, RuntimeError};
 use crate::model::compose::ComposeModel;
 use crate::spec::file::{DockerRuntime, variable_files};
 use crate::spec::paths;
@@ -43,7 +43,7 @@ impl Compose {
 
     /// `docker compose` with all that is declared, in the folder of devstack.yaml. Compose is told the same engine that
     /// devstack talks to.
-    pub fn command(&self, address: Option<&str>) -> Result<Command, RuntimeError> {
+    pub fn command(&self, docker: Option<&Docker>) -> Result<Command, RuntimeError> {
         let mut command = program()?;
         for file in &self.files {
             command.arg("--file").arg(file);
@@ -58,8 +58,8 @@ impl Compose {
         if let Some(project) = &self.project {
             command.arg("--project-name").arg(project);
         }
-        if let Some(address) = address {
-            command.env("DOCKER_HOST", address).env_remove("DOCKER_CONTEXT");
+        if let Some(docker) = docker {
+            docker.guide(&mut command);
         }
         command.current_dir(&self.base).stdin(Stdio::null());
         Ok(command)
@@ -215,8 +215,8 @@ impl Compose {
     }
 
     /// Makes the containers of these services that are not there, with their volumes and networks, and starts nothing. What is there stays as it is.
-    pub fn create(&self, address: &str, services: &[String], how: Making) -> Result<(), RuntimeError> {
-        let mut command = self.command(Some(address))?;
+    pub fn create(&self, docker: &Docker, services: &[String], how: Making) -> Result<(), RuntimeError> {
+        let mut command = self.command(Some(docker))?;
         command.args(["create", how.argument()]).args(services);
         match output(command, "docker compose create") {
             Ok(_) => Ok(()),

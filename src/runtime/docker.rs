@@ -9,7 +9,8 @@ use bollard::models::{ContainerInspectResponse, HealthStatusEnum, MountPoint};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
 
 use super::RuntimeError;
-use super::connect::Surroundings;
+use super::connect::{Place, Surroundings, Way};
+use super::dialled::Dialled;
 use super::visit::is_visitor;
 use crate::model::ids::ContainerId;
 use crate::model::observation::{ContainerState, Health, Mount};
@@ -28,14 +29,16 @@ pub struct Docker {
     /// For uploads, whose answer comes only after the last byte.
     pub(super) patient: bollard::Docker,
     runtime: tokio::runtime::Runtime,
-    address: String,
+    place: Place,
+    /// What stands between, where only the `docker` program knows the way. It lasts as long as the connection.
+    _dialled: Option<Dialled>,
 }
 
 impl Docker {
     /// Connects to the engine that the environment, Docker's context or the usual sockets name, in the newest version of
     /// its API that both know (1.41 at least).
     pub fn connect() -> Result<Self, RuntimeError> {
-        let addresses = Surroundings::here().addresses()?;
+        let places = Surroundings::here().places()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("docker")
@@ -43,24 +46,55 @@ impl Docker {
             .build()
             .map_err(|source| RuntimeError::Io { doing: "starting the threads that talk to Docker".into(), source })?;
         let mut last = None;
-        for address in &addresses {
-            match runtime.block_on(answers(address)) {
+        for place in &places {
+            let dialled = match place.way {
+                Way::Direct => None,
+                Way::Program => {
+                    let io =
+                        |source| RuntimeError::Io { doing: "making a socket for the docker program".into(), source };
+                    Some(Dialled::listen().map_err(io)?)
+                }
+            };
+            let address = dialled.as_ref().map_or_else(|| place.address.clone(), Dialled::address);
+            match runtime.block_on(answers(&address)) {
                 Ok(client) => {
                     let patient = client.clone().with_timeout(STREAM);
-                    return Ok(Self { client, patient, runtime, address: address.clone() });
+                    return Ok(Self { client, patient, runtime, place: place.clone(), _dialled: dialled });
                 }
-                Err(Refusal::Unsupported(why)) => {
-                    return Err(RuntimeError::Unsupported { at: address.clone(), why });
+                Err(source) => {
+                    let Some(said) = dialled.and_then(|dialled| dialled.said()) else {
+                        last = Some(source);
+                        continue;
+                    };
+                    return Err(RuntimeError::NotDialled { at: place.address.clone(), said });
                 }
-                Err(Refusal::Silent(error)) => last = Some(*error),
             }
         }
-        Err(RuntimeError::NoEngine { looked_at: addresses, source: last })
+        let looked_at = places.into_iter().map(|place| place.address).collect();
+        Err(RuntimeError::NoEngine { looked_at, source: last })
     }
 
     /// The address that answered, as `DOCKER_HOST` takes it.
     pub fn address(&self) -> &str {
-        &self.address
+        &self.place.address
+    }
+
+    /// The engine is reached by a socket of this machine: the paths that containers bind are this machine's.
+    pub fn is_here(&self) -> bool {
+        self.place.address.starts_with("unix://")
+    }
+
+    /// Sets a program of Docker's own to the same engine. Where it is the program that knows the way, it is left to its settings.
+    pub(super) fn guide(&self, program: &mut std::process::Command) {
+        match self.place.way {
+            Way::Direct => {
+                for name in ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_TLS"] {
+                    program.env_remove(name);
+                }
+                program.env("DOCKER_HOST", &self.place.address);
+            }
+            Way::Program => {}
+        }
     }
 
     pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
@@ -155,7 +189,7 @@ impl Docker {
         let answer = self.wait(self.client.info()).map_err(RuntimeError::docker("asking Docker for its kind"))?;
         let is_desktop = answer.operating_system.is_some_and(|system| system.contains("Docker Desktop"));
         let is_rootless = answer.security_options.unwrap_or_default().iter().any(|option| option.contains("rootless"));
-        Ok(cfg!(target_os = "linux") && self.address.starts_with("unix://") && !is_desktop && !is_rootless)
+        Ok(cfg!(target_os = "linux") && self.is_here() && !is_desktop && !is_rootless)
     }
 
     /// Whether a named volume is there.
@@ -168,21 +202,8 @@ impl Docker {
     }
 }
 
-enum Refusal {
-    Unsupported(&'static str),
-    Silent(Box<bollard::errors::Error>),
-}
-
-async fn answers(address: &str) -> Result<bollard::Docker, Refusal> {
-    if address.starts_with("ssh://") {
-        return Err(Refusal::Unsupported("ssh is not spoken here; forward its socket with `ssh -L`"));
-    }
-    if std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()) || address.starts_with("https://") {
-        return Err(Refusal::Unsupported("TLS to a remote engine is not spoken here"));
-    }
-    let client = bollard::Docker::connect_with_host(address).map_err(|error| Refusal::Silent(Box::new(error)))?;
-    let negotiated = client.with_timeout(ANSWER).negotiate_version().await;
-    negotiated.map_err(|error| Refusal::Silent(Box::new(error)))
+async fn answers(address: &str) -> Result<bollard::Docker, bollard::errors::Error> {
+    bollard::Docker::connect_with_host(address)?.with_timeout(ANSWER).negotiate_version().await
 }
 
 /// What is kept of an answer. Its environment is not: it may hold passwords.

@@ -15,8 +15,15 @@ pub enum RuntimeError {
         #[source]
         source: Option<bollard::errors::Error>,
     },
-    #[error("the Docker engine at {at} cannot be used from here: {why}; set DOCKER_HOST to its socket")]
-    Unsupported { at: String, why: &'static str },
+    #[error(
+        "the Docker engine at {at} does not answer; `docker system dial-stdio` said: {said}. Look whether `docker version` works here"
+    )]
+    NotDialled { at: String, said: String },
+    #[error(
+        "a drill mounts folders of this machine into its containers, and the engine {at} runs on another: run the drill there, from the \
+         same repository"
+    )]
+    Elsewhere { at: String },
     #[error("reading the Docker settings in {path} failed; correct the file, or set DOCKER_HOST")]
     Settings {
         path: PathBuf,
@@ -99,7 +106,7 @@ impl RuntimeError {
     /// What may pass by itself is tried again: a connection that was cut, an engine that restarts.
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::NoEngine { .. } | Self::NoExitCode { .. } | Self::Io { .. } => {
+            Self::NoEngine { .. } | Self::NotDialled { .. } | Self::NoExitCode { .. } | Self::Io { .. } => {
                 FailureKind::Transient
             }
             Self::Docker { source, .. } => match source {
@@ -108,7 +115,7 @@ impl RuntimeError {
                 }
                 _ => FailureKind::Transient,
             },
-            Self::Unsupported { .. }
+            Self::Elsewhere { .. }
             | Self::Settings { .. }
             | Self::NoContainer { .. }
             | Self::NoVolume { .. }

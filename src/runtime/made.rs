@@ -40,7 +40,7 @@ impl MadeModel<'_> {
         command.args(["--file", "-", "--profile", "*", "--project-name", self.project]);
         command.arg("--project-directory").arg(self.folder);
         command.args(["create", order.how.argument()]).args(order.services);
-        command.env("DOCKER_HOST", docker.address()).env_remove("DOCKER_CONTEXT");
+        docker.guide(&mut command);
         for variable in ["COMPOSE_FILE", "COMPOSE_ENV_FILES", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"] {
             command.env_remove(variable);
         }
@@ -66,7 +66,7 @@ impl Docker {
         }
         let mut command = Command::new("docker");
         command.args(["pull", "--quiet", "--", image]);
-        command.env("DOCKER_HOST", self.address()).env_remove("DOCKER_CONTEXT");
+        self.guide(&mut command);
         output(command, "docker pull").map(drop)
     }
 

@@ -5,6 +5,7 @@ mod archive;
 mod colima;
 mod compose;
 mod connect;
+mod dialled;
 mod containers;
 mod docker;
 mod error;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -84,6 +86,84 @@ class Proxy:
 @contextmanager
 def proxy(folder: Path) -> Iterator[Proxy]:
     made = Proxy(folder / "docker.sock")
+    try:
+        yield made
+    finally:
+        made.server.close()
+
+
+class TlsDoor:
+    """The engine behind TLS, to clients with a certificate, on a port of loopback. Each side may end before the other."""
+
+    def __init__(self, authority: Path, certificate: Path, key: Path) -> None:
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority))
+        self.context.verify_mode = ssl.CERT_REQUIRED
+        self.context.load_cert_chain(certificate, key)
+        self.served = 0
+        self.server = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
+
+    def accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client: socket.socket) -> None:
+        encrypted, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self.context.wrap_bio(encrypted, to_send, server_side=True)
+        with client, socket.socket(socket.AF_UNIX) as engine:
+            engine.connect(ENGINE)
+            try:
+                self.pass_both_ways(client, engine, tls, encrypted, to_send)
+            except OSError:
+                pass
+
+    def pass_both_ways(
+        self, client: socket.socket, engine: socket.socket, tls: ssl.SSLObject, encrypted: ssl.MemoryBIO, to_send: ssl.MemoryBIO
+    ) -> None:
+        is_open, asks = False, True
+        while True:
+            try:
+                if not is_open:
+                    tls.do_handshake()
+                    is_open = True
+                    self.served += 1
+                while asks:
+                    if piece := tls.read(1 << 16):
+                        engine.sendall(piece)
+                    else:
+                        asks = False
+                        engine.shutdown(socket.SHUT_WR)
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLZeroReturnError:
+                asks = False
+                engine.shutdown(socket.SHUT_WR)
+            finally:
+                if said := to_send.read():
+                    client.sendall(said)
+            ready, _, _ = select.select([*([client] if asks else []), *([engine] if is_open else [])], [], [])
+            if client in ready:
+                piece = client.recv(1 << 16)
+                encrypted.write(piece) if piece else encrypted.write_eof()
+            if engine in ready:
+                piece = engine.recv(1 << 16)
+                if not piece:
+                    return
+                tls.write(piece)
+                client.sendall(to_send.read())
+
+
+@contextmanager
+def tls_door(authority: Path, certificate: Path, key: Path) -> Iterator[TlsDoor]:
+    made = TlsDoor(authority, certificate, key)
     try:
         yield made
     finally:

@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+from certificates import EC, openssl
+from docker_proxy import tls_door
 from engine_postgres import good_runs, postgres, sql
 from scenario import World, must, scenario
 
@@ -86,6 +88,90 @@ def the_engine_is_started_by_the_declared_program_where_none_answers(world: Worl
             stack.environment = outside
             if (double / "pid").exists():
                 os.kill(int((double / "pid").read_text()), signal.SIGTERM)
+
+
+# In ssh's place: it notes where it was to go, and goes to the engine that runs here. No machine afar was tried.
+SSH = """\
+#!/bin/sh
+echo "$*" >>"$SSH_DOUBLE/asked"
+case "$*" in *nobody*) echo "ssh: connect to host nobody port 22: Connection refused" >&2; exit 255 ;; esac
+unset DOCKER_HOST
+exec docker system dial-stdio
+"""
+
+
+def make_certificates(folder: Path) -> None:
+    """An authority with a server's and a client's certificate, and somebody else's."""
+    folder.mkdir()
+    for authority in ("ca", "other"):
+        openssl(folder, "req", "-x509", "-days", "2", *EC, "-keyout", f"{authority}-key.pem", "-out", f"{authority}.pem", "-subj", f"/CN={authority}")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name, authority in (("server", "ca"), ("cert", "ca"), ("stranger", "other")):
+        openssl(folder, "req", "-new", *EC, "-keyout", f"{name}-key.pem", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(
+            folder, "x509", "-req", "-days", "2", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}-key.pem",
+            "-CAcreateserial", "-extfile", "names", "-out", f"{name}.pem",
+        )
+
+
+@scenario()
+def an_engine_by_ssh_or_with_certificates_is_the_one_that_docker_talks_to(world: World) -> None:
+    certificates = world.folder / "certificates"
+    make_certificates(certificates)
+    with postgres(world) as stack, tls_door(certificates / "ca.pem", certificates / "server.pem", certificates / "server-key.pem") as door:
+        sql(stack, "CREATE TABLE t AS SELECT 1 AS x")
+        stack.devstack("apply", "--yes")
+        sql(stack, "INSERT INTO t VALUES (2)")
+        outside = dict(stack.environment)
+
+        def context(name: str, certificate: str) -> None:
+            named = {"ca": "ca.pem", "cert": f"{certificate}.pem", "key": f"{certificate}-key.pem"}
+            given = ",".join(f"{word}={certificates / file}" for word, file in named.items())
+            stack.run(["docker", "context", "create", name, "--docker", f"host={door.address},{given}"])
+
+        stack.environment["DOCKER_CONFIG"] = str(world.folder / "docker")
+        context("far", "cert")
+        context("stranger", "stranger")
+
+        with world.part("a context with certificates"):
+            stack.environment["DOCKER_CONTEXT"] = "far"
+            stack.devstack("backup")
+            must(door.served > 5, f"the door was used {door.served} times")
+            sql(stack, "DROP TABLE t")
+            stack.devstack("restore", "postgres", "--in-place", "--without-safety", "--yes", "--approve", "restore:postgres")
+            del stack.environment["DOCKER_CONTEXT"]
+            must(sql(stack, "SELECT sum(x) FROM t") == "3", "what was taken through the door did not come back")
+            stack.environment["DOCKER_CONTEXT"] = "stranger"
+            refused = stack.devstack("plan", expect=7).said
+            must(door.address in refused and "certificate" in refused, f"the program's own words are missing: {refused}")
+
+        with world.part("certificates by the environment"):
+            stack.environment = outside | {"DOCKER_HOST": door.address, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(world.folder / "path")}
+            (world.folder / "path").mkdir()
+            for name, file in (("ca", "ca"), ("cert", "cert"), ("key", "cert-key")):
+                (world.folder / f"path/{name}.pem").symlink_to(certificates / f"{file}.pem")
+            before = door.served
+            stack.devstack("backup")
+            must(door.served > before + 5, "the door was not used")
+            far = stack.devstack("drill", expect=8).said
+            must("runs on another" in far, f"a drill there: {far}")
+
+        with world.part("ssh"):
+            double = world.folder / "double"
+            double.mkdir()
+            (double / "ssh").write_text(SSH)
+            (double / "ssh").chmod(0o755)
+            stack.environment = outside | {
+                "PATH": f"{double}:{os.environ['PATH']}", "SSH_DOUBLE": str(double), "DOCKER_HOST": "ssh://me@far:2222",
+            }
+            stack.devstack("backup")
+            asked = (double / "asked").read_text()
+            must("-l me -p 2222" in asked and "far docker system dial-stdio" in asked.replace("-- ", ""), f"ssh was asked {asked}")
+            stack.environment["DOCKER_HOST"] = "ssh://nobody"
+            refused = stack.devstack("plan", expect=7).said
+            must("ssh://nobody" in refused and "Connection refused" in refused, f"ssh's own words are missing: {refused}")
+        stack.environment = outside
+        must(len(good_runs(stack)) == 4, "not every way has left a run")
 
 
 @scenario()

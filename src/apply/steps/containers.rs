@@ -73,7 +73,7 @@ pub(super) fn create(
             let model = MadeModel { project, model: &held.model, folder: &folder };
             model.create(&docker, &Order { services, how, alive: None })
         }
-        _ => compose.create(docker.address(), services, how),
+        _ => compose.create(&docker, services, how),
     };
     make(&anew(world, &made, replaced)?, Making::Anew).map_err(failed)?;
     make(&made, Making::Keep).map_err(failed)?;
@@ -197,7 +197,7 @@ fn hindered(
     docker: &Docker,
 ) -> Result<BTreeMap<String, String>, StepError> {
     // The paths of an engine elsewhere are not this machine's.
-    let is_here = docker.address().starts_with("unix://");
+    let is_here = docker.is_here();
     let paths = resolved::paths(model);
     let mut unmade = BTreeMap::new();
     for service in services {

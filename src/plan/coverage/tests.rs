@@ -44,7 +44,7 @@ fn file() -> Value {
 
 fn seen(model: &Value) -> SeenStack {
     let read = [("/srv/shop/compose.yaml".into(), ReadAs::Compose), ("/srv/shop/.env".into(), ReadAs::Variables)];
-    SeenStack { held: Holdings::of(model, &read), base: "/srv/shop".into(), home: None }
+    SeenStack { held: Holdings::of(model, &read), base: "/srv/shop".into(), home: None, elsewhere: None }
 }
 
 fn compared(file: &Value, model: &Value) -> Coverage {
@@ -356,4 +356,21 @@ fn a_variable_that_was_set_when_any_run_was_taken_is_missed() {
     assert_eq!(with(Some(&["ODD", "SECRET_KEY"])), [] as [&str; 0]);
     // Nobody asked then.
     assert_eq!(with(None), [] as [&str; 0]);
+}
+
+#[test]
+fn a_folder_on_the_engines_machine_is_not_taken_by_the_path_of_that_name_here() {
+    let spec: Spec = serde_json::from_value(file()).unwrap();
+    let mut stack = seen(&model());
+    assert_eq!(resources(&coverage(&spec, &stack).unprotected), [] as [&str; 0]);
+    stack.elsewhere = Some("ssh://far".to_owned());
+    let told = coverage(&spec, &stack).unprotected;
+    let told: Vec<String> = told.iter().map(|it| format!("{}: {}", it.resource, it.text)).collect();
+    insta::assert_snapshot!(told.join("\n"));
+    // What Compose reads it reads here, and a container reaches its folder wherever it lies.
+    let mut by_container = file();
+    by_container["services"]["conf"] =
+        json!({ "source": { "volume": { "container": "web", "path": "/etc/web", "stop": ["web"] } } });
+    let spec: Spec = serde_json::from_value(by_container).unwrap();
+    assert_eq!(resources(&coverage(&spec, &stack).unprotected), [] as [&str; 0]);
 }
