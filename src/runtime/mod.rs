@@ -15,6 +15,7 @@ mod lifecycle;
 mod made;
 mod programs;
 mod stopped;
+mod unit;
 mod visit;
 mod written;
 
