@@ -105,7 +105,8 @@ impl Selection {
         let Followed { mut links, place, exists } = followed;
         // The path itself, where it is a link of which a pattern does not say that anything must lie there.
         let is_own = place_of(&self.base, path).is_ok_and(|path| links.contains(&path));
-        if !exists && !(of_pattern && is_own) {
+        let may_be_missing = of_pattern && is_own;
+        if !(exists || may_be_missing) {
             return Err(EngineError::LeadsNowhere { path: path.to_owned(), to: place });
         }
         // A pattern that finds a link to a folder around itself means the link, and not the whole of that folder once more.
