@@ -93,6 +93,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     };
     let manifest = Manifest {
         format: RECORD_FORMAT,
@@ -123,6 +124,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         levels: Level::PROOF.into_iter().map(|level| (level, Verdict::Passed)).collect(),
         services: Default::default(),
         snapshots: Vec::new(),
+        notes: Vec::new(),
     };
     let facts = RepositoryFacts {
         id: RepositoryId::new(digest.as_str()),

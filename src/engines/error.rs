@@ -16,6 +16,10 @@ pub enum EngineError {
         "{path} does not exist; restore it with `devstack restore SERVICE --in-place`, or correct the path in the file"
     )]
     Gone { path: PathBuf },
+    #[error(
+        "{path} leads to {to}, which does not exist; restore it with `devstack restore SERVICE --in-place`, or correct the path in the file"
+    )]
+    LeadsNowhere { path: PathBuf, to: PathBuf },
     #[error("no file matches `{pattern}`; correct the pattern in the file, or take it out")]
     NoMatch { pattern: String },
     #[error("{path} holds nothing: an empty source is not backed up as a good run")]
@@ -110,6 +114,7 @@ impl EngineError {
             // What was there is there again or was never touched; trying a restore again is for a person to decide.
             Self::Restore { .. } => FailureKind::Permanent,
             Self::Gone { .. }
+            | Self::LeadsNowhere { .. }
             | Self::NoMatch { .. }
             | Self::Empty { .. }
             | Self::Sqlite { .. }

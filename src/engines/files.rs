@@ -3,6 +3,7 @@
 //! Consistency: each file as it was when it was read; the tree is not frozen as a whole. With `stop`, the moment at which
 //! everybody who writes there was stopped.
 
+pub(super) mod links;
 mod writers;
 
 use std::fs;
@@ -170,7 +171,9 @@ pub fn out_of_place(
 ) -> Result<Vec<Misplaced>, EngineError> {
     let Some(files) = of_source(source, ground) else { return Ok(Vec::new()) };
     match files.misplaced(reader, &taken.snapshot) {
-        Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }) => Ok(Vec::new()),
+        Err(EngineError::Gone { .. } | EngineError::LeadsNowhere { .. } | EngineError::NoMatch { .. }) => {
+            Ok(Vec::new())
+        }
         found => found,
     }
 }
@@ -217,17 +220,20 @@ fn tops(reader: &Reader, taken: &Taken) -> Result<Vec<PathBuf>, EngineError> {
 }
 
 impl Engine for Files {
-    /// Gone: the first declared pattern that names something finds nothing. Empty: what they name holds not one file.
+    /// Gone: the first declared pattern that names something finds nothing. Empty: what they name holds not one file, and links
+    /// are none.
     fn observe(&self) -> Observed<SourceState> {
         let walk = match self.walk() {
             Ok(walk) => walk,
-            Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }) => return Observed::Known(SourceState::Gone),
+            Err(EngineError::Gone { .. } | EngineError::LeadsNowhere { .. } | EngineError::NoMatch { .. }) => {
+                return Observed::Known(SourceState::Gone);
+            }
             Err(error) => return Observed::Unknown { reason: error.to_string() },
         };
         // One file is enough to know that there is data; the rest would cost a walk through all of it at every plan.
         for found in walk {
             match found {
-                Ok(found) if !found.metadata.is_dir() => {
+                Ok(found) if found.metadata.is_file() => {
                     return Observed::Known(SourceState::HasData { bytes: None });
                 }
                 Ok(_) => {}
@@ -314,7 +320,7 @@ impl Files {
             }
         };
         let mut bytes = ByteSize(0);
-        let (mut without_owner, mut kept) = (0, 0);
+        let (mut without_owner, mut kept, mut aside) = (0, 0, Vec::new());
         for (beneath, folder) in parts {
             let keep = *target == RestoreTarget::Missing;
             let options = RestoreOptions { beneath: beneath.map(PathBuf::from), ownership: true, only: None, keep };
@@ -322,6 +328,8 @@ impl Files {
             bytes = bytes + restored.bytes;
             without_owner += restored.skipped_ownership;
             kept += restored.kept;
+            // A path of the snapshot begins with `/`, where the folder stands for it.
+            aside.extend(restored.aside.iter().map(|path| folder.join(path.strip_prefix("/").unwrap_or(path))));
         }
         let mut notes = Vec::new();
         if without_owner > 0 {
@@ -330,6 +338,9 @@ impl Files {
         if kept > 0 {
             notes.push(format!("{kept} files are there and stay as they are; `devstack restore SERVICE --in-place` puts a run over them"));
         }
+        notes.extend(aside.iter().map(|path| {
+            format!("{}: what was there was of another kind than in the backup, and was moved there", path.display())
+        }));
         Ok(Restored { to: to.display().to_string(), bytes, notes })
     }
 }

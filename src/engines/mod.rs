@@ -71,6 +71,8 @@ pub struct Proven {
     pub artifacts: Vec<String>,
     /// What the engine found in the content itself.
     pub content: Vec<String>,
+    /// What could not be checked, and is no damage.
+    pub notes: Vec<String>,
     pub read: ByteSize,
 }
 
@@ -213,6 +215,7 @@ fn taken(
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

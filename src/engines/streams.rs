@@ -93,6 +93,7 @@ pub(super) fn take(
         empty: false,
         image: taker.image,
         certificates: Vec::new(),
+        notes: Vec::new(),
     })
 }
 

@@ -106,6 +106,18 @@ pub enum Backing {
 }
 
 impl Backing {
+    /// By the driver of a volume and its options.
+    pub fn of<'o>(driver: Option<&str>, option: impl Fn(&str) -> &'o str) -> Self {
+        let bound = option("o").split(',').any(|it| matches!(it, "bind" | "rbind"));
+        match (driver.filter(|driver| !matches!(*driver, "" | "local")), option("type")) {
+            (Some(driver), _) => Self::Remote(format!("the driver {driver}")),
+            (None, "tmpfs" | "ramfs") => Self::Memory,
+            (None, _) if bound => Self::Folder(PathBuf::from(option("device"))),
+            (None, "" | "none") => Self::Local,
+            (None, kind) => Self::Remote(format!("{kind} {}", option("device")).trim().to_owned()),
+        }
+    }
+
     fn is_local(&self) -> bool {
         *self == Self::Local
     }

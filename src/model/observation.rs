@@ -62,6 +62,10 @@ pub struct ContainerState {
     pub restarts: u64,
     pub mounts: Vec<Mount>,
     pub networks: Vec<String>,
+    /// The containers whose network, processes or memory it shares (`network_mode: service:…`): without them it can't start, and
+    /// after their new start it is cut off until its own.
+    #[serde(default)]
+    pub joins: Vec<ContainerId>,
     /// Those that Compose wrote.
     pub labels: BTreeMap<String, String>,
 }
@@ -96,6 +100,7 @@ impl ContainerState {
             restarts: 0,
             mounts,
             networks: Vec::new(),
+            joins: Vec::new(),
             labels: BTreeMap::new(),
         }
     }
@@ -245,6 +250,9 @@ pub enum SourceState {
     Empty,
     /// There, with data; about this many bytes, where that is cheap to know.
     HasData { bytes: Option<ByteSize> },
+    /// Something is there that positively is none of its data any more: no database, or one that is damaged. A restore moves it
+    /// aside, so that nothing of it is lost.
+    Broken,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -189,7 +189,7 @@ impl<'a> Planner<'a> {
         let seen = match state {
             Some(SourceState::HasData { bytes }) => bytes,
             Some(SourceState::Gone | SourceState::Empty) => Some(ByteSize::default()),
-            None => None,
+            Some(SourceState::Broken) | None => None,
         };
         let about = seen.or(had_data);
         let stops = self.spec.services.get(&service).map(|service| service.source.stops()).unwrap_or_default();
@@ -215,6 +215,7 @@ impl<'a> Planner<'a> {
             (Some(SourceState::Empty), None) => {
                 step.held(format!("take:{service}"), "its source is empty; approve it if that is right")
             }
+            (Some(SourceState::Broken), _) => step.because("what is there is damaged, and its take fails"),
             // Nothing was ever there to lose: the take fails visibly.
             (Some(SourceState::Gone), None) => step,
             (Some(SourceState::HasData { .. }), _) | (None, Some(_)) => {

@@ -242,6 +242,7 @@ pub fn taken(bytes: ByteSize, started: Timestamp, tag: &str) -> Taken {
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -255,6 +256,7 @@ pub fn proof(run: &RunId, at: Timestamp, services: &[ServiceName], verdict: &Ver
         levels: Level::PROOF.iter().map(|level| (*level, verdict.clone())).collect(),
         services: services.iter().map(|name| (name.clone(), Span::from_secs(4))).collect(),
         snapshots: vec![],
+        notes: vec![],
     }
 }
 

@@ -128,8 +128,8 @@ impl<'a> Planner<'a> {
             Some(Observed::Known(SourceState::Empty)) if !serves(source) => {
                 Some(Precondition::SourceHasNoData { service: name.clone() })
             }
-            // Its container is gone, which says nothing of its volume.
-            Some(Observed::Known(SourceState::Gone | SourceState::Empty)) => {
+            // Its container is gone, which says nothing of its volume. What is broken is moved aside, and nothing of it is lost.
+            Some(Observed::Known(SourceState::Gone | SourceState::Empty | SourceState::Broken)) => {
                 Some(Precondition::SourceIsLost { service: name.clone() })
             }
             // Nor can anybody look into a volume without a container that mounts it.
@@ -173,11 +173,15 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn is_broken(&self, name: &ServiceName) -> bool {
+        matches!(self.observation.services.get(name), Some(Observed::Known(SourceState::Broken)))
+    }
+
     fn vault_comes_back(&self, asked: &Recover) -> bool {
         self.spec.services.iter().any(|(name, service)| {
             let lost = matches!(
                 self.observation.services.get(name),
-                Some(Observed::Known(SourceState::Gone | SourceState::Empty))
+                Some(Observed::Known(SourceState::Gone | SourceState::Empty | SourceState::Broken))
             );
             matches!(service.source, Source::Vault(_)) && asked.names(name) && lost
         })
@@ -326,6 +330,9 @@ impl<'a> Planner<'a> {
         asked: &Recover,
     ) -> NewStep {
         let what = match given {
+            Some(Precondition::SourceIsLost { .. }) if self.is_broken(name) => {
+                "in place; what is there is damaged, and is moved aside"
+            }
             Some(Precondition::SourceIsLost { .. }) => "in place, where it holds nothing once it runs",
             _ => "in place; nothing is there",
         };

@@ -207,6 +207,11 @@ impl<'a> Planner<'a> {
                 let unseen = Precondition::SourceHasNoData { service: service.clone() };
                 Ok(step.given([unseen]).because("in place; the source is empty"))
             }
+            // Moved, and not overwritten: nothing of it is lost.
+            Some(Observed::Known(SourceState::Broken)) => {
+                let broken = Precondition::SourceIsLost { service: service.clone() };
+                Ok(step.given([broken]).because("in place; what is there is damaged, and is moved aside"))
+            }
         }
     }
 

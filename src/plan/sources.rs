@@ -71,6 +71,20 @@ impl Planner<'_> {
                         _ => self.report.waiting.push(Note::new(resource, "its source is empty")),
                     }
                 }
+                Observed::Known(SourceState::Broken) => {
+                    let text = format!(
+                        "what is there is damaged and can't be read; `devstack restore {name}{} --in-place` moves it aside and puts a \
+                         run in its place",
+                        self.naming_a_run(name)
+                    );
+                    match self.last_taken(name) {
+                        Some(_) => self.report.lost.push(Note::new(resource, text)),
+                        None => {
+                            let text = "what is there is damaged and can't be read, and no run holds it";
+                            self.report.unknown.push(Note::new(resource, text));
+                        }
+                    }
+                }
                 Observed::Known(SourceState::HasData { .. }) => {}
             }
         }

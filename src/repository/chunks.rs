@@ -1,6 +1,7 @@
 //! Reading chunks back: each is compared with the SHA-256 that is its id, and several are read at once.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -49,8 +50,27 @@ pub(super) fn chunk(repository: &Indexed, id: &DataId) -> Result<Bytes, BlobFaul
 
 pub(super) fn tree(repository: &Indexed, id: &TreeId) -> Result<Tree, BlobFault> {
     let bytes = blob(repository, BlobType::Tree, id)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| BlobFault { why: format!("its tree {} is no tree: {error}", short(id)), source: None })
+    let tree: Tree = serde_json::from_slice(&bytes)
+        .map_err(|error| BlobFault { why: format!("its tree {} is no tree: {error}", short(id)), source: None })?;
+    match twice(tree.nodes.iter().map(|node| node.name().into_owned())) {
+        None => Ok(tree),
+        Some(name) => {
+            let why = format!("its tree {} has two entries called {}", short(id), name.display());
+            Err(BlobFault { why, source: None })
+        }
+    }
+}
+
+/// A name that stands there twice: no folder can hold both, so that it can't be restored.
+fn twice(names: impl Iterator<Item = OsString>) -> Option<OsString> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if seen.contains(&name) {
+            return Some(name);
+        }
+        seen.insert(name);
+    }
+    None
 }
 
 /// How many chunks each reading thread may be ahead. A chunk is at most 8 MiB by default, so that two threads hold at
@@ -115,4 +135,18 @@ pub(super) fn read_all(
     };
     thread::scope(|scope| (0..workers()).for_each(|_| drop(scope.spawn(work))));
     failed.into_inner().unwrap_or_else(|poison| poison.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_stands_twice_in_a_folder_is_found() {
+        let of = |names: &[&str]| twice(names.iter().map(OsString::from));
+        assert_eq!(of(&["a", "b", "a"]), Some("a".into()));
+        assert_eq!(of(&["link", "link"]), Some("link".into()));
+        assert_eq!(of(&["a", "A", "a ", "b"]), None);
+        assert_eq!(of(&[]), None);
+    }
 }

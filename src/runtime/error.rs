@@ -45,6 +45,11 @@ pub enum RuntimeError {
     Ambiguous { name: String, count: usize, names: Vec<String> },
     #[error("the container {name} is not running, it is {state}; start it and try again")]
     NotRunning { name: String, state: String },
+    #[error(
+        "stopping the container {name} would empty the volume {volume}, which lies in memory, and the container's image has no shell \
+         that could keep it meanwhile; take {name} out of `stop`, or give the volume a place on the disk"
+    )]
+    WouldEmpty { name: String, volume: String },
     #[error("{program} is not in the container {container} ({said}); devstack runs the server's own tools there")]
     NoProgram { container: String, program: String, said: String },
     /// A program in a container ended with another code than 0.
@@ -121,6 +126,7 @@ impl RuntimeError {
             | Self::NoVolume { .. }
             | Self::Ambiguous { .. }
             | Self::NotRunning { .. }
+            | Self::WouldEmpty { .. }
             | Self::NoProgram { .. }
             | Self::Exit { .. }
             // What hung for a minute hangs for the next one too, and holds the lease meanwhile.

@@ -16,6 +16,7 @@ mod lifecycle;
 mod made;
 mod programs;
 mod stopped;
+mod unit;
 mod visit;
 mod written;
 

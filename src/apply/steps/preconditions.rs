@@ -103,10 +103,13 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
                 format!("{service} had data when the plan was made and is empty now; nothing was taken"),
             )),
             // The take itself will say what is wrong with it, in the engine's own words.
-            Observed::Unknown { .. } => Ok(None),
+            Observed::Known(SourceState::Broken) | Observed::Unknown { .. } => Ok(None),
         },
         Precondition::SourceHasNoData { service } => match world.engine(service)?.observe() {
             Observed::Known(SourceState::Gone | SourceState::Empty) => Ok(None),
+            Observed::Known(SourceState::Broken) => {
+                Err(changed(format!("something damaged lies in the place of {service}, so nothing was written to it")))
+            }
             Observed::Known(SourceState::HasData { .. }) => Err(changed(format!(
                 "{service} had no data when the plan was made and has some now, so nothing was written to it"
             ))),
@@ -115,7 +118,7 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
             }
         },
         Precondition::SourceIsLost { service } => match answered(world, service)? {
-            Observed::Known(SourceState::Gone | SourceState::Empty) => Ok(None),
+            Observed::Known(SourceState::Gone | SourceState::Empty | SourceState::Broken) => Ok(None),
             Observed::Known(SourceState::HasData { .. }) => {
                 Ok(Some(format!("{service} has data, now that it runs; it was left as it is")))
             }

@@ -108,6 +108,7 @@ fn without_data(world: &World, service: &ServiceName) -> Result<Option<String>, 
         Observed::Known(SourceState::HasData { .. }) => None,
         Observed::Known(SourceState::Empty) => Some(format!("{service} holds nothing")),
         Observed::Known(SourceState::Gone) => Some(format!("{service} is not there")),
+        Observed::Known(SourceState::Broken) => Some(format!("{service} is damaged and can't be read")),
         Observed::Unknown { reason } => Some(format!("{service}: {reason}")),
     })
 }
