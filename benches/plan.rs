@@ -160,12 +160,15 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
     let data = SourceState::HasData { bytes: Some(ByteSize::mib(10)) };
     Ok(Observation {
         idle_excludes: Default::default(),
+        missing: BTreeMap::new(),
+        gone: BTreeMap::new(),
         misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         at: now,
         took: Span::ZERO,
         origin: None,
         carried: Default::default(),
+        shut: Default::default(),
         unwritable: Default::default(),
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
         engine: None,

@@ -100,6 +100,7 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         replace: arguments.replace,
         safety: !arguments.without_safety,
         accept_room: arguments.accept_room,
+        missing: !arguments.replace && !arguments.runbook,
         verify: arguments.afresh && resume::interrupted(&session.state).map_err(unreadable)?.is_some(),
     });
     if arguments.runbook {
@@ -294,7 +295,7 @@ fn show(session: &Session, request: &Request, arguments: &RecoverArguments) -> R
         (None, TextOrJson::Text) => session.recovery_text(&plan),
     };
     print!("{printed}");
-    Ok(session.unseen())
+    Ok(session.unseen().or_worse(apply::with_missing(&plan)))
 }
 
 /// No service is looked at: on the worst day there is none.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::model::damage::Subject;
 use crate::model::ids::SnapshotId;
 use crate::model::outcome::FailureKind;
 use crate::repository::RepositoryError;
@@ -129,6 +130,17 @@ impl EngineError {
             | Self::Differs { .. }
             | Self::Refused { .. }
             | Self::Interrupted => FailureKind::Permanent,
+        }
+    }
+
+    /// What of a backup is damaged, by a restore that could not read it; none where something else stopped it.
+    pub fn damage(&self) -> Option<(Option<Subject>, String)> {
+        match self {
+            Self::Damaged { findings } => Some((None, findings.join("; "))),
+            Self::Repository(error) => error.damage(),
+            Self::Restore { source, .. } => source.damage(),
+            Self::Stream { source, .. } => source.get_ref()?.downcast_ref::<RepositoryError>()?.damage(),
+            _ => None,
         }
     }
 

@@ -19,8 +19,8 @@ use super::volume::started_again;
 use super::{
     Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken,
 };
-use crate::model::ids::SnapshotId;
-use crate::model::observation::{Misplaced, Observed, SourceState};
+use crate::model::ids::{RunId, SnapshotId};
+use crate::model::observation::{Misplaced, MissingFiles, Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
@@ -40,7 +40,7 @@ impl Files {
         let base = &ground.base;
         let patterns: Vec<PathBuf> = given.iter().map(|path| ground.path(Path::new(path))).collect();
         let first = patterns.first().cloned().unwrap_or_else(|| base.to_owned());
-        let selection = Selection::new(base, patterns, exclude.to_owned());
+        let selection = Selection::new(base, patterns, exclude.to_owned()).without(&ground.own);
         let writers = writers::Writers::new(ground);
         Self { base: base.to_owned(), root: ground.root.clone(), selection, first, writers }
     }
@@ -160,6 +160,74 @@ fn of_source(source: &Source, ground: &Ground) -> Option<Files> {
 pub fn idle_excludes(source: &Source, ground: &Ground) -> Vec<String> {
     let files = of_source(source, ground);
     files.and_then(|files| files.selection.idle_excludes().ok()).unwrap_or_default()
+}
+
+/// What is devstack's own within what a source names, and is left out of it.
+pub fn own_left_out(source: &Source, ground: &Ground) -> Vec<PathBuf> {
+    let Some(files) = of_source(source, ground) else { return Vec::new() };
+    let roots = files.selection.roots().unwrap_or_default();
+    let within = |path: &&PathBuf| roots.iter().any(|root| path.starts_with(root) && *path != root);
+    let Ok(excluded) = files.selection.left_out() else { return Vec::new() };
+    let left_out = ground.own.iter().filter(within).filter(|path| path.symlink_metadata().is_ok());
+    left_out.filter(|path| !excluded(path)).cloned().collect()
+}
+
+/// More than so many files of a run are not looked for: what is missing among them is told, and that there are more.
+const MOST_LOOKED_FOR: usize = 100_000;
+
+/// Files of a run of a source that are not there, by their names; of one that is not made of files, none. What is excluded now, and
+/// what `is_volatile` says of the path below the folder of devstack.yaml, is not looked for.
+pub fn missing(
+    source: &Source,
+    ground: &Ground,
+    reader: &Reader,
+    (run, taken): (&RunId, &Taken),
+    is_volatile: &dyn Fn(&Path) -> bool,
+) -> Result<MissingFiles, EngineError> {
+    let mut missing = MissingFiles { run: run.clone(), count: 0, of: 0, more: false, named: Vec::new() };
+    let Some(files) = of_source(source, ground) else { return Ok(missing) };
+    let excluded = files.selection.left_out()?;
+    for (number, entry) in reader.entries(&taken.snapshot)?.enumerate() {
+        if number >= MOST_LOOKED_FOR {
+            missing.more = true;
+            break;
+        }
+        let (inside, facts) = entry?;
+        if facts.kind == NodeKind::Folder {
+            continue;
+        }
+        let (path, shown) = match (inside.strip_prefix(BELOW_BASE), inside.strip_prefix(ELSEWHERE)) {
+            (Ok(below), _) => (files.base.join(below), below.to_owned()),
+            (_, Ok(below)) => (files.root.join(below), Path::new("/").join(below)),
+            _ => continue,
+        };
+        if ground.own.iter().any(|own| path.starts_with(own)) || excluded(&path) || is_volatile(&shown) {
+            continue;
+        }
+        missing.of += 1;
+        if matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            missing.count += 1;
+            if missing.named.len() < 3 {
+                missing.named.push(shown);
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// The declared paths that name nothing.
+pub fn gone_paths(source: &Source, ground: &Ground) -> Vec<String> {
+    let given = match source {
+        Source::Files(it) => &it.paths,
+        Source::Certificates(it) => &it.paths,
+        _ => return Vec::new(),
+    };
+    let is_gone = |path: &&String| {
+        let pattern = ground.path(Path::new(path.as_str()));
+        let roots = Selection::new(&ground.base, vec![pattern], Vec::new()).roots();
+        matches!(roots, Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }))
+    };
+    given.iter().filter(is_gone).cloned().collect()
 }
 
 /// Folders that stand where a run of a source has files; none of a source that is not made of files, or is not there.

@@ -25,6 +25,8 @@ pub(super) struct Selection {
     /// Absolute patterns, as the file gives them after resolving.
     patterns: Vec<PathBuf>,
     exclude: Vec<String>,
+    /// Left out wherever a folder leads to it; not where a pattern names it itself.
+    own: Arc<[PathBuf]>,
 }
 
 /// One thing found, with where it stands in the snapshot.
@@ -36,7 +38,20 @@ pub(super) struct Found {
 
 impl Selection {
     pub(super) fn new(base: &Path, patterns: Vec<PathBuf>, exclude: Vec<String>) -> Self {
-        Self { base: base.to_owned(), patterns, exclude }
+        Self { base: base.to_owned(), patterns, exclude, own: Arc::new([]) }
+    }
+
+    pub(super) fn without(self, own: &[PathBuf]) -> Self {
+        Self { own: own.into(), ..self }
+    }
+
+    /// Whether the excludes leave a path out, or a folder that it lies in.
+    pub(super) fn left_out(&self) -> Result<impl Fn(&Path) -> bool + use<>, EngineError> {
+        let (excluded, base) = (self.excluded()?, self.base.clone());
+        Ok(move |path: &Path| {
+            let mut folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&base));
+            excluded.leaves_out(path, path.is_dir()) || folders.any(|folder| excluded.leaves_out(folder, true))
+        })
     }
 
     /// The existing files and folders that the patterns name, sorted, none inside another. Of a path that is a link, or leads
@@ -77,11 +92,11 @@ impl Selection {
         roots: Vec<PathBuf>,
     ) -> Result<impl Iterator<Item = io::Result<Found>> + use<>, EngineError> {
         let excluded = Arc::new(self.excluded()?);
-        let base = self.base.clone();
+        let (base, own) = (self.base.clone(), Arc::clone(&self.own));
         let mut led_to = PathBuf::from("/");
         Ok(roots.into_iter().flat_map(move |root| {
             let ancestors = leading_folders(&base, &root, &mut led_to);
-            let excluded = Arc::clone(&excluded);
+            let (excluded, own) = (Arc::clone(&excluded), Arc::clone(&own));
             let base_of_tree = base.clone();
             let tree = WalkDir::new(&root)
                 .follow_links(false)
@@ -89,7 +104,10 @@ impl Selection {
                 .follow_root_links(false)
                 .sort_by_file_name()
                 .into_iter()
-                .filter_entry(move |entry| entry.depth() == 0 || !is_left_out(&excluded, entry))
+                .filter_entry(move |entry| {
+                    let is_own = || own.iter().any(|own| own == entry.path());
+                    entry.depth() == 0 || !(is_left_out(&excluded, entry) || is_own())
+                })
                 .filter_map(move |entry| found(entry, &base_of_tree).transpose());
             ancestors.into_iter().chain(tree)
         }))

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use error::EngineError;
-pub use files::{idle_excludes, out_of_place};
+pub use files::{gone_paths, idle_excludes, missing, out_of_place, own_left_out};
 pub use ground::{Ground, KeyFiles, VaultRestore};
 pub use safety::{ENGINE as SAFETY, clear, of_taken, safety_of};
 pub use workroom::{Workroom, Workrooms};

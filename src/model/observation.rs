@@ -144,6 +144,9 @@ pub struct Observation {
     /// Repositories that lie in the stack's own folder: they move with it, and no other stack writes there.
     #[serde(default)]
     pub carried: BTreeSet<RepositoryName>,
+    /// Repositories that are Unknown since no key at hand opens them.
+    #[serde(default)]
+    pub shut: BTreeSet<RepositoryName>,
     /// Repositories that can be read and not written: nothing can be kept there before it is overwritten.
     #[serde(default)]
     pub unwritable: BTreeSet<RepositoryName>,
@@ -179,6 +182,12 @@ pub struct Observation {
     /// Folders that stand where the newest run of a service has files; looked at for a recovery only.
     #[serde(default)]
     pub misplaced: BTreeMap<ServiceName, Vec<Misplaced>>,
+    /// What the newest run of a service that is made of files has and that is not there; looked at for a recovery only.
+    #[serde(default)]
+    pub missing: BTreeMap<ServiceName, MissingFiles>,
+    /// The paths that a service declares and that name nothing.
+    #[serde(default)]
+    pub gone: BTreeMap<ServiceName, Vec<String>>,
     /// What is free where each service's data lies; looked at for a recovery only.
     #[serde(default)]
     pub room: BTreeMap<ServiceName, Room>,
@@ -228,6 +237,19 @@ pub struct Misplaced {
     pub path: PathBuf,
     /// One with something in it was not made by Docker, and is nobody's to remove.
     pub empty: bool,
+}
+
+/// Files of a run that are not there, by their names alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingFiles {
+    pub run: RunId,
+    pub count: u64,
+    /// Files of the run that were looked for.
+    pub of: u64,
+    /// The run has more than are looked for.
+    pub more: bool,
+    /// The first of them.
+    pub named: Vec<PathBuf>,
 }
 
 /// A place that data comes back to.

@@ -146,7 +146,7 @@ impl<'v> Volatile<'v> {
         self.0.is_none()
     }
 
-    fn has(&self, database: Option<&str>, name: &str) -> bool {
+    pub fn has(&self, database: Option<&str>, name: &str) -> bool {
         let Some(named) = &self.0 else { return false };
         let whole = database.map(|database| format!("{database}.{name}"));
         let names = [database, Some(name).filter(|name| !name.is_empty()), whole.as_deref()];

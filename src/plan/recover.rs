@@ -15,12 +15,13 @@ use self::graph::{Graph, Node};
 use self::model::KnownModel;
 use super::Planner;
 use super::draft::NewStep;
+use super::projection::Place;
 use super::request::{PlanError, Recover, Selection};
 use super::restore::Found;
 use super::sources::running;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observed, Room, SourceState};
+use crate::model::observation::{MissingFiles, Observed, Room, SourceState};
 use crate::model::plan::Note;
 use crate::model::step::{Action, Effect, Precondition, RestoreTarget, Started, StepId};
 use crate::model::units::ByteSize;
@@ -40,6 +41,7 @@ impl<'a> Planner<'a> {
     /// All of what was asked for, or none of it: each service that can't be brought back is named.
     pub(super) fn recover(&mut self, asked: &Recover) -> Result<(), PlanError> {
         self.must_know_a_repository(asked.from.as_ref())?;
+        self.must_be_a_run(&asked.selection)?;
         let chosen: Vec<&'a ServiceName> = self.spec.services.keys().filter(|name| asked.names(name)).collect();
         let (mut fates, mut refused) = (BTreeMap::new(), Vec::new());
         for name in &chosen {
@@ -62,6 +64,7 @@ impl<'a> Planner<'a> {
                 Err(_) => "has data and stays as it is".to_owned(),
             };
             self.report.unchanged.push(Note::new(format!("{name}/data"), text));
+            self.report.missing.extend(self.missing_files(name));
         }
         if !asked.accept_room {
             self.must_have_room(&fates)?;
@@ -101,6 +104,35 @@ impl<'a> Planner<'a> {
         }
         self.draft_recovery(asked, fates, (known.as_ref(), &started), (&graph, &order));
         Ok(())
+    }
+
+    /// Also where nothing is gone, so that none is restored from: a slip of the pen is told.
+    fn must_be_a_run(&self, selection: &Selection) -> Result<(), PlanError> {
+        let Selection::Run(run) = selection else { return Ok(()) };
+        let mut all = self.places.known.values().flat_map(Place::all_runs);
+        match all.any(|it| it.run == *run) {
+            true => Ok(()),
+            false => Err(PlanError::NoSuchRun { run: run.clone(), unknown: self.not_looked_at() }),
+        }
+    }
+
+    /// What a service that is there lacks of its newest run. It may have been deleted on purpose: nothing of it comes back unasked.
+    fn missing_files(&self, name: &ServiceName) -> Option<Note> {
+        /// More than these nobody reads in one line.
+        const NAMED: usize = 3;
+        let MissingFiles { run, count, of, more, named } = self.observation.missing.get(name)?;
+        let shown: Vec<String> = named.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+        let others = match count.saturating_sub(shown.len() as u64) {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let least = if *more { "at least " } else { "" };
+        let text = format!(
+            "{least}{count} of {of} files of run {run} are not there: {}{others}. `devstack restore {name}` puts them into a folder \
+             beside, with `--in-place` over what is there; if they are gone on purpose, `devstack backup {name}` takes it as it is",
+            shown.join(", ")
+        );
+        Some(Note::new(format!("{name}/data"), text))
     }
 
     fn fate(&self, name: &ServiceName, asked: &Recover) -> Result<Fate<'a>, PlanError> {

@@ -89,6 +89,8 @@ pub struct Recover {
     pub safety: bool,
     /// Also where less is free than the data has bytes.
     pub accept_room: bool,
+    /// Single files of what is there are looked for too.
+    pub missing: bool,
     /// What the file asserts is asked even where nothing is gone: a recovery before this one had not come to its end.
     pub verify: bool,
 }
@@ -111,7 +113,8 @@ impl Recover {
 
     /// As [`Self::everything`], narrowed.
     pub fn lost(only: Vec<ServiceName>, selection: Selection, from: Option<RepositoryName>) -> Self {
-        Self { only, selection, from, replace: false, safety: true, accept_room: false, verify: false }
+        let (replace, safety, accept_room) = (false, true, false);
+        Self { only, selection, from, replace, safety, accept_room, missing: false, verify: false }
     }
 
     pub fn names(&self, service: &ServiceName) -> bool {

@@ -92,12 +92,14 @@ impl Planner<'_> {
 
     /// A pattern that matches nothing is a slip of the pen, or of a day that is gone.
     pub(super) fn report_idle_excludes(&mut self) {
-        for (name, patterns) in &self.observation.idle_excludes {
-            for pattern in patterns {
-                let text = format!("no path matches the exclude `{pattern}`, so it leaves nothing out");
-                self.report.drift.push(Note::new(format!("{name}/data"), text));
-            }
-        }
+        // Before anything was taken there is nothing to compare with: what a pattern is for may come yet.
+        let taken = self.observation.idle_excludes.iter().filter(|(name, _)| self.last_taken(name).is_some());
+        let notes = taken.flat_map(|(name, patterns)| {
+            let text = |pattern| format!("no path matches the exclude `{pattern}`, so it leaves nothing out");
+            patterns.iter().map(move |pattern| Note::new(format!("{name}/data"), text(pattern)))
+        });
+        let notes: Vec<Note> = notes.collect();
+        self.report.drift.extend(notes);
     }
 
     /// What is not there, and how it comes back: a restore puts data into what Compose has made, and makes nothing itself.
@@ -114,7 +116,13 @@ impl Planner<'_> {
             },
             Some(Source::Sqlite(sqlite)) => (format!("{} is gone", sqlite.path.display()), None),
             Some(Source::Files(FilesSource { paths, .. }) | Source::Certificates(CertificatesSource { paths, .. })) => {
-                (format!("one of {} is gone", paths.join(", ")), None)
+                let gone = self.observation.gone.get(name).map_or(&[][..], Vec::as_slice);
+                match (gone, paths.as_slice()) {
+                    ([], [only]) => (format!("{only} is gone"), None),
+                    ([], _) => (format!("one of {} is gone", paths.join(", ")), None),
+                    ([only], _) => (format!("{only} is gone"), None),
+                    (several, _) => (format!("{} are gone", several.join(", ")), None),
+                }
             }
             None => ("its source is gone".to_owned(), None),
             Some(source) => (format!("there is no container {}", source.containers().join(", ")), Some("up -d")),

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use bytes::Bytes;
-use rustic_core::repofile::{BlobType, Tree};
-use rustic_core::{DataId, Id, TreeId};
+use rustic_core::repofile::Tree;
+use rustic_core::{BlobId, DataId, Id, PackedId, TreeId};
 use sha2::{Digest, Sha256};
 
 use super::error::Cause;
@@ -22,20 +22,25 @@ use crate::model::cancel::Cancel;
 #[derive(Debug)]
 pub(super) struct BlobFault {
     pub why: String,
+    /// The file of data that holds it, where its bytes are wrong or not there; none where nobody could read them.
+    pub pack: Option<String>,
     pub source: Option<Cause>,
 }
 
-fn blob(repository: &Indexed, kind: BlobType, id: &Id) -> Result<Bytes, BlobFault> {
-    let bytes = repository.cat_blob(kind, &hex(id)).map_err(|error| BlobFault {
-        why: format!("its {kind} blob {} cannot be read", short(id)),
-        source: Some(Cause(error)),
+fn blob<I: PackedId>(repository: &Indexed, id: &I) -> Result<Bytes, BlobFault> {
+    let (kind, pack) = (I::TYPE, repository.get_index_entry(id).ok().map(|entry| hex(&entry.pack)));
+    let id: BlobId = (*id).into();
+    let place = pack.as_ref().map_or_else(String::new, |pack| format!(" in data/{}/{pack}", &pack[..2]));
+    let bytes = repository.cat_blob(kind, &hex(&id)).map_err(|error| {
+        let source = Cause(error);
+        // A disk that does not answer, or a folder that may not be read, says nothing of the bytes.
+        let pack = pack.clone().filter(|_| !source.is_io());
+        BlobFault { why: format!("its {kind} blob {}{place} cannot be read", short(&id)), pack, source: Some(source) }
     })?;
     // The encryption's own check says only that somebody with the key wrote it.
-    if Sha256::digest(&bytes)[..] != hex::decode(hex(id)).unwrap_or_default()[..] {
-        return Err(BlobFault {
-            why: format!("its {kind} blob {} has another hash than its id", short(id)),
-            source: None,
-        });
+    if Sha256::digest(&bytes)[..] != hex::decode(hex(&id)).unwrap_or_default()[..] {
+        let why = format!("its {kind} blob {}{place} has another hash than its id", short(&id));
+        return Err(BlobFault { why, pack, source: None });
     }
     Ok(bytes)
 }
@@ -45,19 +50,21 @@ fn short(id: &Id) -> String {
 }
 
 pub(super) fn chunk(repository: &Indexed, id: &DataId) -> Result<Bytes, BlobFault> {
-    blob(repository, BlobType::Data, id)
+    blob(repository, id)
 }
 
 pub(super) fn tree(repository: &Indexed, id: &TreeId) -> Result<Tree, BlobFault> {
-    let bytes = blob(repository, BlobType::Tree, id)?;
+    let bytes = blob(repository, id)?;
+    let fault = |why| BlobFault { why, pack: None, source: None };
     let tree: Tree = serde_json::from_slice(&bytes)
-        .map_err(|error| BlobFault { why: format!("its tree {} is no tree: {error}", short(id)), source: None })?;
+        .map_err(|error| fault(format!("its tree {} is no tree: {error}", short(&BlobId::from(*id)))))?;
     match twice(tree.nodes.iter().map(|node| node.name().into_owned())) {
         None => Ok(tree),
-        Some(name) => {
-            let why = format!("its tree {} has two entries called {}", short(id), name.display());
-            Err(BlobFault { why, source: None })
-        }
+        Some(name) => Err(fault(format!(
+            "its tree {} has two entries called {}",
+            short(&BlobId::from(*id)),
+            name.display()
+        ))),
     }
 }
 
@@ -104,7 +111,8 @@ pub(super) fn in_order<B>(
             })
             .collect();
         for turn in 0..ids.len() {
-            let lost = || Err(BlobFault { why: "the thread that read it is gone".to_owned(), source: None });
+            let why = "the thread that read it is gone".to_owned();
+            let lost = || Err(BlobFault { why: why.clone(), pack: None, source: None });
             sink(queues[turn % threads].recv().unwrap_or_else(|_| lost()))?;
         }
         ControlFlow::Continue(())

@@ -370,6 +370,36 @@ def damage_that_was_seen_stays_known_until_the_same_bytes_are_seen_well(world: W
         stack.devstack("verify", "--all", "--data", expect=0)
         must_be_well(stack)
 
+    with world.part("what a restore meets is known from then on, in one line, whether beside, in place or in a recovery"):
+        in_place = ["restore", "shop", "--backup", newest, "--in-place", "--yes", "--approve", "restore:shop"]
+        for name, command in (
+            ("beside", ["restore", "shop", "--to", str(world.folder / "out")]),
+            ("in-place", in_place),
+            ("without-a-copy", [*in_place, "--without-safety"]),
+            ("recovery", ["recover", "--backup", newest, "--yes"]),
+        ):
+            stack = sound.copy_to(world.folder / f"met-{name}")
+            path = stack.own_pack()
+            content = path.read_bytes()
+            rewrite(path, bytes(byte ^ (at % 97 == 0) for at, byte in enumerate(content)))
+            must_be_well(stack)
+            if name == "recovery":
+                for file in (stack.folder / "data").glob("shop.db*"):
+                    file.unlink()
+            refused = stack.devstack(*command, expect=8).said
+            [told] = [line for line in refused.splitlines() if line.startswith("  FAILED ")]
+            must(path.name in told and len(told) < 600, f"it is not told which file in a line: {told}")
+            for noise in ("rustic_core", "Backtrace", ".rs:", "aead"):
+                must(noise not in refused, f"the library's own words are told: {refused}")
+            must(f"--backup RUN" in refused or name == "recovery", f"what to do next is not told: {refused}")
+            for look in (["status"], ["plan"]):
+                said = stack.devstack(*look, expect={7, 8}).said
+                must("damaged" in said.splitlines()[0] and path.name in said, f"{name}: forgotten by the next {look[0]}: {said}")
+            must(not stack.runs()[newest].verified, f"{name}: the run counts as verified")
+            rewrite(path, content)
+            stack.devstack("verify", "--all", "--data", expect=0)
+            must("DAMAGED" not in stack.devstack("status", expect=None).said, f"{name}: damage after it was read well")
+
     with world.part("what a short verification finds of others' snapshots is remembered, and forgotten once it finds it well"):
         stack = sound.copy_to(world.folder / "foreign")
         index_lacks_their_packs(stack, random.Random(2))

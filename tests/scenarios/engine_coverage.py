@@ -231,7 +231,7 @@ def the_file_alone_is_checked_against_the_compose_files(world: World) -> None:
             must("the stack has no volume cash" in said and "leave_out" in said, "the entry is not named")
         with world.part("and harms no backup"):
             stack.up()
-            stack.devstack("apply", "--yes", "--approve", "empty:media", expect={0, 4})
+            stack.devstack("apply", "--yes", "--approve", "take:media", expect={0, 4})
 
 
 @scenario()

@@ -40,6 +40,7 @@ fn replacing() -> Request {
         replace: true,
         safety: true,
         accept_room: false,
+        missing: false,
         verify: false,
     })
 }
@@ -95,6 +96,7 @@ fn a_server_that_cannot_be_looked_at_is_emptied_after_its_copy() {
         replace: true,
         safety: true,
         accept_room: false,
+        missing: false,
         verify: false,
     };
     let plan = world.ask(&Request::Recover(asked)).unwrap();
