@@ -148,7 +148,9 @@ impl<'a> Planner<'a> {
         };
         let given = match self.observation.services.get(name) {
             None => return Err(unseen("it was not looked at")),
-            Some(Observed::Known(SourceState::HasData { .. })) if asked.replace => return replaced(false),
+            Some(Observed::Known(SourceState::HasData { .. })) if asked.replace || asked.unfinished.contains(name) => {
+                return replaced(false);
+            }
             // What can't be seen since Docker is down may be well.
             Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() && !is_engine_down => {
                 return replaced(serves(source));

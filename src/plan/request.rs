@@ -93,6 +93,8 @@ pub struct Recover {
     pub missing: bool,
     /// What the file asserts is asked even where nothing is gone: a recovery before this one had not come to its end.
     pub verify: bool,
+    /// Their restore of that recovery did not come to its end: what is there is half of a run, and a run is put over it.
+    pub unfinished: Vec<ServiceName>,
 }
 
 /// What is put back of what was overwritten last.
@@ -113,8 +115,17 @@ impl Recover {
 
     /// As [`Self::everything`], narrowed.
     pub fn lost(only: Vec<ServiceName>, selection: Selection, from: Option<RepositoryName>) -> Self {
-        let (replace, safety, accept_room) = (false, true, false);
-        Self { only, selection, from, replace, safety, accept_room, missing: false, verify: false }
+        Self {
+            only,
+            selection,
+            from,
+            replace: false,
+            safety: true,
+            accept_room: false,
+            missing: false,
+            verify: false,
+            unfinished: Vec::new(),
+        }
     }
 
     pub fn names(&self, service: &ServiceName) -> bool {

@@ -122,6 +122,31 @@ def a_check_that_needs_its_application_is_told_and_no_damage(world: World) -> No
     must(seen == (3,), f"there are {seen}")
 
 
+@scenario()
+def what_a_recovery_left_half_way_is_not_complete_by_planning_anew(world: World) -> None:
+    stack = small(world)
+    site = stack.folder / "data/site"
+    for number in range(3):
+        (site / f"a{number}").write_text("whole")
+    (site / "z").mkdir()
+    (site / "z/last").write_text("whole")
+    stack.devstack("apply", "--yes")
+    shutil.rmtree(site)
+    site.mkdir()
+    # What is of another kind is left alone where only what is missing comes back, and the restore ends there.
+    (site / "z").write_text("in the way")
+    (stack.folder / "data/shop.db").unlink()
+    # By one path more, of which a part is gone: then the source is.
+    stack.file.write_text(stack.file.read_text().replace("data/site]", "data/site, data/site/a0]"))
+    stack.devstack("recover", "--yes", expect=7)
+    must((stack.folder / ".devstack/recovery.json").exists(), "the recovery is not unfinished")
+    said = stack.devstack("recover", "--afresh", "--yes", expect=4).said
+    must("restore:site" in said and "did not come to its end" in said, f"the half is taken for what came back: {said}")
+    must("Recovery complete" not in said, "it is called complete")
+    stack.devstack("recover", "--afresh", "--yes", "--approve", "restore:site")
+    must((site / "z/last").read_text() == "whole" and (site / "z.before-restore").read_text() == "in the way", "it did not come back")
+
+
 def as_nobody(stack: Stack, *arguments: str) -> Outcome:
     """By a user who isn't root: who may write anywhere has no folders that nobody may write to."""
     if os.getuid() != 0:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from content import find_tree, make_database, make_site, must_be_the_same_tree
 from oracle import Restic
+from oracle import run as program
 from scenario import Broken, World, must, scenario
 from stack import Stack, write_stack
 
@@ -507,6 +508,28 @@ def a_snapshot_that_restic_gave_another_id_is_the_same_run(world: World) -> None
         stack.devstack("verify", "--all", expect=0)
         must_be_well(stack)
         must_restore(stack, sorted(stack.runs())[-1])
+
+    with world.part("repaired, which writes every tree anew"):
+        stack = sound.copy_to(world.folder / "repaired")
+        stack.restic("repair", "snapshots", "--forget", *snapshots_of(stack, own))
+        stack.devstack("verify", "--all", expect=0)
+        must_be_well(stack)
+        must_restore(stack, sorted(stack.runs())[0])
+
+    with world.part("copied by restic into another repository"):
+        stack = sound.copy_to(world.folder / "copied")
+        there = stack.repository.with_name("there")
+        password = {"RESTIC_PASSWORD": stack.restic.password, "RESTIC_FROM_PASSWORD": stack.restic.password}
+        restic = ["restic", "--no-cache", "--quiet", "-r", str(there)]
+        program([*restic, "init", "--from-repo", str(stack.repository), "--copy-chunker-params"], environment=password)
+        program([*restic, "copy", "--from-repo", str(stack.repository)], environment=password)
+        shutil.rmtree(stack.repository)
+        there.rename(stack.repository)
+        # Another repository than this machine knows, in the same place.
+        shutil.rmtree(stack.folder / ".devstack")
+        must(all(run.verified for run in stack.runs().values()), "what was proven of a tree is not known in a copy")
+        stack.devstack("verify", "--all", expect=0)
+        must_restore(stack, sorted(stack.runs())[0])
 
     with world.part("another tree under its tags is no good run"):
         stack = sound.copy_to(world.folder / "other")

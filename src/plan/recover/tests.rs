@@ -193,6 +193,35 @@ fn after_a_recovery_that_was_left_what_is_asserted_is_asked_though_nothing_is_go
 }
 
 #[test]
+fn what_a_restore_left_half_way_is_not_taken_for_what_came_back() {
+    let mut world = lost_but_for_the_compose_files();
+    for name in SERVICES {
+        world.source(name, SourceState::HasData { bytes: None });
+    }
+    let left = Recover { verify: true, unfinished: vec![service("config")], ..Recover::everything() };
+    let plan = world.ask(&Request::Recover(left.clone())).unwrap();
+    let held: Vec<(String, String)> = plan
+        .held()
+        .filter_map(|step| match &step.approval {
+            Approval::Needed { token, .. } => Some((step.action.verb().to_owned(), token.clone())),
+            _ => None,
+        })
+        .collect();
+    let word = || "restore:config".to_owned();
+    assert!(held.contains(&("restore".to_owned(), word())), "{held:?}");
+    assert!(held.iter().any(|(verb, token)| verb != "restore" && *token == word()), "it is not copied first: {held:?}");
+    assert!(
+        !plan.steps.iter().any(|step| matches!(&step.action, Action::Restore(it) if it.service != service("config")))
+    );
+    // One that is gone comes back as any other.
+    world.source("config", SourceState::Gone);
+    let plan = world.ask(&Request::Recover(left)).unwrap();
+    assert!(
+        plan.steps.iter().any(|step| matches!(&step.action, Action::Restore(it) if it.service == service("config")))
+    );
+}
+
+#[test]
 fn one_service_brings_along_what_its_containers_need_and_no_more() {
     let steps = called(&lost_but_for_the_compose_files().ask(&asked(&["files"])).unwrap());
     for wanted in [
