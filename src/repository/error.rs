@@ -85,7 +85,7 @@ pub enum RepositoryError {
         path: PathBuf,
         why: String,
         /// The file of data whose bytes are wrong, where one is known to be.
-        pack: Option<String>,
+        pack: Option<Box<str>>,
         #[source]
         source: Option<Cause>,
     },
@@ -146,7 +146,7 @@ impl RepositoryError {
     pub fn damage(&self) -> Option<(Option<Subject>, String)> {
         let text = || crate::model::chain(self);
         match self {
-            Self::Content { pack: Some(pack), .. } => Some((Some(Subject::Pack(pack.clone())), text())),
+            Self::Content { pack: Some(pack), .. } => Some((Some(Subject::Pack(pack.to_string())), text())),
             Self::Content { source: Some(source), .. } if source.is_io() => None,
             Self::Content { .. } | Self::Damaged { .. } => Some((None, text())),
             _ => None,

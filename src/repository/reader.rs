@@ -164,6 +164,7 @@ impl Reader {
 
 pub(super) fn content(snapshot: &SnapshotId, path: &Path, fault: BlobFault) -> RepositoryError {
     let BlobFault { why, pack, source } = fault;
+    let pack = pack.map(String::into_boxed_str);
     RepositoryError::Content { snapshot: snapshot.clone(), path: path.to_owned(), why, pack, source }
 }
 
