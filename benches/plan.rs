@@ -93,6 +93,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     };
     let manifest = Manifest {
         format: RECORD_FORMAT,

@@ -185,6 +185,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     };
     Manifest {
         format: RECORD_FORMAT,

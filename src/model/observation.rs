@@ -242,6 +242,9 @@ pub enum SourceState {
     Empty,
     /// There, with data; about this many bytes, where that is cheap to know.
     HasData { bytes: Option<ByteSize> },
+    /// A restore into it was begun and has not come to its end: what is there is in part what a backup held. Nothing is taken
+    /// from it until a restore has ended, or somebody has said that it is right as it is.
+    Unfinished { bytes: Option<ByteSize> },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

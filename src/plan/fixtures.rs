@@ -242,6 +242,7 @@ pub fn taken(bytes: ByteSize, started: Timestamp, tag: &str) -> Taken {
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

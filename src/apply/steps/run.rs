@@ -51,7 +51,7 @@ pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContex
     taken.suspect = shrunk(world, take, &taken)?;
     world.forget_facts(&take.repository);
 
-    let mut advice = Vec::new();
+    let mut advice: Vec<String> = taken.notes.iter().map(|note| format!("warning: {}: {note}", take.service)).collect();
     for pattern in idle_excludes(world.source(&take.service)?, &world.ground) {
         advice.push(format!(
             "warning: {}: no path matches the exclude `{pattern}`, so it leaves nothing out",

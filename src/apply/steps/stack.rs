@@ -106,6 +106,9 @@ pub(super) fn verify(
 fn without_data(world: &World, service: &ServiceName) -> Result<Option<String>, StepError> {
     Ok(match world.engine(service)?.observe() {
         Observed::Known(SourceState::HasData { .. }) => None,
+        Observed::Known(SourceState::Unfinished { .. }) => {
+            Some(format!("a restore into {service} was begun and has not ended"))
+        }
         Observed::Known(SourceState::Empty) => Some(format!("{service} holds nothing")),
         Observed::Known(SourceState::Gone) => Some(format!("{service} is not there")),
         Observed::Unknown { reason } => Some(format!("{service}: {reason}")),

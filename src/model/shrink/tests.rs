@@ -27,6 +27,7 @@ fn taken(engine: &str, artifacts: Vec<Artifact>) -> Taken {
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
