@@ -285,7 +285,9 @@ impl Session {
         for (name, service) in self.loaded.spec.services.iter().filter(|(name, _)| asked.names(name)) {
             let is_there = matches!(
                 observation.services.get(name),
-                Some(Observed::Known(SourceState::HasData { .. } | SourceState::Empty))
+                Some(Observed::Known(
+                    SourceState::HasData { .. } | SourceState::Unfinished { .. } | SourceState::Empty
+                ))
             );
             if !is_there || !matches!(service.source, Source::Files(_) | Source::Certificates(_)) {
                 continue;

@@ -132,6 +132,12 @@ pub trait Engine: Send + Sync {
         work: &Work<'_>,
     ) -> Result<Restored, EngineError>;
 
+    /// Whether what answers is not the server itself yet, but the one that sets it up: official images run one, on its socket
+    /// alone, for as long as their first start takes, and then end it.
+    fn is_being_set_up(&self) -> bool {
+        false
+    }
+
     /// Asks the server, as the user that takes its backups, what the file asserts of it.
     ///
     /// # Errors

@@ -310,7 +310,7 @@ impl Engine for Rabbitmq {
         let export = client(["export_definitions", "-"]);
         let stream = DumpStream {
             name: DEFINITIONS.to_owned(),
-            open: streams::from_program(&server.docker, &server.container, export),
+            open: streams::from_program(&server.docker, &server.container, export, work.cancel),
             inspect: definitions::inspect,
         };
         streams::take(request, work, taker, vec![stream])

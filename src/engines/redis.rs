@@ -20,6 +20,7 @@ use super::server::{self, Server};
 use super::streams::{self, DumpStream, Open, Taker};
 use super::{Answer, Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, misplaced};
 use crate::model::assertion::{Assertion, short};
+use crate::model::cancel::Cancel;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
@@ -208,9 +209,9 @@ impl Redis {
         }
     }
 
-    fn dump(&self, server: &Server, session: &Session) -> Open {
+    fn dump(&self, server: &Server, session: &Session, cancel: &Cancel) -> Open {
         let command = self.client(session).args(["--rdb", "-"]);
-        let open = streams::from_program(&server.docker, &server.container, command);
+        let open = streams::from_program(&server.docker, &server.container, command, cancel);
         Box::new(move || Ok(Box::new(mark::WithoutMark::new(open()?)) as Box<dyn Read + Send>))
     }
 
@@ -243,7 +244,11 @@ impl Redis {
             return Err(EngineError::Bare { engine: ENGINE, container: server.container.name });
         }
         let notes = self.can_be_restored(&server)?;
-        let stream = DumpStream { name: SINGLE.to_owned(), open: self.dump(&server, &session), inspect: rdb::inspect };
+        let stream = DumpStream {
+            name: SINGLE.to_owned(),
+            open: self.dump(&server, &session, work.cancel),
+            inspect: rdb::inspect,
+        };
         let mut taken = streams::take(request, work, taker(&server)?, vec![stream])?;
         taken.notes.extend(notes);
         Ok(taken)
@@ -269,7 +274,7 @@ impl Redis {
         let mut dumps = vec![DumpStream { name: SLOTS.to_owned(), open: map_of_slots, inspect: cluster::inspect }];
         for master in &map.masters {
             let server = nodes.server(&master.id)?;
-            let dump = || self.dump(server, &session);
+            let dump = || self.dump(server, &session, work.cancel);
             let open = if memory <= OPENED_AT_ONCE.0 { streams::opened_ahead(dump(), dump()) } else { dump() };
             dumps.push(DumpStream { name: master.artifact(), open, inspect: rdb::inspect });
         }

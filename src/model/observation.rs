@@ -275,6 +275,9 @@ pub enum SourceState {
     /// Something is there that positively is none of its data any more: no database, or one that is damaged. A restore moves it
     /// aside, so that nothing of it is lost.
     Broken,
+    /// A restore into it was begun and has not come to its end: what is there is in part what a backup held. Nothing is taken
+    /// from it until a restore has ended, or somebody has said that it is right as it is.
+    Unfinished { bytes: Option<ByteSize> },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -187,7 +187,7 @@ impl<'a> Planner<'a> {
         let had_data = before.map(Taken::bytes).filter(|bytes| bytes.0 > 0);
         let service = take.service.clone();
         let seen = match state {
-            Some(SourceState::HasData { bytes }) => bytes,
+            Some(SourceState::HasData { bytes } | SourceState::Unfinished { bytes }) => bytes,
             Some(SourceState::Gone | SourceState::Empty) => Some(ByteSize::default()),
             Some(SourceState::Broken) | None => None,
         };
@@ -216,6 +216,10 @@ impl<'a> Planner<'a> {
                 step.held(format!("take:{service}"), "its source is empty; approve it if that is right")
             }
             (Some(SourceState::Broken), _) => step.because("what is there is damaged, and its take fails"),
+            // The engine refuses it and says how it ends.
+            (Some(SourceState::Unfinished { .. }), _) => {
+                step.because("a restore into its source has not ended, so it will be refused")
+            }
             // Nothing was ever there to lose: the take fails visibly.
             (Some(SourceState::Gone), None) => step,
             (Some(SourceState::HasData { .. }), _) | (None, Some(_)) => {

@@ -48,6 +48,8 @@ mod scenarios;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod unfinished;
+#[cfg(test)]
 mod words;
 
 use jiff::Timestamp;

@@ -148,8 +148,16 @@ impl<'a> Planner<'a> {
         };
         let given = match self.observation.services.get(name) {
             None => return Err(unseen("it was not looked at")),
-            Some(Observed::Known(SourceState::HasData { .. })) if asked.replace || asked.unfinished.contains(name) => {
+            Some(Observed::Known(SourceState::HasData { .. } | SourceState::Unfinished { .. }))
+                if asked.replace || asked.unfinished.contains(name) =>
+            {
                 return replaced(false);
+            }
+            // Half of a backup is neither lost nor well: it is ended by the restore that somebody approves.
+            Some(Observed::Known(SourceState::Unfinished { .. })) => {
+                return Err(unseen(&format!(
+                    "a restore into it was begun and has not ended; to end it: `devstack restore {name} --in-place`"
+                )));
             }
             // What can't be seen since Docker is down may be well.
             Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() && !is_engine_down => {

@@ -110,7 +110,10 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn has_data(&self, service: &ServiceName) -> bool {
-        matches!(self.observation.services.get(service), Some(Observed::Known(SourceState::HasData { .. })))
+        matches!(
+            self.observation.services.get(service),
+            Some(Observed::Known(SourceState::HasData { .. } | SourceState::Unfinished { .. }))
+        )
     }
 
     /// The run that a selection means for a service.
@@ -195,6 +198,12 @@ impl<'a> Planner<'a> {
             Some(Observed::Known(SourceState::HasData { bytes })) => {
                 let size = bytes.map_or_else(|| "the".to_owned(), |bytes| format!("{bytes} of"));
                 let reason = format!("overwrites {size} live data");
+                let step = step.effect(Effect::OverwritesData).given(self.same_containers(service));
+                Ok(step.held(token, reason))
+            }
+            // What was there before it may be among what is there.
+            Some(Observed::Known(SourceState::Unfinished { .. })) => {
+                let reason = "overwrites what a restore that has not ended has left";
                 let step = step.effect(Effect::OverwritesData).given(self.same_containers(service));
                 Ok(step.held(token, reason))
             }

@@ -85,6 +85,14 @@ impl Planner<'_> {
                         }
                     }
                 }
+                Observed::Known(SourceState::Unfinished { .. }) => {
+                    let text = format!(
+                        "a restore into it was begun and has not ended, so what is there may be half of a backup and nothing is \
+                         taken from it; to end it: `devstack restore {name}{} --in-place`",
+                        self.naming_a_run(name)
+                    );
+                    self.report.unfinished.push(Note::new(resource, text));
+                }
                 Observed::Known(SourceState::HasData { .. }) => {}
             }
         }

@@ -60,11 +60,9 @@ pub(super) fn tree(repository: &Indexed, id: &TreeId) -> Result<Tree, BlobFault>
         .map_err(|error| fault(format!("its tree {} is no tree: {error}", short(&BlobId::from(*id)))))?;
     match twice(tree.nodes.iter().map(|node| node.name().into_owned())) {
         None => Ok(tree),
-        Some(name) => Err(fault(format!(
-            "its tree {} has two entries called {}",
-            short(&BlobId::from(*id)),
-            name.display()
-        ))),
+        Some(name) => {
+            Err(fault(format!("its tree {} has two entries called {}", short(&BlobId::from(*id)), name.display())))
+        }
     }
 }
 

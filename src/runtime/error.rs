@@ -73,6 +73,12 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    /// A dump that waits for a lock, or for nothing at all.
+    #[error(
+        "{program} in the container {container} has said nothing for {seconds} s and was ended; something holds it up there, \
+         such as a lock on a table: see which session holds it, end that, and try again"
+    )]
+    Silent { container: String, program: String, seconds: u64 },
     #[error("{doing} took longer than {seconds} s")]
     TimedOut { doing: String, seconds: u64 },
     #[error("the container {name} became unhealthy: {said}")]
@@ -131,6 +137,7 @@ impl RuntimeError {
             | Self::Exit { .. }
             // What hung for a minute hangs for the next one too, and holds the lease meanwhile.
             | Self::TimedOut { .. }
+            | Self::Silent { .. }
             | Self::Unhealthy { .. }
             | Self::NoCompose { .. }
             | Self::NoComposeFile { .. }

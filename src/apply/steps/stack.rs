@@ -110,7 +110,10 @@ pub(super) fn verify(
 /// Whether the plan makes or starts containers, or one of the services lives in some.
 fn concerns_containers(world: &World, services: &[ServiceName]) -> bool {
     let is_of_containers = |step: &Step| {
-        matches!(step.action, Action::CreateContainers { .. } | Action::StartContainer { .. } | Action::StartDocker { .. })
+        matches!(
+            step.action,
+            Action::CreateContainers { .. } | Action::StartContainer { .. } | Action::StartDocker { .. }
+        )
     };
     let lives_in_one = |name: &ServiceName| world.source(name).is_ok_and(Source::needs_docker);
     world.plan.steps.iter().any(is_of_containers) || services.iter().any(lives_in_one)
@@ -120,6 +123,9 @@ fn concerns_containers(world: &World, services: &[ServiceName]) -> bool {
 fn without_data(world: &World, service: &ServiceName) -> Result<Option<String>, StepError> {
     Ok(match world.engine(service)?.observe() {
         Observed::Known(SourceState::HasData { .. }) => None,
+        Observed::Known(SourceState::Unfinished { .. }) => {
+            Some(format!("a restore into {service} was begun and has not ended"))
+        }
         Observed::Known(SourceState::Empty) => Some(format!("{service} holds nothing")),
         Observed::Known(SourceState::Gone) => Some(format!("{service} is not there")),
         Observed::Known(SourceState::Broken) => Some(format!("{service} is damaged and can't be read")),
