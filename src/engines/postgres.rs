@@ -17,6 +17,7 @@ use super::{Answer, Engine, EngineError, Ground, LONGEST_ANSWER, Proven, Restore
 use crate::model::assertion::Assertion;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
+use crate::model::shrink::Present;
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::Reader;
@@ -41,6 +42,10 @@ const LOCK_WAIT: &str = "--lock-wait-timeout=300s";
 
 /// Every transaction of the session is one that the server lets write nothing.
 const READ_ONLY: &str = "-c default_transaction_read_only=on";
+
+/// Everything of a database that rows may lie in.
+const TABLES: &str = "SELECT coalesce(json_agg(json_build_array(n.nspname, c.relname)), '[]') FROM pg_catalog.pg_class c \
+                      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'f', 'm');";
 
 type Session = server::Session<String>;
 
@@ -155,6 +160,30 @@ impl Postgres {
         Ok(SourceState::Empty)
     }
 
+    /// In one session, that goes from database to database.
+    fn named(&self, server: &Server) -> Result<Present, EngineError> {
+        let session = self.session()?;
+        let databases = self.databases(server, &session)?;
+        let mut script = String::new();
+        for database in &databases {
+            script += &format!("\\connect {}\n{TABLES}\n", globals::quoted(&database.name));
+        }
+        let answer = server.ask(&self.psql(&session, MAINTENANCE), &script)?;
+        let text = answer.text();
+        let told = serde_json::Deserializer::from_str(&text).into_iter::<Vec<(String, String)>>();
+        let told: Vec<Vec<(String, String)>> = told
+            .collect::<Result<_, _>>()
+            .map_err(|error| EngineError::Answer { what: "psql".to_owned(), why: error.to_string() })?;
+        let mut present = Present::default();
+        for (database, tables) in databases.iter().zip(told) {
+            let database = server::file_name(&database.name);
+            present.databases.insert(database.clone());
+            let tables = tables.iter().map(|(schema, table)| archive::table(schema, table));
+            present.tables.extend(tables.map(|table| (Some(database.clone()), table)));
+        }
+        Ok(present)
+    }
+
     fn streams(&self, server: &Server, session: &Session, databases: &[Database]) -> Vec<DumpStream> {
         let open = |command| streams::from_program(&server.docker, &server.container, command);
         let mut roles = self.program(session, MAINTENANCE, "pg_dumpall").args(["--globals-only", LOCK_WAIT]);
@@ -189,6 +218,11 @@ impl Engine for Postgres {
     /// Gone: there is no such container. Empty: no chosen database holds a table, a view, a sequence or a large object.
     fn observe(&self) -> Observed<SourceState> {
         server::observe(&self.ground, &self.source.container, |server| self.state(server))
+    }
+
+    fn holding(&self) -> Option<Present> {
+        let server = Server::find(&self.ground, &self.source.container).ok()?;
+        self.named(&server).ok()
     }
 
     fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {

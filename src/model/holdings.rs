@@ -128,6 +128,9 @@ pub struct Nameless {
 pub struct Bind {
     pub path: PathBuf,
     pub uses: Vec<Use>,
+    /// A container mounts it, and it is not there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
 }
 
 /// A file that Compose itself reads.
@@ -141,6 +144,9 @@ pub struct HeldFile {
     /// Compose goes without it (`required: false`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// Looked for on this machine, and not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
 }
 
 /// What Compose reads a file for.
@@ -262,7 +268,7 @@ impl Holdings {
         let at = match self.binds.iter().position(|bind| bind.path == path) {
             Some(at) => at,
             None => {
-                self.binds.push(Bind { path: path.to_owned(), uses: Vec::new() });
+                self.binds.push(Bind { path: path.to_owned(), uses: Vec::new(), missing: false });
                 self.binds.len() - 1
             }
         };
@@ -286,7 +292,7 @@ impl Holdings {
             Some(at) => at,
             None => {
                 let (read_as, services) = (BTreeSet::new(), BTreeSet::new());
-                self.files.push(HeldFile { path: path.to_owned(), read_as, services, optional: true });
+                self.files.push(HeldFile { path: path.to_owned(), read_as, services, optional: true, missing: false });
                 self.files.len() - 1
             }
         };

@@ -33,11 +33,16 @@ pub fn observe(
     concerns: &dyn Fn(&ServiceName) -> bool,
 ) -> Observation {
     let since = Instant::now();
-    let (engine, services, containers, certificates, repositories, idle_excludes) = std::thread::scope(|scope| {
+    let (engine, services, holding, containers, certificates, repositories, idle) = std::thread::scope(|scope| {
         let concerned = || spec.services.iter().filter(|(name, _)| concerns(name));
         let services: Vec<_> = concerned()
             .map(|(name, service)| {
                 (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).observe()))
+            })
+            .collect();
+        let holding: Vec<_> = concerned()
+            .map(|(name, service)| {
+                (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).holding()))
             })
             .collect();
         let containers: Vec<_> = concerned()
@@ -61,11 +66,13 @@ pub fn observe(
             Ok(docker) => Observed::Known(docker.address().to_owned()),
             Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
         });
-        let idle_excludes = concerned()
+        let idle = concerned()
             .map(|(name, service)| (name.clone(), engines::idle_excludes(&service.source, ground)))
             .filter(|(_, idle)| !idle.is_empty())
             .collect();
-        (engine, joined(services), joined(containers), joined(certificates), joined(repositories), idle_excludes)
+        // Of what can't tell, its state says why.
+        let holding = holding.into_iter().filter_map(|(name, look)| Some((name, look.join().ok()??))).collect();
+        (engine, joined(services), holding, joined(containers), joined(certificates), joined(repositories), idle)
     });
     // Whoever needed a secret has logged in by now.
     let login = ground.secrets.login_state().map(|state| match state {
@@ -80,6 +87,7 @@ pub fn observe(
         unwritable: BTreeSet::new(),
         engine,
         services,
+        holding,
         projects: None,
         left_stopped: Vec::new(),
         unfinished_recovery: None,
@@ -87,7 +95,7 @@ pub fn observe(
         compose: None,
         stack: None,
         up: None,
-        idle_excludes,
+        idle_excludes: idle,
         misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         containers,

@@ -94,6 +94,7 @@ impl World {
                 origin: None,
                 carried: Default::default(),
                 unwritable: Default::default(),
+                holding: Default::default(),
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
                 engine: None,
                 projects: None,
