@@ -39,6 +39,7 @@ use crate::model::certificate::Certificate;
 use crate::model::ids::SnapshotId;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, Taken};
+use crate::model::shrink::Present;
 use crate::model::step::RestoreTarget;
 use crate::model::units::{ByteSize, Span};
 use crate::repository::{Reader, Store, Tags};
@@ -110,6 +111,12 @@ const LONGEST_ANSWER: std::time::Duration = std::time::Duration::from_secs(3600)
 pub trait Engine: Send + Sync {
     /// The state of the source. *Gone* and *empty* are defined by each engine and said only on positive evidence.
     fn observe(&self) -> Observed<SourceState>;
+
+    /// What lies in it by name, where that is known in a moment and without counting: a look tells what is gone, and does not wait
+    /// for the next run. None where nobody can say.
+    fn holding(&self) -> Option<Present> {
+        None
+    }
 
     /// Takes the data into a snapshot, accounts for every byte of it, and counts what is in it.
     ///

@@ -19,6 +19,7 @@ use crate::model::assertion::Assertion;
 use crate::model::cancel::Cancel;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
+use crate::model::shrink::Present;
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::Reader;
@@ -43,6 +44,10 @@ const LOCK_WAIT: &str = "--lock-wait-timeout=300s";
 
 /// Every transaction of the session is one that the server lets write nothing.
 const READ_ONLY: &str = "-c default_transaction_read_only=on";
+
+/// Everything of a database that rows may lie in.
+const TABLES: &str = "SELECT coalesce(json_agg(json_build_array(n.nspname, c.relname)), '[]') FROM pg_catalog.pg_class c \
+                      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'f', 'm');";
 
 /// What devstack's own sessions say of themselves, whatever the server, a database or a role says to all: neither a look nor a
 /// load nor a count is to end, or to be different, by a limit that was meant for applications.
@@ -248,6 +253,30 @@ impl Postgres {
         Ok(SourceState::Empty)
     }
 
+    /// In one session, that goes from database to database.
+    fn named(&self, server: &Server) -> Result<Present, EngineError> {
+        let session = self.session()?;
+        let databases = self.databases(server, &session)?;
+        let mut script = String::new();
+        for database in &databases {
+            script += &format!("\\connect {}\n{TABLES}\n", globals::quoted(&database.name));
+        }
+        let answer = server.ask(&self.psql(&session, MAINTENANCE), &script)?;
+        let text = answer.text();
+        let told = serde_json::Deserializer::from_str(&text).into_iter::<Vec<(String, String)>>();
+        let told: Vec<Vec<(String, String)>> = told
+            .collect::<Result<_, _>>()
+            .map_err(|error| EngineError::Answer { what: "psql".to_owned(), why: error.to_string() })?;
+        let mut present = Present::default();
+        for (database, tables) in databases.iter().zip(told) {
+            let database = server::file_name(&database.name);
+            present.databases.insert(database.clone());
+            let tables = tables.iter().map(|(schema, table)| archive::table(schema, table));
+            present.tables.extend(tables.map(|table| (Some(database.clone()), table)));
+        }
+        Ok(present)
+    }
+
     fn streams(
         &self,
         server: &Server,
@@ -310,6 +339,11 @@ impl Engine for Postgres {
                 .or_else(|_| self.asked(&server, &self.restorer()?, MAINTENANCE, sql))
         };
         asked().unwrap_or(false)
+    }
+
+    fn holding(&self) -> Option<Present> {
+        let server = Server::find(&self.ground, &self.source.container).ok()?;
+        self.named(&server).ok()
     }
 
     fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {

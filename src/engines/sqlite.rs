@@ -6,6 +6,7 @@
 mod look;
 mod place;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -25,6 +26,7 @@ use super::{
 use crate::model::cancel::Cancel;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
+use crate::model::shrink::Present;
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::{ArchiveRequest, Entry, EntryKind, EntryMeta, NodeFacts, Reader};
@@ -189,6 +191,14 @@ impl Engine for Sqlite {
             }
             Err(error) => unknown(format!("{} cannot be read by SQLite: {error}", self.path.display())),
         }
+    }
+
+    fn holding(&self) -> Option<Present> {
+        let database = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        database.busy_timeout(Duration::from_millis(500)).ok()?;
+        let mut tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").ok()?;
+        let tables = tables.query_map([], |row| Ok((None, row.get(0)?))).ok()?;
+        Some(Present { databases: BTreeSet::new(), tables: tables.collect::<Result<_, _>>().ok()? })
     }
 
     fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {

@@ -140,6 +140,9 @@ pub struct Nameless {
 pub struct Bind {
     pub path: PathBuf,
     pub uses: Vec<Use>,
+    /// A container mounts it, and it is not there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
 }
 
 /// A file that Compose itself reads.
@@ -153,6 +156,9 @@ pub struct HeldFile {
     /// Compose goes without it (`required: false`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// Looked for on this machine, and not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
 }
 
 /// What Compose reads a file for.
@@ -274,7 +280,7 @@ impl Holdings {
         let at = match self.binds.iter().position(|bind| bind.path == path) {
             Some(at) => at,
             None => {
-                self.binds.push(Bind { path: path.to_owned(), uses: Vec::new() });
+                self.binds.push(Bind { path: path.to_owned(), uses: Vec::new(), missing: false });
                 self.binds.len() - 1
             }
         };
@@ -298,7 +304,7 @@ impl Holdings {
             Some(at) => at,
             None => {
                 let (read_as, services) = (BTreeSet::new(), BTreeSet::new());
-                self.files.push(HeldFile { path: path.to_owned(), read_as, services, optional: true });
+                self.files.push(HeldFile { path: path.to_owned(), read_as, services, optional: true, missing: false });
                 self.files.len() - 1
             }
         };

@@ -21,6 +21,7 @@ use super::origin::Origin;
 use super::record::{Adopted, Approved, Generation, Recovery};
 use super::retention::Rule;
 use super::run::Manifest;
+use super::shrink::Present;
 use super::units::{ByteSize, Span};
 
 /// A field that was seen, or the reason why not. Nothing that overwrites or deletes may rest on an Unknown.
@@ -151,6 +152,9 @@ pub struct Observation {
     #[serde(default)]
     pub unwritable: BTreeSet<RepositoryName>,
     pub services: BTreeMap<ServiceName, Observed<SourceState>>,
+    /// What lies in those of them that can tell it soon.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holding: BTreeMap<ServiceName, Present>,
     /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
     #[serde(default)]
     pub engine: Option<Observed<String>>,

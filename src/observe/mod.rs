@@ -33,12 +33,17 @@ pub fn observe(
     concerns: &dyn Fn(&ServiceName) -> bool,
 ) -> Observation {
     let since = Instant::now();
-    let (engine, services, containers, certificates, repositories, (idle_excludes, gone)) =
+    let (engine, services, containers, certificates, repositories, (idle_excludes, gone, holding)) =
         std::thread::scope(|scope| {
             let concerned = || spec.services.iter().filter(|(name, _)| concerns(name));
             let services: Vec<_> = concerned()
                 .map(|(name, service)| {
                     (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).observe()))
+                })
+                .collect();
+            let holding: Vec<_> = concerned()
+                .map(|(name, service)| {
+                    (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).holding()))
                 })
                 .collect();
             let containers: Vec<_> = concerned()
@@ -71,7 +76,12 @@ pub fn observe(
             let gone = concerned().filter(|(name, _)| is_gone(name));
             let gone = gone.map(|(name, service)| (name.clone(), engines::gone_paths(&service.source, ground)));
             let gone: BTreeMap<_, _> = gone.filter(|(_, gone)| !gone.is_empty()).collect();
-            (engine, services, joined(containers), joined(certificates), joined(repositories), (idle_excludes, gone))
+            // Of what can't tell, its state says why.
+            let holding: BTreeMap<_, _> =
+                holding.into_iter().filter_map(|(name, look)| Some((name, look.join().ok()??))).collect();
+            let (containers, certificates, repositories) =
+                (joined(containers), joined(certificates), joined(repositories));
+            (engine, services, containers, certificates, repositories, (idle_excludes, gone, holding))
         });
     // Whoever needed a secret has logged in by now.
     let login = ground.secrets.login_state().map(|state| match state {
@@ -87,6 +97,7 @@ pub fn observe(
         unwritable: BTreeSet::new(),
         engine,
         services,
+        holding,
         projects: None,
         left_stopped: Vec::new(),
         unfinished_recovery: None,

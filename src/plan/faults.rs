@@ -11,8 +11,9 @@ use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::{RepositoryFacts, Run, UnsealedRun};
 use crate::model::plan::Note;
 use crate::model::run::{Manifest, Sealed, Shrink};
+use crate::model::shrink;
 use crate::model::units::Span;
-use crate::spec::file::Hooks;
+use crate::spec::file::{Hooks, Shrinking};
 
 /// A slot that nobody has served for so long was missed, however far off the next one is.
 const LATEST: Span = Span::from_hours(24);
@@ -245,6 +246,27 @@ impl Planner<'_> {
                 );
                 self.report.suspect.push(Note::new(service.as_str(), text));
             }
+        }
+    }
+
+    /// Tables and databases that the newest run holds and that are not there now: told before the next run finds it, since who has
+    /// just dropped one can still look for it.
+    pub(super) fn report_gone(&mut self) {
+        for (name, present) in &self.observation.holding {
+            let Some((run, taken)) = self.last_run_of(name) else { continue };
+            let declared = self.spec.services.get(name).and_then(|service| service.shrinking.as_ref());
+            // A pattern that can't be read was refused with the file.
+            let volatile = declared.map(Shrinking::volatile).transpose().ok().flatten().unwrap_or_default();
+            let things = shrink::gone(taken, present, &volatile);
+            if things.is_empty() {
+                continue;
+            }
+            let gone = Shrink { from: taken.bytes(), to: taken.bytes(), things };
+            let text = format!(
+                "{gone}, in run {run}, and not there now; to bring back what it held then: `devstack restore {name} --backup {run} \
+                 --in-place`. If that is right, the next run is suspect until you accept it"
+            );
+            self.report.suspect.push(Note::new(name.as_str(), text));
         }
     }
 

@@ -95,6 +95,7 @@ impl World {
                 carried: Default::default(),
                 shut: Default::default(),
                 unwritable: Default::default(),
+                holding: Default::default(),
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
                 engine: None,
                 projects: None,

@@ -4,7 +4,7 @@
 use super::Planner;
 use super::render::count;
 use super::request::Selection;
-use crate::model::ids::ServiceName;
+use crate::model::ids::{RunId, ServiceName};
 use crate::model::observation::{Observed, OtherProjects, SourceState};
 use crate::model::plan::Note;
 use crate::model::run::Taken;
@@ -174,8 +174,12 @@ impl Planner<'_> {
 
     /// The service as the newest run that took it holds it.
     fn last_taken(&self, name: &ServiceName) -> Option<&Taken> {
+        self.last_run_of(name).map(|(_, taken)| taken)
+    }
+
+    pub(super) fn last_run_of(&self, name: &ServiceName) -> Option<(&RunId, &Taken)> {
         let runs = self.places.known.values().flat_map(|place| place.runs.values().flatten());
-        let holding = runs.filter_map(|run| Some((run.started, run.seen?.manifest.taken_of(name)?)));
-        holding.max_by_key(|(started, _)| *started).map(|(_, taken)| taken)
+        let holding = runs.filter_map(|run| Some((run.started, (&run.run, run.seen?.manifest.taken_of(name)?))));
+        holding.max_by_key(|(started, _)| *started).map(|(_, found)| found)
     }
 }

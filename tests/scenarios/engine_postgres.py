@@ -321,6 +321,8 @@ def a_database_that_shrank_is_suspect_and_one_that_is_empty_is_held(world: World
         stack.devstack("apply", "--yes")
         stack.devstack("backup")
         sql(stack, "DROP TABLE orders")
+        looked = stack.devstack("status", expect=8).said
+        must("public.orders: gone, had 20,000 rows" in looked, f"a table that was dropped is told only once a run lacks it: {looked}")
         gone = stack.devstack("backup")
         must("public.orders: gone, had 20,000 rows" in gone.said, f"a table that was dropped is not named: {gone.said}")
         chosen = stack.devstack("restore", "postgres", "--to", str(stack.folder / "out")).said

@@ -187,24 +187,31 @@ impl Place {
 
     /// Whether anything is in it, seen through a container that is there already. None where the folder is not there.
     pub fn has_data(&self) -> Result<Option<bool>, EngineError> {
-        let (container, path) = match &self.reach {
-            Reach::Inside { container, path } => (container, path.clone()),
+        match &self.reach {
+            Reach::Inside { container, path } => has_entries(&self.docker, container, path),
             Reach::Mounted { visited, below, hint, .. } => {
                 let is_it = |mount: &&Mount| match visited {
                     Visited::Volume(name) => mount.volume.as_ref() == Some(name),
                     Visited::Folder(source) => mount.volume.is_none() && mount.source == *source,
                 };
-                let seen = self.users.iter().find_map(|(container, _)| {
-                    Some((container, container.mounts.iter().find(is_it)?.destination.trim_end_matches('/')))
+                let mut seen = self.users.iter().filter_map(|(container, _)| {
+                    let mount = container.mounts.iter().find(is_it)?;
+                    Some((container, format!("{}{below}", mount.destination.trim_end_matches('/'))))
                 });
-                let Some((container, destination)) = seen else {
+                let Some((container, path)) = seen.next() else {
                     let what = format!("no container mounts {}, so that nobody can look into it; {hint}", self.name);
                     return Err(EngineError::Refused { what });
                 };
-                (container, format!("{destination}{below}"))
+                // One that can't be looked into is no reason to think anything gone: another may see the same.
+                let first = has_entries(&self.docker, container, &path);
+                match first {
+                    Ok(_) => first,
+                    Err(_) => {
+                        seen.find_map(|(other, path)| has_entries(&self.docker, other, &path).ok()).map_or(first, Ok)
+                    }
+                }
             }
-        };
-        has_entries(&self.docker, container, &path)
+        }
     }
 }
 
@@ -278,11 +285,26 @@ pub(in crate::engines) fn holds(containers: &[ContainerState], one: &ContainerSt
 }
 
 /// Reads no more of the archive than its first entries. None where the path is not there.
+///
+/// To look into a container Docker mounts all that it mounts. Where a bound file or folder is gone, it says of every path that it is
+/// not there, of a volume full of data too: then nothing was seen.
 pub(in crate::engines) fn has_entries(
     docker: &Arc<Docker>,
     container: &ContainerState,
     path: &str,
 ) -> Result<Option<bool>, EngineError> {
+    match entries(docker, container, path)? {
+        None if entries(docker, container, "/")?.is_none() => Err(EngineError::Refused {
+            what: format!(
+                "Docker can't look into the container {}: something of this machine that it mounts is not there any more",
+                container.name
+            ),
+        }),
+        seen => Ok(seen),
+    }
+}
+
+fn entries(docker: &Arc<Docker>, container: &ContainerState, path: &str) -> Result<Option<bool>, EngineError> {
     let mut download = docker.download(container, path)?;
     let (mut tar, mut any) = (Tar::new(false), false);
     let mut buffer = [0; 4096];

@@ -535,6 +535,24 @@ fn containers_and_volumes_are_known_by_every_name_that_they_may_have() {
 }
 
 #[test]
+fn what_is_only_stopped_and_made_by_nobody_holds_no_recovery_up() {
+    for source in [
+        r#"{ "volume": { "volume": "data", "stop": ["web", "renamed"] } }"#,
+        r#"{ "volume": { "volume": "data", "stop": ["p-gone-1"] } }"#,
+    ] {
+        let mut world = lost();
+        world.spec.services.get_mut(&service("files")).unwrap().source = serde_json::from_str(source).unwrap();
+        let plan = plan(&world);
+        assert!(waits(&plan, "start container container/web", "restore files/data"), "{source}");
+    }
+    // What the data lies in has to be made by somebody.
+    let mut world = lost();
+    let inside = r#"{ "volume": { "container": "renamed", "path": "/data", "stop": ["renamed"] } }"#;
+    world.spec.services.get_mut(&service("files")).unwrap().source = serde_json::from_str(inside).unwrap();
+    assert!(matches!(world.ask(&asked(&[])), Err(PlanError::UnreadCompose { .. })));
+}
+
+#[test]
 fn a_circle_through_after_and_depends_on_is_named() {
     let mut world = lost();
     for run in &mut world.facts("local").runs {
