@@ -166,6 +166,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         carried: Default::default(),
         unwritable: Default::default(),
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
+        holding: BTreeMap::new(),
         engine: None,
         projects: None,
         left_stopped: Vec::new(),
