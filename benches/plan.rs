@@ -171,6 +171,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         shut: Default::default(),
         unwritable: Default::default(),
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
+        holding: BTreeMap::new(),
         engine: None,
         projects: None,
         left_stopped: Vec::new(),
