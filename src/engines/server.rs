@@ -67,7 +67,7 @@ pub(super) fn or_seen_by_the_restorer(
     }
     match look() {
         Ok(state @ (SourceState::Empty | SourceState::Unfinished { .. })) => Ok(state),
-        Ok(SourceState::HasData { .. } | SourceState::Gone) | Err(_) => seen,
+        Ok(SourceState::HasData { .. } | SourceState::Broken | SourceState::Gone) | Err(_) => seen,
     }
 }
 
