@@ -41,6 +41,7 @@ fn replacing() -> Request {
         safety: true,
         accept_room: false,
         verify: false,
+        unfinished: Vec::new(),
     })
 }
 
@@ -96,6 +97,7 @@ fn a_server_that_cannot_be_looked_at_is_emptied_after_its_copy() {
         safety: true,
         accept_room: false,
         verify: false,
+        unfinished: Vec::new(),
     };
     let plan = world.ask(&Request::Recover(asked)).unwrap();
     assert!(is_copied_first(&plan));
