@@ -117,6 +117,9 @@ fn a_check_that_needs_its_application_is_a_note_and_no_damage() {
     }
 }
 
+/// How a database is broken, by a name.
+type Way<'a> = (&'a str, &'a dyn Fn(&Path));
+
 /// A repository takes longer to make than all that is tried in it.
 fn cleared(bench: &Bench) {
     for entry in fs::read_dir(bench.folder.path()).unwrap().map(Result::unwrap) {
@@ -144,8 +147,7 @@ fn a_database_comes_back_over_whatever_is_in_its_place() {
         bytes[100..400].fill(0xff);
         fs::write(path, bytes).unwrap();
     };
-    let ways: [(&str, &dyn Fn(&Path)); 4] =
-        [("first page", &garbage), ("text", &text), ("folder", &folder), ("schema", &schema)];
+    let ways: [Way<'_>; 4] = [("first page", &garbage), ("text", &text), ("folder", &folder), ("schema", &schema)];
     let bench = Bench::new();
     for (way, breaks) in ways {
         for target in [RestoreTarget::InPlace, RestoreTarget::Missing] {

@@ -140,9 +140,9 @@ const PATIENT: Duration = Duration::from_secs(2);
 pub(super) fn reason_in(log: &[String]) -> Option<String> {
     let errors = || log.iter().filter_map(|line| line.split_once("[ERROR]")).map(|(_, text)| text.trim());
     let is_over = |text: &&str| text.contains("post-unseal setup failed") || text.contains("failed to setup");
-    let last = errors().filter(is_over).next_back()?;
+    let last = errors().rfind(is_over)?;
     // The line before it has the cause, where it is the audit device.
-    let cause = errors().filter(|text| text.contains("audit") && !is_over(text)).next_back();
+    let cause = errors().rfind(|text| text.contains("audit") && !is_over(text));
     Some(cause.map_or_else(|| last.to_owned(), |cause| format!("{last}; {cause}")))
 }
 

@@ -42,6 +42,7 @@ fn replacing() -> Request {
         accept_room: false,
         missing: false,
         verify: false,
+        unfinished: Vec::new(),
     })
 }
 
@@ -98,6 +99,7 @@ fn a_server_that_cannot_be_looked_at_is_emptied_after_its_copy() {
         accept_room: false,
         missing: false,
         verify: false,
+        unfinished: Vec::new(),
     };
     let plan = world.ask(&Request::Recover(asked)).unwrap();
     assert!(is_copied_first(&plan));
