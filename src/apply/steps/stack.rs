@@ -110,7 +110,10 @@ pub(super) fn verify(
 /// Whether the plan makes or starts containers, or one of the services lives in some.
 fn concerns_containers(world: &World, services: &[ServiceName]) -> bool {
     let is_of_containers = |step: &Step| {
-        matches!(step.action, Action::CreateContainers { .. } | Action::StartContainer { .. } | Action::StartDocker { .. })
+        matches!(
+            step.action,
+            Action::CreateContainers { .. } | Action::StartContainer { .. } | Action::StartDocker { .. }
+        )
     };
     let lives_in_one = |name: &ServiceName| world.source(name).is_ok_and(Source::needs_docker);
     world.plan.steps.iter().any(is_of_containers) || services.iter().any(lives_in_one)
