@@ -149,7 +149,7 @@ def a_newest_run_that_was_cut_off_is_degraded_until_another_is_taken(world: Worl
     (stack.folder / "block").unlink()
     for look, code in ((["status"], 8), (["plan"], 0), (["plan", "--strict"], 8), (["apply", "--yes"], 0), (["status"], 8)):
         said = stack.devstack(*look, expect=code).said
-        must("newest run interrupted: local/" in said, f"{look[0]} does not tell of it: {said}")
+        must("run interrupted: local/" in said, f"{look[0]} does not tell of it: {said}")
         must("no later one has taken shop, site; `devstack backup`" in " ".join(said.split()) or look[0] == "apply", f"{said}")
     stack.devstack("backup", "shop")
     must("has taken site;" in stack.devstack("status", expect=8).said, "what was taken since is told too")

@@ -59,7 +59,6 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
     }
     if !is_unfinished(spec) {
         unserved(spec, findings);
-        unscheduled(spec, findings);
     }
 }
 
@@ -135,7 +134,7 @@ pub(super) fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings
 }
 
 /// Policies that run once, and then never again by themselves.
-fn unscheduled(spec: &Spec, findings: &mut Findings<'_>) {
+pub(super) fn unscheduled(spec: &Spec, findings: &mut Findings<'_>) {
     let open = spec.unscheduled();
     for (name, policy) in spec.backup.iter().filter(|(_, policy)| policy.schedule.is_none()) {
         let services: Vec<ServiceName> = spec.services_of(policy).into_iter().filter(|it| open.contains(it)).collect();
