@@ -64,6 +64,18 @@ const WITHOUT_EVENT_TRIGGERS: &str = "-c event_triggers=off";
 const NEWER_LIMITS: &str = "SELECT max(pg_catalog.set_config(name, '0', false)) AS own FROM pg_catalog.pg_settings \
                             WHERE name IN ('transaction_timeout', 'idle_session_timeout') \\gset devstack_\n";
 
+/// A body that is text, with a `FROM` or `JOIN` before a name without a dot, of a function with no path of its own, on which a CHECK, an
+/// index or a generated column depends.
+const NEED_A_PATH: &str = r#"SELECT coalesce(json_agg(DISTINCT p.oid::regprocedure::text), '[]') FROM pg_proc p
+    JOIN pg_language l ON l.oid = p.prolang AND l.lanname IN ('sql', 'plpgsql')
+    JOIN pg_depend d ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+    WHERE NOT coalesce(array_to_string(p.proconfig, ' '), '') LIKE '%search_path=%'
+    AND p.prosrc ~* '\m(from|join)\s+(only\s+)?("[^"]+"|[a-z_][a-z0-9_$]*)(\s*$|\s*[;,)]|\s+[^.\s(])'
+    AND (EXISTS (SELECT FROM pg_constraint c WHERE d.classid = 'pg_constraint'::regclass AND c.oid = d.objid AND c.contype = 'c')
+        OR EXISTS (SELECT FROM pg_class c WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('i', 'I'))
+        OR EXISTS (SELECT FROM pg_attrdef a JOIN pg_attribute t ON t.attrelid = a.adrelid AND t.attnum = a.adnum
+            WHERE d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid AND t.attgenerated <> ''));"#;
+
 /// A login, and the settings of its sessions.
 struct Session {
     login: server::Session<String>,
@@ -218,12 +230,29 @@ impl Postgres {
             "SELECT to_json(count(*)) FROM pg_catalog.pg_user_mappings WHERE umoptions IS NULL \
              AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user);",
         )?;
-        Ok(match hidden {
+        let mut notes = self.that_need_a_path(server, session, database)?;
+        notes.extend(match hidden {
             0 => Vec::new(),
             count => vec![format!(
                 "the options of {count} user mappings of {database}, which may hold passwords, are not in this run: only a superuser sees them"
             )],
-        })
+        });
+        Ok(notes)
+    }
+
+    /// Functions by which rows are checked or computed, and which name a table without its schema: a restore loads the rows
+    /// with an empty path, and they fail there.
+    fn that_need_a_path(&self, server: &Server, session: &Session, database: &str) -> Result<Vec<String>, EngineError> {
+        let functions: Vec<String> = self.asked(server, session, database, NEED_A_PATH)?;
+        Ok(functions
+            .into_iter()
+            .map(|function| {
+                format!(
+                    "a restore of {database} will fail at rows that are checked or computed by {function}: it names a table without its \
+                     schema, and PostgreSQL restores with an empty path; ALTER FUNCTION {function} SET search_path = …"
+                )
+            })
+            .collect())
     }
 
     /// Whether anything but the system's own is in a database.

@@ -212,15 +212,22 @@ def a_tablespace_that_cannot_be_made_is_a_note_and_no_hash_shows(stack: ComposeS
 def the_cause_of_a_load_that_fails_is_told(stack: ComposeStack) -> None:
     body = "\n".join(f"    -- line {n} of a long body with a password 'hunter2-throw-away'" for n in range(60))
     psql(stack, f"CREATE TABLE rates (x int); INSERT INTO rates VALUES (1); CREATE FUNCTION known(n int) RETURNS bool LANGUAGE plpgsql AS $f$ BEGIN\n{body}\n RETURN EXISTS (SELECT FROM rates WHERE x = n); END $f$;"
-                "CREATE TABLE sales (x int CHECK (known(x))); INSERT INTO sales VALUES (1)")
+                "CREATE TABLE sales (x int CHECK (known(x))); INSERT INTO sales VALUES (1);"
+                # Siblings that come back: a path of its own, a name in full, no table at all.
+                "CREATE FUNCTION fine(n int) RETURNS bool LANGUAGE sql SET search_path = public AS 'SELECT EXISTS (SELECT FROM rates WHERE x = n)';"
+                "CREATE FUNCTION full_name(n int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM public.rates WHERE x = n)';"
+                "CREATE FUNCTION plain(n int) RETURNS bool LANGUAGE sql AS 'SELECT n > extract(day from now())::int - 40';"
+                "CREATE TABLE others (x int CHECK (fine(x)) CHECK (full_name(x)) CHECK (plain(x)))")
     try:
-        stack.devstack("backup")
+        told = " ".join(stack.devstack("backup").said.split())
+        must("will fail" in told and "known(integer)" in told, "a run that can't be restored is taken without a word")
+        must(not [name for name in ("fine(", "full_name(", "plain(") if name in told], "a function that comes back is warned of")
         failed = restore(stack, "postgres", expect=7)
         must('relation "rates" does not exist' in " ".join(failed.split()), f"the ERROR line is not in the message: {failed}")
         must("as it was before" in failed and "hunter2" not in failed, "the state is not told, or what the function says is")
         must(psql(stack, "SELECT count(*) FROM sales") == "1", "what was there is gone")
     finally:
-        psql(stack, "DROP TABLE sales; DROP FUNCTION known; DROP TABLE rates")
+        psql(stack, "DROP TABLE sales, others; DROP FUNCTION known, fine, full_name, plain; DROP TABLE rates")
 
 
 def a_subscription_or_a_slot_keeps_no_old_database_alive(stack: ComposeStack) -> None:
