@@ -70,7 +70,7 @@ mod tests {
             binds: vec![bind("/srv/conf/x", true), bind("/opt/y", true), bind("/opt/here", false)],
             ..Holdings::default()
         };
-        SeenStack { held, base: "/srv".into(), home: None }
+        SeenStack { held, base: "/srv".into(), home: None, elsewhere: None }
     }
 
     #[test]
