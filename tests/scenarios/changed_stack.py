@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -198,7 +199,9 @@ class Changed(Held):
                 # A server's files are never the same twice: its rows are compared.
                 if "./PG_VERSION" not in seen:
                     volumes[name] = seen
-        rows = {"roles": told(self.dumped("pg_dumpall", "--roles-only"))}
+        # The image makes this role out of the same password on every new server, with another salt, and a recovery leaves it.
+        roles = re.sub(r"(ALTER ROLE shop .*?) PASSWORD '[^']*'", r"\1", self.dumped("pg_dumpall", "--roles-only"))
+        rows = {"roles": told(roles)}
         for name in self.sql("SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1", database="postgres", user="keeper").split():
             rows[f"database {name}"] = told(self.dumped("pg_dump", name))
         notes = self.folder / "data/notes.db"
