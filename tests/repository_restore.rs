@@ -140,6 +140,41 @@ fn a_restore_never_follows_a_link_out_of_its_target() {
 }
 
 #[test]
+fn what_a_restore_that_stopped_half_way_leaves_is_open_to_its_owner_and_swept_by_the_next() {
+    let bench = bench();
+    let (source, target) = (bench.folder.path().join("source"), bench.folder.path().join("target"));
+    fs::create_dir_all(source.join("sub/inner")).unwrap();
+    for (path, mode) in [("sub/inner", 0o2750), ("sub", 0o755)] {
+        fs::set_permissions(source.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::write(source.join("sub/inner/it"), vec![7; 100]).unwrap();
+    fs::write(
+        source.join("sub/large"),
+        (0..3 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    let archived = archive(&bench.store, tree(&source)).unwrap();
+    let reader = bench.store.reader().unwrap();
+    let put = |target: &Path, keep| {
+        let options = RestoreOptions { keep, ..RestoreOptions::default() };
+        reader.restore_tree(&archived.snapshot, target, &options, &Cancel::new(), &|_| {})
+    };
+    for keep in [false, true] {
+        let left = [target.join("sub/.devstack-restoring-00"), target.join("sub/inner/.devstack-restoring-11")];
+        fs::create_dir_all(target.join("sub/inner")).unwrap();
+        left.iter().for_each(|path| fs::write(path, "half").unwrap());
+        let _ = put(&target, keep).unwrap();
+        assert!(!left.iter().any(|path| path.exists()), "keep: {keep}");
+    }
+    let packs = files(&bench.site.path().join("data"));
+    flip(packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap());
+    let half = bench.folder.path().join("half");
+    put(&half, true).unwrap_err();
+    let mode = |path: &str| fs::metadata(half.join(path)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("sub"), mode("sub/inner")), (0o755, 0o2750));
+}
+
+#[test]
 fn what_became_of_another_kind_is_moved_aside_and_nothing_of_it_is_lost() {
     let make = |path: &Path, kind: &str| match kind {
         "file" => fs::write(path, "a file").unwrap(),

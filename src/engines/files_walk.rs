@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 
 use super::EngineError;
 use super::files::links::{self, Followed, place_of};
+use crate::repository::RESTORING;
 use crate::spec::exclude::Excludes;
 
 /// In a snapshot, files below the folder of devstack.yaml stand under `/stack/`, by their path from there, so that they
@@ -105,7 +106,7 @@ impl Selection {
                 .sort_by_file_name()
                 .into_iter()
                 .filter_entry(move |entry| {
-                    let is_own = || own.iter().any(|own| own == entry.path());
+                    let is_own = || own.iter().any(|own| own == entry.path()) || is_left_over(entry);
                     entry.depth() == 0 || !(is_left_out(&excluded, entry) || is_own())
                 })
                 .filter_map(move |entry| found(entry, &base_of_tree).transpose());
@@ -171,6 +172,11 @@ impl Selection {
 
 /// Looking for what an exclude leaves out costs a look at the source no more than some tenths of a second.
 const MOST_ENTRIES: usize = 100_000;
+
+/// What a restore that was killed has left beside a file.
+fn is_left_over(entry: &walkdir::DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with(RESTORING)
+}
 
 fn is_left_out(excluded: &Excludes, entry: &walkdir::DirEntry) -> bool {
     excluded.leaves_out(entry.path(), entry.file_type().is_dir())

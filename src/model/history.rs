@@ -15,7 +15,8 @@ pub struct History {
     pub samples: BTreeMap<String, Vec<Sample>>,
     pub last_apply: Option<Timestamp>,
     pub known_repositories: BTreeMap<RepositoryName, RepositoryId>,
-    /// What an apply had begun that did not come to its end: `take/SERVICE`, or `hook/OWNER` where a hook of it was run.
+    /// What an apply had begun that did not come to its end: `take/SERVICE`, `restore/SERVICE` over what is there until a later one
+    /// has ended, or `hook/OWNER` where a hook of it was run.
     pub cut_off: BTreeMap<String, CutOff>,
 }
 

@@ -222,6 +222,11 @@ impl<'a> Planner<'a> {
             }
             // Nothing was ever there to lose: the take fails visibly.
             (Some(SourceState::Gone), None) => step,
+            (Some(SourceState::HasData { .. }), _) if self.restore_cut_off(&service).is_some() => {
+                let word = format!("take:{service}");
+                step.given([Precondition::SourceHasData { service }])
+                    .held(word, "a restore over it was cut off; approve it if what is there is right")
+            }
             (Some(SourceState::HasData { .. }), _) | (None, Some(_)) => {
                 step.given([Precondition::SourceHasData { service }])
             }

@@ -108,6 +108,24 @@ impl Planner<'_> {
                 notes.push(Note::new(format!("{repository}/{run}"), text));
             }
         }
+        // Of a run that has left nothing in any repository only the journal knows.
+        let known: BTreeSet<&ServiceName> = self
+            .spec
+            .backup
+            .values()
+            .flat_map(|it| self.spec.services_of(it))
+            .filter_map(|name| Some(self.spec.services.get_key_value(&name)?.0))
+            .collect();
+        for service in known.into_iter().filter(|service| !told.contains(service) && !self.is_somebody_at_work()) {
+            let Some(cut) = self.history.cut_off.get(&format!("take/{service}")) else { continue };
+            if cut.at <= self.now && !self.is_whole_since(service, cut.at) {
+                let text = format!(
+                    "its take was cut off {} ago, and no run since has it; `devstack backup {service}` takes it",
+                    Span::between(cut.at, self.now)
+                );
+                notes.push(Note::new(format!("{service}/backup"), text));
+            }
+        }
         self.report.interrupted.extend(notes);
     }
 
@@ -142,6 +160,16 @@ impl Planner<'_> {
         })
     }
 
+    /// A run that has it ended later, whatever else it lacks.
+    fn is_whole_since(&self, service: &ServiceName, at: Timestamp) -> bool {
+        let mut runs = self.places.present().flat_map(|(_, facts)| &facts.runs).map(|run| &run.manifest);
+        runs.any(|run| run.finished >= at && run.taken_of(service).is_some())
+    }
+
+    pub(super) fn is_somebody_at_work(&self) -> bool {
+        self.places.present().any(|(_, facts)| self.is_at_work(facts))
+    }
+
     /// Somebody else's command on this stack.
     fn is_at_work(&self, facts: &RepositoryFacts) -> bool {
         facts.leases.iter().any(|lease| lease.alive && lease.stack == self.spec.stack)
@@ -161,7 +189,7 @@ impl Planner<'_> {
                 ((owner, hook.command.as_str()), (&run.manifest.run, hook))
             }));
         }
-        let is_at_work = self.places.present().any(|(_, facts)| self.is_at_work(facts));
+        let is_at_work = self.is_somebody_at_work();
         let mut notes = Vec::new();
         for owner in self.owners_of_hooks() {
             for (index, hook) in owner.after.iter().enumerate().filter(|(_, hook)| hook.on_failure == OnFailure::Fail) {

@@ -8,6 +8,7 @@ use crate::model::ids::{RunId, ServiceName};
 use crate::model::observation::{Observed, OtherProjects, SourceState};
 use crate::model::plan::Note;
 use crate::model::run::Taken;
+use crate::model::units::Span;
 use crate::spec::file::{CertificatesSource, FilesSource, Source};
 
 /// `3 containers of project old run`.
@@ -93,7 +94,15 @@ impl Planner<'_> {
                     );
                     self.report.unfinished.push(Note::new(resource, text));
                 }
-                Observed::Known(SourceState::HasData { .. }) => {}
+                Observed::Known(SourceState::HasData { .. }) => {
+                    if let Some(text) = self.restore_cut_off(name) {
+                        let text = format!(
+                            "{text}; to end it: `devstack restore {name}{} --in-place`",
+                            self.naming_a_run(name)
+                        );
+                        self.report.unfinished.push(Note::new(resource, text));
+                    }
+                }
             }
         }
     }
@@ -170,6 +179,17 @@ impl Planner<'_> {
         let docker = self.spec.runtime.as_ref().and_then(|runtime| runtime.docker.as_ref());
         let profiles = docker.into_iter().flat_map(|docker| &docker.profiles);
         profiles.fold("docker compose".to_owned(), |command, profile| format!("{command} --profile {profile}"))
+    }
+
+    /// That a restore of files over others was cut off: they are put back one after the other, and no look at them tells which.
+    /// Servers and databases know it themselves.
+    pub(super) fn restore_cut_off(&self, name: &ServiceName) -> Option<String> {
+        let (Source::Files(_) | Source::Certificates(_)) = self.spec.services.get(name)?.source else { return None };
+        let cut = self.history.cut_off.get(&format!("restore/{name}")).filter(|_| !self.is_somebody_at_work())?;
+        let ago = Span::between(cut.at, self.now);
+        Some(format!(
+            "a restore over it was cut off {ago} ago, so that some of what is there may be as it was before it"
+        ))
     }
 
     /// The service as the newest run that took it holds it.

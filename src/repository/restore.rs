@@ -215,7 +215,11 @@ impl Restore<'_> {
             let stays = self.make_way(folder, &name, is_folder).map_err(at)? && self.options.keep;
             match (&node.node_type, node.subtree) {
                 (NodeType::Dir, Some(subtree)) => {
-                    let (fd, lent) = enter(&folder.fd, &name).map_err(at)?;
+                    let (fd, lent, is_new) = enter(&folder.fd, &name).map_err(at)?;
+                    match is_new {
+                        true => self.as_it_will_be(&fd, &node.meta).map_err(at)?,
+                        false => sweep(&fd).map_err(at)?,
+                    }
                     let within = Some(folder.clone());
                     let meta = Some(node.meta).filter(|_| !stays);
                     let inner = Folder { fd, path, meta, lent, _within: within, restore: self };
@@ -235,6 +239,17 @@ impl Restore<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A new folder has its owner and mode from the beginning, as far as it is still written to: a restore that is killed leaves none
+    /// that its own program may not enter, and the next one takes what it finds for somebody's.
+    fn as_it_will_be(&self, folder: &OwnedFd, meta: &Metadata) -> io::Result<()> {
+        if self.options.ownership {
+            // What may not be given away is counted at the end, and there only.
+            let _ = rustix::fs::fchown(folder, meta.uid.map(Uid::from_raw), meta.gid.map(Gid::from_raw));
+        }
+        let mode = Mode::from_raw_mode(unix_mode(meta.mode)) | Mode::RWXU;
+        Ok(rustix::fs::fchmod(folder, mode)?)
     }
 
     /// Whether something is there that an entry of this name can be put over, or into. What is of another kind is moved aside.
@@ -437,27 +452,39 @@ const BEFORE: &str = ".before-restore";
 
 /// Opens a folder by its name, made where it is missing; a symbolic link of that name is an error. With the mode that it had,
 /// where that would not let its owner fill it.
-fn enter(folder: &OwnedFd, name: &OsStr) -> io::Result<(OwnedFd, Option<Mode>)> {
-    match rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+fn enter(folder: &OwnedFd, name: &OsStr) -> io::Result<(OwnedFd, Option<Mode>, bool)> {
+    let is_new = match rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) => true,
+        Err(rustix::io::Errno::EXIST) => false,
         Err(error) => return Err(error.into()),
-    }
+    };
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(folder.as_fd(), name, flags, Mode::empty());
     match open() {
         Ok(fd) => {
             let lent = lend(&fd)?;
-            Ok((fd, lent))
+            Ok((fd, lent, is_new))
         }
         // Its owner may not even list it, and can change that.
         Err(rustix::io::Errno::ACCESS) => {
             let there = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let mode = Mode::from_raw_mode(there.st_mode);
             rustix::fs::chmodat(folder, name, mode | Mode::RWXU, AtFlags::empty())?;
-            Ok((open()?, Some(mode)))
+            Ok((open()?, Some(mode), is_new))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Removes what restores that were killed have left of files that were not whole yet.
+fn sweep(folder: &OwnedFd) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_bytes().starts_with(RESTORING.as_bytes()) {
+            rustix::fs::unlinkat(folder, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets its owner into a folder that nobody may write to, and gives the mode to put back. Root needs no leave.
@@ -471,10 +498,13 @@ fn lend(folder: &OwnedFd) -> io::Result<Option<Mode>> {
     Ok(Some(mode))
 }
 
+/// What a restore writes beside a file until it is whole is called so, with a number. What a kill has left of it is nobody's data.
+pub const RESTORING: &str = ".devstack-restoring-";
+
 fn unfinished_name() -> io::Result<String> {
     let mut unique = [0_u8; 8];
     getrandom::fill(&mut unique).map_err(io::Error::other)?;
-    Ok(format!(".devstack-restoring-{}", hex::encode(unique)))
+    Ok(format!("{RESTORING}{}", hex::encode(unique)))
 }
 
 fn times(meta: &Metadata) -> Timestamps {

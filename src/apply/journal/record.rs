@@ -219,6 +219,15 @@ fn cut_off(records: &[JournalRecord]) -> BTreeMap<String, CutOff> {
                     cut.undone.insert(sample.clone());
                 }
             }
+            // A restore that ends leaves a whole, whatever one before it had begun; so does a take that somebody has approved.
+            Entry::StepEnded { sample, ended: Ended::Done | Ended::AlreadyDone, .. } => {
+                if let Some(service) =
+                    ["restore/", "restore-raw/", "take/"].iter().find_map(|it| sample.strip_prefix(it))
+                {
+                    let restore = format!("restore/{service}");
+                    open.iter_mut().for_each(|(_, begun)| drop(begun.remove(&restore)));
+                }
+            }
             Entry::ApplyEnded { interrupted: false, .. } => open.retain(|(of, _)| *of != apply),
             Entry::ApplyStarted { drill: true, .. }
             | Entry::StepEnded { .. }
@@ -230,10 +239,13 @@ fn cut_off(records: &[JournalRecord]) -> BTreeMap<String, CutOff> {
     open.into_iter().flat_map(|(_, begun)| begun).collect()
 }
 
-/// `take/shop`; `hook/shop` of `hook/shop/before/0`.
+/// `take/shop`; `restore/shop`, of raw bytes too; `hook/shop` of `hook/shop/before/0`.
 fn begun(sample: &str) -> Option<String> {
-    if sample.starts_with("take/") {
+    if sample.starts_with("take/") || sample.starts_with("restore/") {
         return Some(sample.to_owned());
+    }
+    if let Some(service) = sample.strip_prefix("restore-raw/") {
+        return Some(format!("restore/{service}"));
     }
     let (owner, _) = sample.strip_prefix("hook/")?.split_once('/')?;
     Some(format!("hook/{owner}"))

@@ -201,6 +201,32 @@ fn hook(entry: &str, sample: &str, ended: Option<Ended>) -> Entry {
 }
 
 #[test]
+fn a_restore_that_was_cut_off_is_known_until_one_ends_or_what_is_there_was_taken_on_purpose() {
+    for end in ["restore/shop", "restore-raw/shop", "take/shop"] {
+        let (_parent, folder) = folder();
+        let journal = Journal::open(&folder).unwrap();
+        let applies = [ApplyId::random(), ApplyId::random()];
+        let cut = || Journal::history(&folder).unwrap().cut_off.contains_key("restore/shop");
+        journal.append(Some(&applies[0]), apply_started()).unwrap();
+        journal.append(Some(&applies[0]), hook("x", "restore-beside/shop", None)).unwrap();
+        assert!(!cut(), "nothing was overwritten");
+        journal.append(Some(&applies[0]), hook("x", "restore/shop", None)).unwrap();
+        assert!(cut());
+        journal.append(Some(&applies[1]), apply_started()).unwrap();
+        for (sample, ended) in [
+            ("restore/shop", Ended::Failed(FailureKind::Permanent)),
+            ("restore/wiki", Ended::Done),
+            ("restore-beside/shop", Ended::Done),
+        ] {
+            journal.append(Some(&applies[1]), hook("x", sample, Some(ended))).unwrap();
+            assert!(cut(), "{sample} says nothing of it");
+        }
+        journal.append(Some(&applies[1]), hook("x", end, Some(Ended::Done))).unwrap();
+        assert!(!cut(), "{end}");
+    }
+}
+
+#[test]
 fn what_an_apply_had_begun_that_did_not_come_to_its_end_is_known_with_what_was_undone_since() {
     let (_parent, folder) = folder();
     let journal = Journal::open(&folder).unwrap();

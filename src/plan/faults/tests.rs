@@ -229,3 +229,47 @@ fn a_suspect_run_renews_no_recovery_point_until_it_is_accepted() {
     world.facts("local").accepted_shrinks.push((id, service("shop")));
     assert!(told(&world.plan(), Kind::MissedPoint).is_empty());
 }
+
+/// As the journal tells it.
+fn with_cut(world: &World, key: &str, hours: u64) -> World {
+    let mut world = world.clone();
+    let cut = CutOff { at: hours_ago(hours), undone: std::collections::BTreeSet::new() };
+    world.history.cut_off.insert(key.to_owned(), cut);
+    world
+}
+
+#[test]
+fn a_take_that_left_nothing_in_any_repository_is_told_until_a_run_has_it() {
+    let world = World::settled(with_services(&["wiki"])).with_run("local", run("daily", at(SLOT), &["shop", "wiki"]));
+    let interrupted = |world: &World| told(&world.plan(), Kind::Interrupted);
+    let cut = with_cut(&world, "take/wiki", 0);
+    let notes = interrupted(&cut);
+    assert!(notes.len() == 1 && notes[0].contains("`devstack backup wiki`"), "{notes:?}");
+    assert_eq!(Standing::of_plan(&cut.plan()).code(true), 8);
+    assert!(interrupted(&with_cut(&world, "take/wiki", 30)).is_empty(), "a run has it since");
+    assert!(interrupted(&with_cut(&world, "take/gone", 0)).is_empty(), "the file has no such service");
+    let mut now = cut.clone();
+    now.facts("local").leases.push(lease("shop", true));
+    assert!(interrupted(&now).is_empty(), "somebody is at work");
+}
+
+#[test]
+fn files_whose_restore_was_cut_off_are_told_and_not_taken_unasked() {
+    let world = World::settled(with_services(&["wiki"]));
+    let unfinished = |world: &World| told(&world.plan(), Kind::Unfinished);
+    let cut = with_cut(&world, "restore/wiki", 1);
+    let notes = unfinished(&cut);
+    assert!(notes.len() == 1 && notes[0].contains("devstack restore wiki"), "{notes:?}");
+    assert_eq!(Standing::of_plan(&cut.plan()).word(), "FAILED");
+    let is_held = |plan: &Plan| {
+        let steps = plan.steps.iter().filter(|step| step.action.verb() == "take");
+        let word = |step: &crate::model::step::Step| format!("{step:?}").contains("take:wiki");
+        steps.filter(|step| word(step)).count()
+    };
+    assert_eq!((is_held(&cut.plan()), is_held(&world.plan())), (1, 0), "{:?}", cut.plan().steps);
+    // A database is put in its place whole.
+    assert!(unfinished(&with_cut(&world, "restore/shop", 1)).is_empty());
+    let mut now = cut;
+    now.facts("local").leases.push(lease("shop", true));
+    assert!(unfinished(&now).is_empty(), "somebody is at work");
+}
