@@ -293,8 +293,11 @@ impl Session {
                 continue;
             }
             let runs = observation.present().flat_map(|(place, facts)| facts.runs.iter().map(move |run| (place, run)));
+            // What was there before a restore is no point to come back to, unless somebody names it.
+            let is_own = |run: &Run| !run.manifest.policy.is_safety();
             let is_meant = |run: &Run| match &asked.selection {
                 Selection::Run(id) => id.may_mean(&run.manifest.run),
+                _ if !is_own(run) => false,
                 Selection::At(at) => run.is_verified() && run.manifest.started <= *at,
                 Selection::Newest => run.is_verified(),
                 Selection::Latest => true,

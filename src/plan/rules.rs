@@ -1091,6 +1091,9 @@ fn what_is_gone_since_the_newest_run_is_suspect_before_the_next() {
     assert_eq!(note.resource, "shop");
     assert!(note.text.starts_with(&format!("notes: gone, had 3 rows, in run {id}")), "{note:?}");
     assert_eq!(as_if_lost(&world.spec, &world.observation).holding, BTreeMap::new());
+    // A copy from before a restore has what was wrong then, and hides nothing of what the run had.
+    let copied = world.with_run("local", run("safety", hours_ago(1), &["shop"]));
+    assert_eq!(told(&copied).len(), 1);
 }
 
 #[test]

@@ -192,13 +192,15 @@ impl Planner<'_> {
         ))
     }
 
-    /// The service as the newest run that took it holds it.
+    /// The service as the newest run that took it holds it. Copies from before a restore are none.
     fn last_taken(&self, name: &ServiceName) -> Option<&Taken> {
         self.last_run_of(name).map(|(_, taken)| taken)
     }
 
     pub(super) fn last_run_of(&self, name: &ServiceName) -> Option<(&RunId, &Taken)> {
-        let runs = self.places.known.values().flat_map(|place| place.runs.values().flatten());
+        let policies =
+            self.places.known.values().flat_map(|place| &place.runs).filter(|(policy, _)| !policy.is_safety());
+        let runs = policies.flat_map(|(_, runs)| runs);
         let holding = runs.filter_map(|run| Some((run.started, (&run.run, run.seen?.manifest.taken_of(name)?))));
         holding.max_by_key(|(started, _)| *started).map(|(_, found)| found)
     }
