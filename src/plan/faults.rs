@@ -108,25 +108,33 @@ impl Planner<'_> {
                 notes.push(Note::new(format!("{repository}/{run}"), text));
             }
         }
-        // Of a run that has left nothing in any repository only the journal knows.
-        let known: BTreeSet<&ServiceName> = self
-            .spec
-            .backup
-            .values()
-            .flat_map(|it| self.spec.services_of(it))
-            .filter_map(|name| Some(self.spec.services.get_key_value(&name)?.0))
-            .collect();
-        for service in known.into_iter().filter(|service| !told.contains(service) && !self.is_somebody_at_work()) {
-            let Some(cut) = self.history.cut_off.get(&format!("take/{service}")) else { continue };
-            if cut.at <= self.now && !self.is_whole_since(service, cut.at) {
-                let text = format!(
-                    "its take was cut off {} ago, and no run since has it; `devstack backup {service}` takes it",
-                    Span::between(cut.at, self.now)
-                );
-                notes.push(Note::new(format!("{service}/backup"), text));
+        notes.extend(self.cut_before_a_trace(&told));
+        self.report.interrupted.extend(notes);
+    }
+
+    /// Of a run that has left nothing in any repository only the journal knows: it was at its first take, or at a hook before it.
+    fn cut_before_a_trace(&self, told: &BTreeSet<&ServiceName>) -> Vec<Note> {
+        if self.is_somebody_at_work() {
+            return Vec::new();
+        }
+        let mut cut: BTreeMap<ServiceName, Timestamp> = BTreeMap::new();
+        for (name, policy) in &self.spec.backup {
+            for service in self.spec.services_of(policy) {
+                let begun = [format!("take/{service}"), format!("hook/{service}"), format!("hook/{name}")];
+                let begun = begun.iter().filter_map(|key| self.history.cut_off.get(key)).map(|cut| cut.at).max();
+                let at = cut.remove(&service).max(begun);
+                cut.extend(at.map(|at| (service, at)));
             }
         }
-        self.report.interrupted.extend(notes);
+        cut.retain(|service, at| *at <= self.now && !told.contains(service) && !self.is_whole_since(service, *at));
+        let note = |(service, at): (ServiceName, Timestamp)| {
+            let text = format!(
+                "its backup was cut off {} ago, and no run since has it; `devstack backup {service}` takes it",
+                Span::between(at, self.now)
+            );
+            Note::new(format!("{service}/backup"), text)
+        };
+        cut.into_iter().map(note).collect()
     }
 
     /// A policy that has run, and that nothing brings about again: protected on the day of its run, and less on every day after it.

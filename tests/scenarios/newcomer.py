@@ -158,6 +158,60 @@ def a_newest_run_that_was_cut_off_is_degraded_until_another_is_taken(world: Worl
 
 
 @scenario()
+def a_backup_that_was_killed_before_it_left_a_trace_is_told(world: World) -> None:
+    waits = '[sh, -c, "echo >reached; test ! -e block || sleep 3000"]'
+    site = FILES_SITE.replace("  site: { ", f"  site: {{ hooks: {{ before: [ {{ run: {waits} }} ] }}, ")
+    stack = new_stack(world, services=[SQLITE_SHOP, site])
+    stack.devstack("apply", "--yes")
+    for word in (signal.SIGKILL, signal.SIGTERM):
+        (stack.folder / "block").touch()
+        (stack.folder / "reached").unlink()
+        process = stack.start("backup", "site")
+        wait_until((stack.folder / "reached").exists, "the hook runs")
+        os.killpg(process.pid, word)
+        process.communicate()
+        (stack.folder / "block").unlink()
+        said = stack.devstack("status", expect=8).said
+        must("run interrupted: site/backup" in said and "`devstack backup site`" in said, f"it is not told: {said}")
+        stack.devstack("backup", "site")
+        stack.devstack("status", expect=0)
+
+
+@scenario()
+def files_whose_restore_was_killed_are_told_and_not_taken_unasked(world: World) -> None:
+    stack = new_stack(world)
+    files = [stack.folder / f"data/site/large-{number}" for number in range(30)]
+    for file in files:
+        file.write_bytes(os.urandom(1_000_000))
+    stack.devstack("apply", "--yes")
+    right = {file: file.read_bytes() for file in files}
+    for file in files:
+        file.write_bytes(b"x" * 1_000_000)
+    is_back = lambda file: file.read_bytes() == right[file]
+    process = stack.start("restore", "site", "--in-place", "--yes", "--approve", "restore:site")
+    wait_until(lambda: any(map(is_back, files)), "one is back")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    must(not all(map(is_back, files)), "all were back before the kill")
+    said = stack.devstack("status", expect=7).said
+    must("UNFINISHED" in said and "devstack restore site" in said, f"it is not told: {said}")
+    held = stack.devstack("backup", "site", expect=4).said
+    must("take:site" in held, f"half of a restore is taken: {held}")
+    # What a kill may have left of a file that was not whole.
+    left = files[0].with_name(".devstack-restoring-0123456789abcdef")
+    left.write_text("half")
+    stack.devstack("backup", "site", "--approve", "take:site")
+    stack.devstack("status", expect=0)
+    out = world.folder / "out"
+    stack.devstack("restore", "site", "--backup", "latest", "--to", str(out))
+    must(not [*out.rglob(left.name)], "what a restore has left was taken")
+    first = min(runs_in(stack.devstack("backups", "--format", "json").json()))
+    stack.devstack("restore", "site", "--backup", first, "--in-place", "--yes", "--approve", "restore:site")
+    must(all(map(is_back, files)), "not all is as it was")
+    must(not left.exists(), "the next restore has not swept it")
+
+
+@scenario()
 def a_first_look_greets_nobody_with_drift(world: World) -> None:
     site = '  site: { source: { files: { paths: [data/site], exclude: ["*.tmp"] } } }'
     stack = new_stack(world, services=[SQLITE_SHOP, site])

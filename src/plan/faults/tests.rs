@@ -248,6 +248,8 @@ fn a_take_that_left_nothing_in_any_repository_is_told_until_a_run_has_it() {
     assert_eq!(Standing::of_plan(&cut.plan()).code(true), 8);
     assert!(interrupted(&with_cut(&world, "take/wiki", 30)).is_empty(), "a run has it since");
     assert!(interrupted(&with_cut(&world, "take/gone", 0)).is_empty(), "the file has no such service");
+    assert_eq!(interrupted(&with_cut(&world, "hook/wiki", 0)).len(), 1, "it was at a hook before");
+    assert_eq!(interrupted(&with_cut(&world, "hook/daily", 0)).len(), 2, "of the policy, and so of both");
     let mut now = cut.clone();
     now.facts("local").leases.push(lease("shop", true));
     assert!(interrupted(&now).is_empty(), "somebody is at work");
