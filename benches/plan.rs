@@ -93,6 +93,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     };
     let manifest = Manifest {
         format: RECORD_FORMAT,
@@ -123,6 +124,7 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
         levels: Level::PROOF.into_iter().map(|level| (level, Verdict::Passed)).collect(),
         services: Default::default(),
         snapshots: Vec::new(),
+        notes: Vec::new(),
     };
     let facts = RepositoryFacts {
         id: RepositoryId::new(digest.as_str()),
@@ -158,14 +160,18 @@ fn observation(spec: &Spec, now: Timestamp) -> Result<Observation, Box<dyn Error
     let data = SourceState::HasData { bytes: Some(ByteSize::mib(10)) };
     Ok(Observation {
         idle_excludes: Default::default(),
+        missing: BTreeMap::new(),
+        gone: BTreeMap::new(),
         misplaced: BTreeMap::new(),
         room: BTreeMap::new(),
         at: now,
         took: Span::ZERO,
         origin: None,
         carried: Default::default(),
+        shut: Default::default(),
         unwritable: Default::default(),
         services: spec.services.keys().map(|name| (name.clone(), Observed::Known(data))).collect(),
+        holding: BTreeMap::new(),
         engine: None,
         projects: None,
         left_stopped: Vec::new(),

@@ -122,17 +122,109 @@ fn a_restore_never_follows_a_link_out_of_its_target() {
     fs::create_dir_all(&outside).unwrap();
     symlink(&outside, target.join("in")).unwrap();
     let reader = bench.store.reader().unwrap();
-    let outcome = reader.restore_tree(&archived.snapshot, &target, &RestoreOptions::default(), &Cancel::new(), &|_| {});
+    // Who wants nothing moved is told, and nothing is written.
+    let keep = RestoreOptions { keep: true, ..RestoreOptions::default() };
+    let outcome = reader.restore_tree(&archived.snapshot, &target, &keep, &Cancel::new(), &|_| {});
     assert!(matches!(outcome, Err(RepositoryError::Restore { .. })), "{outcome:?}");
+    let put = reader.restore_tree(&archived.snapshot, &target, &RestoreOptions::default(), &Cancel::new(), &|_| {});
+    assert_eq!(put.unwrap().aside, [Path::new("/in.before-restore")]);
+    assert_eq!(fs::read_link(target.join("in.before-restore")).unwrap(), outside);
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     // A link where a file is to be is replaced, not written through.
-    fs::remove_file(target.join("in")).unwrap();
-    fs::create_dir(target.join("in")).unwrap();
+    fs::remove_file(target.join("in/file")).unwrap();
     symlink(outside.join("victim"), target.join("in/file")).unwrap();
     let _ =
         reader.restore_tree(&archived.snapshot, &target, &RestoreOptions::default(), &Cancel::new(), &|_| {}).unwrap();
     assert_eq!(fs::read(target.join("in/file")).unwrap(), b"inside");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_restore_that_stopped_half_way_leaves_is_open_to_its_owner_and_swept_by_the_next() {
+    let bench = bench();
+    let (source, target) = (bench.folder.path().join("source"), bench.folder.path().join("target"));
+    fs::create_dir_all(source.join("sub/inner")).unwrap();
+    for (path, mode) in [("sub/inner", 0o2750), ("sub", 0o755)] {
+        fs::set_permissions(source.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::write(source.join("sub/inner/it"), vec![7; 100]).unwrap();
+    fs::write(
+        source.join("sub/large"),
+        (0..3 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    let archived = archive(&bench.store, tree(&source)).unwrap();
+    let reader = bench.store.reader().unwrap();
+    let put = |target: &Path, keep| {
+        let options = RestoreOptions { keep, ..RestoreOptions::default() };
+        reader.restore_tree(&archived.snapshot, target, &options, &Cancel::new(), &|_| {})
+    };
+    for keep in [false, true] {
+        let left = [target.join("sub/.devstack-restoring-00"), target.join("sub/inner/.devstack-restoring-11")];
+        fs::create_dir_all(target.join("sub/inner")).unwrap();
+        left.iter().for_each(|path| fs::write(path, "half").unwrap());
+        let _ = put(&target, keep).unwrap();
+        assert!(!left.iter().any(|path| path.exists()), "keep: {keep}");
+    }
+    let packs = files(&bench.site.path().join("data"));
+    flip(packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap());
+    let half = bench.folder.path().join("half");
+    put(&half, true).unwrap_err();
+    let mode = |path: &str| fs::metadata(half.join(path)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("sub"), mode("sub/inner")), (0o755, 0o2750));
+}
+
+#[test]
+fn what_became_of_another_kind_is_moved_aside_and_nothing_of_it_is_lost() {
+    let make = |path: &Path, kind: &str| match kind {
+        "file" => fs::write(path, "a file").unwrap(),
+        "folder" => {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("inner"), "in a folder").unwrap();
+        }
+        "link" => symlink("inner", path).unwrap(),
+        _ => rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o640.into(), 0).unwrap(),
+    };
+    for then in ["file", "folder", "link", "pipe"] {
+        for now in ["file", "folder", "link", "pipe"] {
+            let bench = bench();
+            let (source, target) = (bench.folder.path().join("source"), bench.folder.path().join("target"));
+            fs::create_dir_all(source.join("sub")).unwrap();
+            fs::create_dir_all(target.join("sub")).unwrap();
+            make(&source.join("sub/it"), then);
+            make(&target.join("sub/it"), now);
+            let was = picture(&target.join("sub"));
+            let archived = archive(&bench.store, tree(&source)).unwrap();
+            let reader = bench.store.reader().unwrap();
+            let put = |options: &RestoreOptions| {
+                reader.restore_tree(&archived.snapshot, &target, options, &Cancel::new(), &|_| {})
+            };
+            let changed = (then == "folder") != (now == "folder");
+            let keep = RestoreOptions { keep: true, ..RestoreOptions::default() };
+            assert_eq!(put(&keep).is_err(), changed, "{then} over {now}");
+            assert_eq!(picture(&target.join("sub")), was, "{then} over {now}: what is there was not left alone");
+            let options = RestoreOptions::default();
+            let aside = put(&options).unwrap().aside;
+            assert_eq!(aside.len(), usize::from(changed), "{then} over {now}: {aside:?}");
+            if changed {
+                assert_eq!(aside, [Path::new("/sub/it.before-restore")]);
+                fs::rename(target.join("sub/it.before-restore"), target.join("it")).unwrap();
+                let moved: BTreeMap<_, _> =
+                    picture(&target).into_iter().filter(|(path, _)| path.starts_with("it")).collect();
+                assert_eq!(moved, was, "{then} over {now}");
+                // Once more, where that name is taken.
+                make(&target.join("sub/it.before-restore"), "file");
+                drop(fs::remove_dir_all(target.join("sub/it")).or_else(|_| fs::remove_file(target.join("sub/it"))));
+                make(&target.join("sub/it"), now);
+                assert_eq!(put(&options).unwrap().aside, [Path::new("/sub/it.before-restore-2")]);
+                fs::remove_dir_all(target.join("sub")).unwrap();
+                fs::remove_dir_all(target.join("it")).or_else(|_| fs::remove_file(target.join("it"))).unwrap();
+                let _ = put(&options).unwrap();
+            }
+            let (ours, theirs) = (picture(&target), picture(&source));
+            assert_eq!(ours.get(Path::new("sub/it")), theirs.get(Path::new("sub/it")), "{then} over {now}");
+        }
+    }
 }
 
 #[test]
@@ -185,6 +277,7 @@ fn manifest(snapshot: &SnapshotId) -> Manifest {
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     };
     Manifest {
         format: RECORD_FORMAT,
@@ -220,6 +313,7 @@ fn proof(second: i64) -> Proof {
         levels,
         services: BTreeMap::new(),
         snapshots: vec![],
+        notes: vec![],
     }
 }
 

@@ -1,7 +1,7 @@
 //! What people and programs see while an apply runs. A verb prints its result on stdout, so what is meant for people
 //! goes to stderr; the JSON events are the result of a `--format json` and go to stdout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,15 +76,16 @@ fn plain(plan: &Plan, out: impl Write + Send + 'static) -> Receiver {
     })
 }
 
-/// What the steps are called, and how long they should take.
-struct Names(BTreeMap<StepId, (String, Estimate)>);
+/// What the steps are called, how long they should take, and for which reasons tries were repeated: each is told once, however
+/// many steps it stops and however often.
+struct Names(BTreeMap<StepId, (String, Estimate)>, Mutex<BTreeSet<String>>);
 
 impl Names {
     fn of(plan: &Plan) -> Self {
         let name = |step: &crate::model::step::Step| {
             (step.id, (format!("{} {} {}", step.id, step.action.verb(), step.action.resource()), step.estimate))
         };
-        Self(plan.steps.iter().map(name).collect())
+        Self(plan.steps.iter().map(name).collect(), Mutex::default())
     }
 
     fn of_step(&self, id: StepId) -> String {
@@ -105,6 +106,8 @@ impl Names {
             Event::Progress { .. } => None,
             Event::Retrying { step, attempt, wait, reason } => {
                 let name = self.of_step(*step);
+                let is_new = self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(reason.clone());
+                let reason = if is_new { reason.as_str() } else { "as before" };
                 Some(format!("retry       {name}: {reason}; try {attempt} in {wait}"))
             }
             Event::Ended { step, took, outcome, .. } => {
@@ -234,6 +237,23 @@ mod tests {
             "retry       #1 prove a/run: no answer; try 2 in 0.3 s",
             "done        #1 prove a/run: 12.4 MiB read (1.2 s)",
             "skipped     #1 prove a/run: because of #3",
+        ];
+        assert_eq!(paper.text().lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_reason_for_trying_again_is_told_once_and_another_too() {
+        let paper = Paper::default();
+        let receive = plain(&plan(vec![step(1, prove("a"), &[]), step(2, prove("b"), &[])]), paper.clone());
+        for (id, attempt, reason) in [(1, 2, "no engine"), (2, 2, "no engine"), (1, 3, "no engine"), (1, 4, "busy")] {
+            let (wait, reason) = (Span::from_millis(300), reason.to_owned());
+            receive(Event::Retrying { step: StepId(id), attempt, wait, reason });
+        }
+        let expected = [
+            "retry       #1 prove a/run: no engine; try 2 in 0.3 s",
+            "retry       #2 prove b/run: as before; try 2 in 0.3 s",
+            "retry       #1 prove a/run: as before; try 3 in 0.3 s",
+            "retry       #1 prove a/run: busy; try 4 in 0.3 s",
         ];
         assert_eq!(paper.text().lines().collect::<Vec<_>>(), expected);
     }

@@ -6,8 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::journal::{Contents, Ended, Entry};
+use crate::model::ids::ServiceName;
 use crate::model::plan::Plan;
-use crate::model::step::StepId;
+use crate::model::step::{Action, StepId};
 use crate::plan::saved::{self, ReadError};
 
 const FILE: &str = "recovery.json";
@@ -64,6 +65,17 @@ pub fn forget(state: &Path) -> Result<(), ResumeError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The services whose restore this plan has begun, and not brought to its end.
+pub fn half_restored(plan: &Plan, journal: &Contents) -> Vec<ServiceName> {
+    let resumed = progress(plan, journal);
+    let begun = plan.steps.iter().filter(|step| resumed.get(&step.id) == Some(&Progress::Begun));
+    let restores = begun.filter_map(|step| match &step.action {
+        Action::Restore(restore) => Some(restore.service.clone()),
+        _ => None,
+    });
+    restores.collect()
 }
 
 /// What earlier tries of this plan did.

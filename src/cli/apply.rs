@@ -245,6 +245,7 @@ fn carried(
         Origin::Interrupted(plan) => *plan,
         Origin::Request => session.plan(&observation, request, now)?,
     };
+    consent::must_be_words(&plan, consent, &names(session, &observation))?;
     // A saved plan is what somebody has read, and no recovery is in it.
     let held = match request {
         Request::Converge if !is_saved => recover::held_by(session, &plan)?,
@@ -349,6 +350,20 @@ fn carried(
     drop(world);
     let exit = finish(session, request, &after, &plan, Some(&outcome), consent, strict)?;
     Ok(Carried::of(exit, held.is_some()))
+}
+
+/// All that a word of approval may name: what the file declares, and what repositories hold of before.
+fn names(session: &Session, observation: &Observation) -> BTreeSet<String> {
+    let spec = &session.loaded.spec;
+    let services = spec.services.keys().map(ToString::to_string);
+    let places = spec.repositories.keys().map(ToString::to_string);
+    let policies = spec.backup.keys().map(ToString::to_string);
+    let runs = observation.present().flat_map(|(_, facts)| &facts.runs);
+    let held = runs.flat_map(|run| {
+        let expected = run.manifest.expected.iter().map(ToString::to_string);
+        expected.chain([run.manifest.policy.whole().to_string()])
+    });
+    services.chain(places).chain(policies).chain(held).collect()
 }
 
 /// What a recovery has put back half-way must not be backed up as if it were the data.
@@ -483,15 +498,22 @@ fn finish(
         eprintln!("error: {reason}");
     }
     let exit = outcome.map_or(Exit::Done, |outcome| Exit::from_code(exit_code(outcome))).or_worse(session.unseen());
+    let exit = exit.or_worse(with_missing(plan));
     // What was asked of the other verbs is one thing; how the whole stack stands is told by those that look at it.
     Ok(if *request == Request::Converge { exit.or_worse(session.judged(&standing, strict)) } else { exit })
+}
+
+/// A recovery leaves single files that are not there as they are, and says so: it is not the whole stack that is back.
+pub(super) fn with_missing(plan: &Plan) -> Exit {
+    if plan.report.missing.is_empty() { Exit::Done } else { Exit::Verification }
 }
 
 /// What came of it, and where the stack stands now.
 fn standing(request: &Request, plan: &Plan, outcome: Option<&ApplyOutcome>, left: &Plan) -> Standing {
     let came = outcome.map(outcome::findings).unwrap_or_default();
     if *request != Request::Converge {
-        return Standing::of(came);
+        let missing = plan.report.missing.iter().map(|it| Finding::new(Kind::Missing, &it.resource, &it.text));
+        return Standing::of(came.into_iter().chain(missing));
     }
     let troubled_before: BTreeSet<&str> = plan.report.troubles().collect();
     // A source that was well before the work is not judged by a look just after it: a server that was stopped to be read may

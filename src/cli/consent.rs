@@ -9,12 +9,13 @@ use super::error::{Exit, Failure};
 use super::{Consent, TextOrJson};
 use crate::apply::executor::Approvals;
 use crate::apply::host::Holder;
-use crate::model::consent::{Asked, Harm, Way, covers, kind};
+use crate::model::consent::{Asked, Harm, KINDS, Way, covers, kind};
 use crate::model::plan::Plan;
 use crate::model::record::{Approved, ApprovedWord, How};
 use crate::model::run::RECORD_FORMAT;
 use crate::model::step::{Approval, StepId, WaitOn};
 use crate::plan::render::printable;
+use crate::spec::nearest;
 
 /// What came of asking.
 pub(super) enum Answer {
@@ -163,6 +164,37 @@ fn approving(plan: &Plan, consent: &Consent, approvals: &Approvals) -> String {
     format!("`{}`", std::iter::once("--yes".to_owned()).chain(words).collect::<String>())
 }
 
+/// A word that no step can ever wait for is a slip of the pen, and is told before anything is done. One that merely nothing waits
+/// for now is not: a timer gives the same words each time. `names` are those of the file and of what its repositories hold.
+pub(super) fn must_be_words(plan: &Plan, consent: &Consent, names: &BTreeSet<String>) -> Result<(), Failure> {
+    let held: BTreeSet<&str> = plan.held().filter_map(|step| step.approval.token()).collect();
+    for word in consent.approve.iter().filter(|word| !held.iter().any(|token| covers(word, token))) {
+        let of = kind(word);
+        if !KINDS.contains(&of) {
+            let known = nearest(of, KINDS).map_or_else(|| KINDS.join(", "), |near| format!("did you mean `{near}`?"));
+            let hint = format!("a word is `KIND:NAME`, or the kind alone; kinds: {known}");
+            return Err(Failure::new(
+                Exit::Input,
+                format!("nothing was done: no step ever waits for --approve {word}"),
+            )
+            .hint(hint));
+        }
+        let Some((_, name)) = word.split_once(':') else { continue };
+        let name = name.strip_prefix("removed:").unwrap_or(name);
+        if !names.contains(name) && of != "project" {
+            let near = nearest(name, names.iter().map(String::as_str));
+            let failure =
+                format!("nothing was done: --approve {word} names nothing that the file or its repositories know");
+            let failure = Failure::new(Exit::Input, failure);
+            return Err(match near {
+                Some(near) => failure.hint(format!("did you mean `--approve {of}:{near}`?")),
+                None => failure.hint("`devstack plan` shows the words that steps wait for"),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// A word that approves nothing is told: it may be a slip of the pen, and then the step that was meant stays held, which the exit
 /// code says. A timer gives the same words each time, and what is due is done all the same.
 pub(super) fn note_unused(plan: &Plan, consent: &Consent) {
@@ -229,6 +261,34 @@ mod tests {
             plan.steps.push(step);
         }
         plan
+    }
+
+    #[test]
+    fn a_word_that_no_step_can_wait_for_is_an_error_and_one_that_nothing_waits_for_now_is_not() {
+        let plan = World::settled(small()).with_history(2, 12).plan();
+        let names = ["shop", "local", "daily"].into_iter().map(str::to_owned).collect();
+        let said = |word: &str| match must_be_words(&plan, &consent(&[word]), &names) {
+            Ok(()) => String::new(),
+            Err(failure) => format!("{} {failure:?}", failure.exit().code()),
+        };
+        for fine in [
+            "forget:local",
+            "forget",
+            "accept:removed:local",
+            "accept:shop",
+            "retention:daily",
+            "project:old",
+            "recover",
+        ] {
+            assert_eq!(said(fine), "", "{fine}");
+        }
+        for (slip, meant) in
+            [("bogus", "accept, adopt"), ("forgot:local", "did you mean `forget`"), ("restore:shpo", "restore:shop")]
+        {
+            let said = said(slip);
+            assert!(said.starts_with("3 ") && said.contains(slip) && said.contains(meant), "{said}");
+        }
+        assert!(said("take:").starts_with("3 ") && said("accept:removed:elsewhere").starts_with("3 "));
     }
 
     #[test]

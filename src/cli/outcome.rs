@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
+use crate::model::ids::ServiceName;
 use crate::model::outcome::{ApplyOutcome, FailureKind, StepOutcome};
 use crate::model::plan::Plan;
 use crate::model::standing::{Finding, Kind, Standing};
@@ -69,7 +70,24 @@ pub(super) fn text(request: &Request, outcome: &ApplyOutcome, left: &Plan, stand
         let when = if outcome.interrupted { "" } else { ", once what failed is put right" };
         let _ = writeln!(out, "  next: `devstack recover --resume` goes on with it{when}");
     }
+    if matches!(request, Request::Restore { .. }) {
+        for service in damaged_restores(outcome) {
+            let _ = writeln!(
+                out,
+                "  next: `devstack backups` lists the runs; `devstack restore {service} --backup RUN` takes another, and --from \
+                 another repository; docs/damage.md says what helps"
+            );
+        }
+    }
     out
+}
+
+/// What could not be read back of a run.
+fn damaged_restores(outcome: &ApplyOutcome) -> impl Iterator<Item = &ServiceName> {
+    outcome.steps.iter().filter_map(|(_, action, came)| match (action, came) {
+        (Action::Restore(restore), StepOutcome::Failed { kind: FailureKind::Damage, .. }) => Some(&restore.service),
+        _ => None,
+    })
 }
 
 /// Whether it has left anything half-way. Where runs were found damaged before anything was touched, others are looked for.
@@ -188,6 +206,7 @@ pub(super) fn findings(outcome: &ApplyOutcome) -> Vec<Finding> {
             StepOutcome::Failed { kind: FailureKind::Damage, reason } => {
                 Some(Finding::new(Kind::Damaged, what, reason))
             }
+            StepOutcome::Failed { kind: FailureKind::Key, reason } => Some(Finding::new(Kind::Shut, what, reason)),
             StepOutcome::Failed { reason, .. } => Some(Finding::new(Kind::FailedStep, what, reason)),
             StepOutcome::Done(done) if !done.damage.is_empty() => {
                 Some(Finding::new(Kind::Damaged, what, done.damage.join("; ")))

@@ -93,6 +93,11 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
     if arguments.rollback {
         return roll_back(&session, arguments);
     }
+    let left = if arguments.afresh { resume::interrupted(&session.state).map_err(unreadable)? } else { None };
+    let unfinished = match &left {
+        Some(plan) => resume::half_restored(plan, &apply::read_journal(&session)?),
+        None => Vec::new(),
+    };
     let request = Request::Recover(Recover {
         only: arguments.point.only.clone(),
         selection: arguments.point.selection(),
@@ -100,7 +105,9 @@ pub(super) fn run(file: &Path, arguments: &RecoverArguments) -> Result<Exit, Fai
         replace: arguments.replace,
         safety: !arguments.without_safety,
         accept_room: arguments.accept_room,
-        verify: arguments.afresh && resume::interrupted(&session.state).map_err(unreadable)?.is_some(),
+        missing: !arguments.replace && !arguments.runbook,
+        verify: left.is_some(),
+        unfinished,
     });
     if arguments.runbook {
         return runbook(&session, &request, arguments.output.as_deref());
@@ -268,8 +275,8 @@ fn unreadable(error: ResumeError) -> Failure {
 }
 
 /// What becomes of that which a recovery has brought back, when it is left.
-const AFRESH: &str = "to plan anew: `devstack recover --afresh`; what came back, whole or half-way, counts as data and stays, and \
-    what the file asserts is asked again; with `--replace` runs are put over it";
+const AFRESH: &str = "to plan anew: `devstack recover --afresh`; what came back whole counts as data and stays, what a restore left \
+    half-way is put back anew, and what the file asserts is asked again; with `--replace` runs are put over all of it";
 
 fn going_on(session: &Session, plan: Plan) -> Result<apply::Origin, Failure> {
     if plan.spec_digest != session.loaded.digest {
@@ -294,7 +301,7 @@ fn show(session: &Session, request: &Request, arguments: &RecoverArguments) -> R
         (None, TextOrJson::Text) => session.recovery_text(&plan),
     };
     print!("{printed}");
-    Ok(session.unseen())
+    Ok(session.unseen().or_worse(apply::with_missing(&plan)))
 }
 
 /// No service is looked at: on the worst day there is none.

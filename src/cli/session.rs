@@ -20,7 +20,9 @@ use crate::model::cancel::Cancel;
 use crate::model::compose::ComposeModel;
 use crate::model::history::History;
 use crate::model::ids::{LeaseId, RepositoryName, ServiceName};
-use crate::model::observation::{Misplaced, Observation, Observed, RepositoryState, Run, SeenStack, SourceState};
+use crate::model::observation::{
+    Misplaced, MissingFiles, Observation, Observed, RepositoryState, Run, SeenStack, SourceState,
+};
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::run::Manifest;
@@ -31,7 +33,7 @@ use crate::plan::{self, PlanError, Recover, Request, Selection};
 use crate::repository::Presence;
 use crate::repository::objects::Objects;
 use crate::spec::diagnostic::Look;
-use crate::spec::file::Source;
+use crate::spec::file::{Source, Spec};
 use crate::spec::read::{self, Loaded};
 
 pub(super) struct Session {
@@ -58,7 +60,8 @@ impl Session {
         }
         let home = home();
         let spec = &loaded.spec;
-        let ground = Ground::new(spec.runtime.as_ref(), spec.vault.as_ref(), &loaded.base, home.as_deref());
+        let mut ground = Ground::new(spec.runtime.as_ref(), spec.vault.as_ref(), &loaded.base, home.as_deref());
+        ground.own = own_paths(spec, &ground);
         let secrets = Arc::clone(&ground.secrets);
         let stores = Arc::new(Stores::new(&loaded.spec, &loaded.base, home.as_deref(), secrets));
         let state = loaded.base.join(".devstack");
@@ -174,6 +177,9 @@ impl Session {
         }
         if let Request::Recover(asked) = request {
             observation.misplaced = self.misplaced(&observation, asked);
+            if asked.missing {
+                observation.missing = self.missing(&observation, asked);
+            }
         }
         for (name, state) in &mut observation.repositories {
             let Observed::Known(RepositoryState::Present(facts)) = state else { continue };
@@ -245,20 +251,53 @@ impl Session {
         self.ground.containers.once_called(projects);
     }
 
+    /// Files of the newest run of a service that are not there, although the service is. What the file leaves out today, or calls
+    /// volatile, is not missed; a repository that can't be read is told of by itself.
+    fn missing(&self, observation: &Observation, asked: &Recover) -> BTreeMap<ServiceName, MissingFiles> {
+        let mut found = BTreeMap::new();
+        for (name, service) in self.loaded.spec.services.iter().filter(|(name, _)| asked.names(name)) {
+            let is_there = matches!(observation.services.get(name), Some(Observed::Known(SourceState::HasData { .. })));
+            let runs = observation.present().flat_map(|(place, facts)| facts.runs.iter().map(move |run| (place, run)));
+            let taken = runs
+                .filter(|(_, run)| is_there && run.is_verified() && !run.manifest.policy.is_safety())
+                .filter_map(|(place, run)| Some((place, run, run.manifest.taken_of(name)?)))
+                .max_by_key(|(_, run, _)| run.manifest.started);
+            let Some((place, run, taken)) = taken else { continue };
+            let volatile = service.shrinking.as_ref().and_then(|it| it.volatile().ok()).unwrap_or_default();
+            let is_volatile = |path: &Path| {
+                let named = |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
+                let whole = named(Some(path.as_os_str()));
+                [named(path.file_name()), whole].into_iter().flatten().any(|name| volatile.has(None, &name))
+            };
+            let reader = self.stores.open(place).ok().and_then(|store| store.reader().ok());
+            let id = &run.manifest.run;
+            let looked = reader.and_then(|reader| {
+                engines::missing(&service.source, &self.ground, &reader, (id, taken), &is_volatile).ok()
+            });
+            found.extend(looked.filter(|missing| missing.count > 0).map(|missing| (name.clone(), missing)));
+        }
+        found
+    }
+
     /// Folders that stand where the run that is meant has files. A run that can't be read is told of by its proof.
     fn misplaced(&self, observation: &Observation, asked: &Recover) -> BTreeMap<ServiceName, Vec<Misplaced>> {
         let mut found = BTreeMap::new();
         for (name, service) in self.loaded.spec.services.iter().filter(|(name, _)| asked.names(name)) {
             let is_there = matches!(
                 observation.services.get(name),
-                Some(Observed::Known(SourceState::HasData { .. } | SourceState::Empty))
+                Some(Observed::Known(
+                    SourceState::HasData { .. } | SourceState::Unfinished { .. } | SourceState::Empty
+                ))
             );
             if !is_there || !matches!(service.source, Source::Files(_) | Source::Certificates(_)) {
                 continue;
             }
             let runs = observation.present().flat_map(|(place, facts)| facts.runs.iter().map(move |run| (place, run)));
+            // What was there before a restore is no point to come back to, unless somebody names it.
+            let is_own = |run: &Run| !run.manifest.policy.is_safety();
             let is_meant = |run: &Run| match &asked.selection {
                 Selection::Run(id) => id.may_mean(&run.manifest.run),
+                _ if !is_own(run) => false,
                 Selection::At(at) => run.is_verified() && run.manifest.started <= *at,
                 Selection::Newest => run.is_verified(),
                 Selection::Latest => true,
@@ -374,6 +413,16 @@ pub(super) enum Access {
     Writes,
     /// It goes on where nothing can be written: what brings data back must not wait for a disk to become writable.
     Reads,
+}
+
+/// What is devstack's own and no data of the stack: its folder, the repositories, and the key files that open them, which would
+/// lie in what they open.
+fn own_paths(spec: &Spec, ground: &Ground) -> Vec<PathBuf> {
+    let places = spec.repositories.values().map(|repository| repository.path.clone());
+    let keys = spec.repositories.values().flat_map(|repository| &repository.keys);
+    let files = keys.filter_map(|key| key.secret()?.file);
+    let all = places.chain(files).map(|path| ground.path(&path));
+    std::iter::once(ground.base.join(".devstack")).chain(all).collect()
 }
 
 /// The name that Compose gives to the project of a folder.

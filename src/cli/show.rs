@@ -97,6 +97,7 @@ fn details(session: &Session, run: &Run, now: Timestamp) -> String {
                         .collect();
                     lines.push(format!("    {}", printable(&counts.join(", "))));
                 }
+                lines.extend(taken.notes.iter().map(|note| format!("    note      {}", printable(note))));
                 for certificate in &taken.certificates {
                     lines.push(format!(
                         "    {}   {}   until {}",

@@ -116,7 +116,10 @@ fn standing(found: &[(RepositoryName, Found)], interrupted: bool) -> Standing {
         for (run, told) in here.runs.iter().filter(|(_, told)| !told.is_empty()) {
             findings.push(Finding::new(Kind::FailedProof, format!("{name}/{run}"), told.join("; ")));
         }
-        findings.extend(here.unfinished.as_ref().map(|failure| of(Kind::Unknown, failure.text().to_owned())));
+        findings.extend(here.unfinished.as_ref().map(|failure| {
+            let kind = if failure.exit() == Exit::Input { Kind::Shut } else { Kind::Unknown };
+            of(kind, failure.text().to_owned())
+        }));
     }
     if interrupted {
         findings.push(Finding::new(Kind::Stopped, "verify", "interrupted"));

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::model::damage::Subject;
 use crate::model::ids::SnapshotId;
 use crate::model::outcome::FailureKind;
 use crate::repository::RepositoryError;
@@ -16,6 +17,10 @@ pub enum EngineError {
         "{path} does not exist; restore it with `devstack restore SERVICE --in-place`, or correct the path in the file"
     )]
     Gone { path: PathBuf },
+    #[error(
+        "{path} leads to {to}, which does not exist; restore it with `devstack restore SERVICE --in-place`, or correct the path in the file"
+    )]
+    LeadsNowhere { path: PathBuf, to: PathBuf },
     #[error("no file matches `{pattern}`; correct the pattern in the file, or take it out")]
     NoMatch { pattern: String },
     #[error("{path} holds nothing: an empty source is not backed up as a good run")]
@@ -110,6 +115,7 @@ impl EngineError {
             // What was there is there again or was never touched; trying a restore again is for a person to decide.
             Self::Restore { .. } => FailureKind::Permanent,
             Self::Gone { .. }
+            | Self::LeadsNowhere { .. }
             | Self::NoMatch { .. }
             | Self::Empty { .. }
             | Self::Sqlite { .. }
@@ -124,6 +130,17 @@ impl EngineError {
             | Self::Differs { .. }
             | Self::Refused { .. }
             | Self::Interrupted => FailureKind::Permanent,
+        }
+    }
+
+    /// What of a backup is damaged, by a restore that could not read it; none where something else stopped it.
+    pub fn damage(&self) -> Option<(Option<Subject>, String)> {
+        match self {
+            Self::Damaged { findings } => Some((None, findings.join("; "))),
+            Self::Repository(error) => error.damage(),
+            Self::Restore { source, .. } => source.damage(),
+            Self::Stream { source, .. } => source.get_ref()?.downcast_ref::<RepositoryError>()?.damage(),
+            _ => None,
         }
     }
 

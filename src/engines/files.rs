@@ -3,6 +3,7 @@
 //! Consistency: each file as it was when it was read; the tree is not frozen as a whole. With `stop`, the moment at which
 //! everybody who writes there was stopped.
 
+pub(super) mod links;
 mod writers;
 
 use std::fs;
@@ -18,8 +19,8 @@ use super::volume::started_again;
 use super::{
     Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken,
 };
-use crate::model::ids::SnapshotId;
-use crate::model::observation::{Misplaced, Observed, SourceState};
+use crate::model::ids::{RunId, SnapshotId};
+use crate::model::observation::{Misplaced, MissingFiles, Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
@@ -39,7 +40,7 @@ impl Files {
         let base = &ground.base;
         let patterns: Vec<PathBuf> = given.iter().map(|path| ground.path(Path::new(path))).collect();
         let first = patterns.first().cloned().unwrap_or_else(|| base.to_owned());
-        let selection = Selection::new(base, patterns, exclude.to_owned());
+        let selection = Selection::new(base, patterns, exclude.to_owned()).without(&ground.own);
         let writers = writers::Writers::new(ground);
         Self { base: base.to_owned(), root: ground.root.clone(), selection, first, writers }
     }
@@ -161,6 +162,74 @@ pub fn idle_excludes(source: &Source, ground: &Ground) -> Vec<String> {
     files.and_then(|files| files.selection.idle_excludes().ok()).unwrap_or_default()
 }
 
+/// What is devstack's own within what a source names, and is left out of it.
+pub fn own_left_out(source: &Source, ground: &Ground) -> Vec<PathBuf> {
+    let Some(files) = of_source(source, ground) else { return Vec::new() };
+    let roots = files.selection.roots().unwrap_or_default();
+    let within = |path: &&PathBuf| roots.iter().any(|root| path.starts_with(root) && *path != root);
+    let Ok(excluded) = files.selection.left_out() else { return Vec::new() };
+    let left_out = ground.own.iter().filter(within).filter(|path| path.symlink_metadata().is_ok());
+    left_out.filter(|path| !excluded(path)).cloned().collect()
+}
+
+/// More than so many files of a run are not looked for: what is missing among them is told, and that there are more.
+const MOST_LOOKED_FOR: usize = 100_000;
+
+/// Files of a run of a source that are not there, by their names; of one that is not made of files, none. What is excluded now, and
+/// what `is_volatile` says of the path below the folder of devstack.yaml, is not looked for.
+pub fn missing(
+    source: &Source,
+    ground: &Ground,
+    reader: &Reader,
+    (run, taken): (&RunId, &Taken),
+    is_volatile: &dyn Fn(&Path) -> bool,
+) -> Result<MissingFiles, EngineError> {
+    let mut missing = MissingFiles { run: run.clone(), count: 0, of: 0, more: false, named: Vec::new() };
+    let Some(files) = of_source(source, ground) else { return Ok(missing) };
+    let excluded = files.selection.left_out()?;
+    for (number, entry) in reader.entries(&taken.snapshot)?.enumerate() {
+        if number >= MOST_LOOKED_FOR {
+            missing.more = true;
+            break;
+        }
+        let (inside, facts) = entry?;
+        if facts.kind == NodeKind::Folder {
+            continue;
+        }
+        let (path, shown) = match (inside.strip_prefix(BELOW_BASE), inside.strip_prefix(ELSEWHERE)) {
+            (Ok(below), _) => (files.base.join(below), below.to_owned()),
+            (_, Ok(below)) => (files.root.join(below), Path::new("/").join(below)),
+            _ => continue,
+        };
+        if ground.own.iter().any(|own| path.starts_with(own)) || excluded(&path) || is_volatile(&shown) {
+            continue;
+        }
+        missing.of += 1;
+        if matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            missing.count += 1;
+            if missing.named.len() < 3 {
+                missing.named.push(shown);
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// The declared paths that name nothing.
+pub fn gone_paths(source: &Source, ground: &Ground) -> Vec<String> {
+    let given = match source {
+        Source::Files(it) => &it.paths,
+        Source::Certificates(it) => &it.paths,
+        _ => return Vec::new(),
+    };
+    let is_gone = |path: &&String| {
+        let pattern = ground.path(Path::new(path.as_str()));
+        let roots = Selection::new(&ground.base, vec![pattern], Vec::new()).roots();
+        matches!(roots, Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }))
+    };
+    given.iter().filter(is_gone).cloned().collect()
+}
+
 /// Folders that stand where a run of a source has files; none of a source that is not made of files, or is not there.
 pub fn out_of_place(
     source: &Source,
@@ -170,7 +239,9 @@ pub fn out_of_place(
 ) -> Result<Vec<Misplaced>, EngineError> {
     let Some(files) = of_source(source, ground) else { return Ok(Vec::new()) };
     match files.misplaced(reader, &taken.snapshot) {
-        Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }) => Ok(Vec::new()),
+        Err(EngineError::Gone { .. } | EngineError::LeadsNowhere { .. } | EngineError::NoMatch { .. }) => {
+            Ok(Vec::new())
+        }
         found => found,
     }
 }
@@ -217,17 +288,20 @@ fn tops(reader: &Reader, taken: &Taken) -> Result<Vec<PathBuf>, EngineError> {
 }
 
 impl Engine for Files {
-    /// Gone: the first declared pattern that names something finds nothing. Empty: what they name holds not one file.
+    /// Gone: the first declared pattern that names something finds nothing. Empty: what they name holds not one file, and links
+    /// are none.
     fn observe(&self) -> Observed<SourceState> {
         let walk = match self.walk() {
             Ok(walk) => walk,
-            Err(EngineError::Gone { .. } | EngineError::NoMatch { .. }) => return Observed::Known(SourceState::Gone),
+            Err(EngineError::Gone { .. } | EngineError::LeadsNowhere { .. } | EngineError::NoMatch { .. }) => {
+                return Observed::Known(SourceState::Gone);
+            }
             Err(error) => return Observed::Unknown { reason: error.to_string() },
         };
         // One file is enough to know that there is data; the rest would cost a walk through all of it at every plan.
         for found in walk {
             match found {
-                Ok(found) if !found.metadata.is_dir() => {
+                Ok(found) if found.metadata.is_file() => {
                     return Observed::Known(SourceState::HasData { bytes: None });
                 }
                 Ok(_) => {}
@@ -314,7 +388,7 @@ impl Files {
             }
         };
         let mut bytes = ByteSize(0);
-        let (mut without_owner, mut kept) = (0, 0);
+        let (mut without_owner, mut kept, mut aside) = (0, 0, Vec::new());
         for (beneath, folder) in parts {
             let keep = *target == RestoreTarget::Missing;
             let options = RestoreOptions { beneath: beneath.map(PathBuf::from), ownership: true, only: None, keep };
@@ -322,6 +396,8 @@ impl Files {
             bytes = bytes + restored.bytes;
             without_owner += restored.skipped_ownership;
             kept += restored.kept;
+            // A path of the snapshot begins with `/`, where the folder stands for it.
+            aside.extend(restored.aside.iter().map(|path| folder.join(path.strip_prefix("/").unwrap_or(path))));
         }
         let mut notes = Vec::new();
         if without_owner > 0 {
@@ -330,6 +406,9 @@ impl Files {
         if kept > 0 {
             notes.push(format!("{kept} files are there and stay as they are; `devstack restore SERVICE --in-place` puts a run over them"));
         }
+        notes.extend(aside.iter().map(|path| {
+            format!("{}: what was there was of another kind than in the backup, and was moved there", path.display())
+        }));
         Ok(Restored { to: to.display().to_string(), bytes, notes })
     }
 }

@@ -11,6 +11,8 @@ use globset::GlobBuilder;
 use walkdir::WalkDir;
 
 use super::EngineError;
+use super::files::links::{self, Followed, place_of};
+use crate::repository::RESTORING;
 use crate::spec::exclude::Excludes;
 
 /// In a snapshot, files below the folder of devstack.yaml stand under `/stack/`, by their path from there, so that they
@@ -24,6 +26,8 @@ pub(super) struct Selection {
     /// Absolute patterns, as the file gives them after resolving.
     patterns: Vec<PathBuf>,
     exclude: Vec<String>,
+    /// Left out wherever a folder leads to it; not where a pattern names it itself.
+    own: Arc<[PathBuf]>,
 }
 
 /// One thing found, with where it stands in the snapshot.
@@ -35,13 +39,28 @@ pub(super) struct Found {
 
 impl Selection {
     pub(super) fn new(base: &Path, patterns: Vec<PathBuf>, exclude: Vec<String>) -> Self {
-        Self { base: base.to_owned(), patterns, exclude }
+        Self { base: base.to_owned(), patterns, exclude, own: Arc::new([]) }
     }
 
-    /// The existing files and folders that the patterns name, sorted, none inside another.
+    pub(super) fn without(self, own: &[PathBuf]) -> Self {
+        Self { own: own.into(), ..self }
+    }
+
+    /// Whether the excludes leave a path out, or a folder that it lies in.
+    pub(super) fn left_out(&self) -> Result<impl Fn(&Path) -> bool + use<>, EngineError> {
+        let (excluded, base) = (self.excluded()?, self.base.clone());
+        Ok(move |path: &Path| {
+            let mut folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&base));
+            excluded.leaves_out(path, path.is_dir()) || folders.any(|folder| excluded.leaves_out(folder, true))
+        })
+    }
+
+    /// The existing files and folders that the patterns name, sorted, none inside another. Of a path that is a link, or leads
+    /// through one: each link, and what lies where they lead. In a snapshot a folder has one place.
     ///
     /// # Errors
-    /// When a pattern matches nothing: what was declared and is not there must not be left out silently.
+    /// When a pattern matches nothing, or a path is a link that leads nowhere: what was declared and is not there must not be
+    /// left out silently.
     pub(super) fn roots(&self) -> Result<Vec<PathBuf>, EngineError> {
         let mut roots = BTreeSet::new();
         for pattern in &self.patterns {
@@ -53,7 +72,9 @@ impl Selection {
                     EngineError::Gone { path: pattern.clone() }
                 });
             }
-            roots.extend(matched);
+            for path in matched {
+                roots.extend(self.leads_to(&path, has_wildcard(pattern))?);
+            }
         }
         let mut outermost: Vec<PathBuf> = Vec::new();
         for root in roots {
@@ -72,17 +93,22 @@ impl Selection {
         roots: Vec<PathBuf>,
     ) -> Result<impl Iterator<Item = io::Result<Found>> + use<>, EngineError> {
         let excluded = Arc::new(self.excluded()?);
-        let base = self.base.clone();
+        let (base, own) = (self.base.clone(), Arc::clone(&self.own));
         let mut led_to = PathBuf::from("/");
         Ok(roots.into_iter().flat_map(move |root| {
             let ancestors = leading_folders(&base, &root, &mut led_to);
-            let excluded = Arc::clone(&excluded);
+            let (excluded, own) = (Arc::clone(&excluded), Arc::clone(&own));
             let base_of_tree = base.clone();
             let tree = WalkDir::new(&root)
                 .follow_links(false)
+                // A link among the roots stands for itself: what it leads to is a root of its own.
+                .follow_root_links(false)
                 .sort_by_file_name()
                 .into_iter()
-                .filter_entry(move |entry| entry.depth() == 0 || !is_left_out(&excluded, entry))
+                .filter_entry(move |entry| {
+                    let is_own = || own.iter().any(|own| own == entry.path()) || is_left_over(entry);
+                    entry.depth() == 0 || !(is_left_out(&excluded, entry) || is_own())
+                })
                 .filter_map(move |entry| found(entry, &base_of_tree).transpose());
             ancestors.into_iter().chain(tree)
         }))
@@ -90,6 +116,24 @@ impl Selection {
 
     fn inside(&self, path: &Path) -> PathBuf {
         inside(&self.base, path)
+    }
+
+    /// A path that exists as the links on its way and the place that they lead to.
+    fn leads_to(&self, path: &Path, of_pattern: bool) -> Result<Vec<PathBuf>, EngineError> {
+        let followed = links::follow(&self.base, path).map_err(EngineError::io("following the links of", path))?;
+        let Followed { mut links, place, exists } = followed;
+        // The path itself, where it is a link of which a pattern does not say that anything must lie there.
+        let is_own = place_of(&self.base, path).is_ok_and(|path| links.contains(&path));
+        let may_be_missing = of_pattern && is_own;
+        if !(exists || may_be_missing) {
+            return Err(EngineError::LeadsNowhere { path: path.to_owned(), to: place });
+        }
+        // A pattern that finds a link to a folder around itself means the link, and not the whole of that folder once more.
+        let is_around = of_pattern && links.iter().any(|link| link.starts_with(&place));
+        if exists && !is_around {
+            links.push(place);
+        }
+        Ok(links)
     }
 
     fn excluded(&self) -> Result<Excludes, EngineError> {
@@ -105,7 +149,7 @@ impl Selection {
         let mut idle: BTreeSet<usize> = (0..self.exclude.len()).collect();
         let mut left = MOST_ENTRIES;
         for root in self.roots()? {
-            let mut tree = WalkDir::new(root).min_depth(1).follow_links(false).into_iter();
+            let mut tree = WalkDir::new(root).min_depth(1).follow_links(false).follow_root_links(false).into_iter();
             while let Some(entry) = tree.next() {
                 if idle.is_empty() || left == 0 {
                     return Ok(Vec::new());
@@ -128,6 +172,11 @@ impl Selection {
 
 /// Looking for what an exclude leaves out costs a look at the source no more than some tenths of a second.
 const MOST_ENTRIES: usize = 100_000;
+
+/// What a restore that was killed has left beside a file.
+fn is_left_over(entry: &walkdir::DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with(RESTORING)
+}
 
 fn is_left_out(excluded: &Excludes, entry: &walkdir::DirEntry) -> bool {
     excluded.leaves_out(entry.path(), entry.file_type().is_dir())
@@ -218,19 +267,34 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>, EngineError> {
     };
     let matcher = glob(&pattern.to_string_lossy())?.compile_matcher();
     let mut matched = Vec::new();
-    for entry in WalkDir::new(&literal).max_depth(depth).follow_links(false) {
+    // As a shell does it: `*/data` looks through linked folders, `**` does not, since links may lead round and round.
+    for entry in WalkDir::new(&literal).max_depth(depth).follow_links(depth != usize::MAX) {
         match entry {
             Ok(entry) if matcher.is_match(entry.path()) => matched.push(entry.into_path()),
             Ok(_) => {}
-            Err(error) if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => {}
+            // A link that leads nowhere, or to a folder around it, is there all the same.
+            Err(error) if leads_no_further(&error) => {
+                let is_link = |path: &&Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+                matched.extend(error.path().filter(is_link).filter(|path| matcher.is_match(path)).map(Path::to_owned));
+            }
             Err(error) => return Err(EngineError::io("looking into", &literal)(error.into())),
         }
     }
     Ok(matched)
 }
 
+fn leads_no_further(error: &walkdir::Error) -> bool {
+    let around = rustix::io::Errno::LOOP.raw_os_error();
+    error.loop_ancestor().is_some()
+        || error
+            .io_error()
+            .is_some_and(|error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(around))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn listed(base: &Path, patterns: &[&str], exclude: &[&str]) -> Vec<String> {
@@ -359,5 +423,72 @@ mod tests {
         let mut sorted = all.clone();
         sorted.sort();
         assert_eq!(all, sorted);
+    }
+
+    #[test]
+    fn of_a_link_that_is_named_the_link_is_taken_and_what_it_leads_to() {
+        let base = tree();
+        let at = |path: &str| base.path().join(path);
+        symlink("site", at("to-folder")).unwrap();
+        symlink(at("conf/a.yml"), at("to-file")).unwrap();
+        symlink("to-folder", at("to-link")).unwrap();
+        let site = ["/stack/site/debug.log", "/stack/site/img", "/stack/site/img/logo.svg", "/stack/site/index.html"];
+        let with_site = |before: &[&str], after: &[&str]| -> Vec<String> {
+            [before, &["/stack/site"], &site, after].concat().iter().map(|path| (*path).to_owned()).collect()
+        };
+        assert_eq!(listed(base.path(), &["to-folder"], &[]), with_site(&["/stack"], &["/stack/to-folder"]));
+        assert_eq!(
+            listed(base.path(), &["to-link"], &[]),
+            with_site(&["/stack"], &["/stack/to-folder", "/stack/to-link"]),
+            "a link to a link"
+        );
+        assert_eq!(
+            listed(base.path(), &["to-f*"], &[]),
+            with_site(&["/stack", "/stack/conf", "/stack/conf/a.yml"], &["/stack/to-file", "/stack/to-folder"]),
+            "a pattern that matches links"
+        );
+        assert_eq!(listed(base.path(), &["site", "to-folder"], &[]), with_site(&["/stack"], &["/stack/to-folder"]));
+        assert_eq!(
+            listed(base.path(), &["to-file"], &[]),
+            ["/stack", "/stack/conf", "/stack/conf/a.yml", "/stack/to-file"]
+        );
+    }
+
+    #[test]
+    fn a_path_that_leads_through_a_linked_folder_is_taken_where_it_lies() {
+        let base = tree();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::create_dir_all(elsewhere.path().join("5/data")).unwrap();
+        fs::write(elsewhere.path().join("5/data/x"), "x").unwrap();
+        symlink(elsewhere.path().join("5"), base.path().join("current")).unwrap();
+        let host = Path::new("/host").join(elsewhere.path().canonicalize().unwrap().strip_prefix("/").unwrap());
+        for pattern in ["current/data", "current/*", "curren?/data/x", "*/data"] {
+            let all = listed(base.path(), &[pattern], &[]);
+            assert!(all.contains(&host.join("5/data/x").display().to_string()), "{pattern}: {all:?}");
+            assert!(all.contains(&"/stack/current".to_owned()), "{pattern}: {all:?}");
+            assert!(!all.iter().any(|path| path.starts_with("/stack/current/")), "{pattern}: {all:?}");
+        }
+        // A folder of devstack.yaml that is itself reached through a link stays what it is called.
+        let linked = elsewhere.path().join("stack");
+        symlink(base.path(), &linked).unwrap();
+        assert_eq!(listed(&linked, &["conf/a.yml"], &[]), ["/stack", "/stack/conf", "/stack/conf/a.yml"]);
+        symlink(base.path().canonicalize().unwrap().join("conf/b.yml"), base.path().join("b")).unwrap();
+        assert_eq!(listed(&linked, &["b"], &[]), ["/stack", "/stack/b", "/stack/conf", "/stack/conf/b.yml"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_or_around_itself_is_no_reason_to_take_anything_else() {
+        let base = tree();
+        symlink("nowhere/at/all", base.path().join("site/dangling")).unwrap();
+        symlink("..", base.path().join("site/up")).unwrap();
+        symlink("round", base.path().join("round")).unwrap();
+        let roots = |pattern: &str| Selection::new(base.path(), vec![base.path().join(pattern)], vec![]).roots();
+        assert!(matches!(roots("site/dangling"), Err(EngineError::LeadsNowhere { .. })));
+        assert!(matches!(roots("round"), Err(EngineError::LeadsNowhere { .. })));
+        assert_eq!(listed(base.path(), &["roun?"], &[]), ["/stack", "/stack/round"]);
+        assert_eq!(
+            listed(base.path(), &["site/d*", "site/u*"], &[]),
+            ["/stack", "/stack/site", "/stack/site/dangling", "/stack/site/debug.log", "/stack/site/up"]
+        );
     }
 }

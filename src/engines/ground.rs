@@ -15,6 +15,8 @@ pub struct Ground {
     pub home: Option<PathBuf>,
     /// What stands for `/`: every path of the file lies below it. A drill has a folder of its own here.
     pub root: PathBuf,
+    /// What of this machine is devstack's own, and is not taken with the folders that it lies in.
+    pub own: Vec<PathBuf>,
     pub containers: Arc<Containers>,
     pub secrets: Arc<Secrets>,
     /// Which containers are stopped for a take.
@@ -49,6 +51,7 @@ impl Ground {
             base: base.to_owned(),
             home: home.map(Path::to_owned),
             root: PathBuf::from("/"),
+            own: vec![base.join(".devstack")],
             containers: Arc::new(Containers::new(runtime, base, home)),
             secrets: Arc::new(Secrets::new(docker, vault, base, home)),
             stopped: StoppedBook::new(base.join(".devstack/stopped")),
@@ -63,6 +66,7 @@ impl Ground {
             base: below(root, &self.base),
             home: self.home.as_deref().map(|home| below(root, home)),
             root: root.to_owned(),
+            own: self.own.iter().map(|path| below(root, path)).collect(),
             containers: Arc::new(containers),
             secrets: Arc::clone(&self.secrets),
             stopped,

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use error::EngineError;
-pub use files::{idle_excludes, out_of_place};
+pub use files::{gone_paths, idle_excludes, missing, out_of_place, own_left_out};
 pub use ground::{Ground, KeyFiles, VaultRestore};
 pub use safety::{ENGINE as SAFETY, clear, of_taken, safety_of};
 pub use workroom::{Workroom, Workrooms};
@@ -39,6 +39,7 @@ use crate::model::certificate::Certificate;
 use crate::model::ids::SnapshotId;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, Taken};
+use crate::model::shrink::Present;
 use crate::model::step::RestoreTarget;
 use crate::model::units::{ByteSize, Span};
 use crate::repository::{Reader, Store, Tags};
@@ -71,6 +72,8 @@ pub struct Proven {
     pub artifacts: Vec<String>,
     /// What the engine found in the content itself.
     pub content: Vec<String>,
+    /// What could not be checked, and is no damage.
+    pub notes: Vec<String>,
     pub read: ByteSize,
 }
 
@@ -109,6 +112,12 @@ pub trait Engine: Send + Sync {
     /// The state of the source. *Gone* and *empty* are defined by each engine and said only on positive evidence.
     fn observe(&self) -> Observed<SourceState>;
 
+    /// What lies in it by name, where that is known in a moment and without counting: a look tells what is gone, and does not wait
+    /// for the next run. None where nobody can say.
+    fn holding(&self) -> Option<Present> {
+        None
+    }
+
     /// Takes the data into a snapshot, accounts for every byte of it, and counts what is in it.
     ///
     /// # Errors
@@ -129,6 +138,12 @@ pub trait Engine: Send + Sync {
         target: &RestoreTarget,
         work: &Work<'_>,
     ) -> Result<Restored, EngineError>;
+
+    /// Whether what answers is not the server itself yet, but the one that sets it up: official images run one, on its socket
+    /// alone, for as long as their first start takes, and then end it.
+    fn is_being_set_up(&self) -> bool {
+        false
+    }
 
     /// Asks the server, as the user that takes its backups, what the file asserts of it.
     ///
@@ -213,6 +228,7 @@ fn taken(
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

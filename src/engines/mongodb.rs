@@ -17,6 +17,7 @@ use super::server::{self, Server};
 use super::streams::{self, DumpStream, Taker};
 use super::{Answer, Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, misplaced};
 use crate::model::assertion::Assertion;
+use crate::model::cancel::Cancel;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
@@ -106,7 +107,7 @@ impl Mongodb {
         }
     }
 
-    fn streams(&self, server: &Server, session: &Session, databases: &[Database]) -> Vec<DumpStream> {
+    fn streams(&self, server: &Server, session: &Session, databases: &[Database], cancel: &Cancel) -> Vec<DumpStream> {
         let stream = |database: &Database| {
             let left_behind = database.collections.iter().filter(|name| restore::is_left_behind(name));
             let command = self
@@ -117,7 +118,7 @@ impl Mongodb {
                 .args(left_behind.map(|name| format!("--excludeCollection={name}")));
             DumpStream {
                 name: format!("{DATABASES}{}{ARCHIVE}", server::file_name(&database.name)),
-                open: streams::from_program(&server.docker, &server.container, command),
+                open: streams::from_program(&server.docker, &server.container, command, cancel),
                 inspect: inspector_of(&database.name),
             }
         };
@@ -165,7 +166,7 @@ impl Engine for Mongodb {
         let version = server.ask(&Command::new(["mongodump", "--version"]), "")?.text();
         let version = version.lines().next().unwrap_or_default().to_owned();
         let taker = Taker { engine: ENGINE, version, image: Some(server.container.image_digest.clone()) };
-        streams::take(request, work, taker, self.streams(&server, &session, &databases))
+        streams::take(request, work, taker, self.streams(&server, &session, &databases, work.cancel))
     }
 
     fn prove(&self, reader: &Reader, taken: &Taken, work: &Work<'_>) -> Result<Proven, EngineError> {

@@ -150,6 +150,7 @@ impl Rabbitmq {
         };
         let definitions = streams::small(reader, taken, exported, work)?;
         let to = format!("the container {}", server.container.name);
+        Self::must_know_the_kinds(&server, &definitions)?;
         match (named(NODE), named(DATA), self.source.messages) {
             (Some(node), Some(data), true) => {
                 let node: Node = serde_json::from_slice(&streams::small(reader, taken, node, work)?)
@@ -178,6 +179,38 @@ impl Rabbitmq {
                 Ok(Restored { to, bytes: exported.bytes, notes })
             }
         }
+    }
+
+    /// A plugin that is not enabled makes an import fail in its middle: it is told before anything is touched.
+    fn must_know_the_kinds(server: &Server, backup: &[u8]) -> Result<(), EngineError> {
+        let needed = definitions::kinds(&read(backup)?);
+        let list = |class: &str| -> Result<Vec<String>, EngineError> {
+            let ask = format!("[io:format(\"~s~n\", [T]) || {{T, _}} <- rabbit_registry:lookup_all({class})], ok.");
+            let answer = server.ask(&client(["eval", &ask]), "")?.text();
+            Ok(answer.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+        };
+        let (exchanges, parameters) = (list("exchange")?, list("runtime_parameter")?);
+        // One that tells none of what every server has was not understood: the import itself will tell.
+        if !exchanges.iter().any(|kind| kind == "topic") {
+            return Ok(());
+        }
+        let lacking =
+            |what: &'static str, needed: &std::collections::BTreeSet<String>, known: &[String]| -> Vec<String> {
+                needed.iter().filter(|kind| !known.contains(kind)).map(|kind| format!("{what} {kind}")).collect()
+            };
+        let mut missing = lacking("exchanges of the type", &needed.exchanges, &exchanges);
+        missing.extend(lacking("parameters of the kind", &needed.parameters, &parameters));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(EngineError::Refused {
+            what: format!(
+                "the backup has {}, which the server in the container {} does not know, so nothing was touched: enable the plugin \
+                 that brings them along (`rabbitmq-plugins enable …`), and restore again",
+                missing.join(", "),
+                server.container.name
+            ),
+        })
     }
 
     fn import(&self, server: &Server, backup: &[u8]) -> Result<(), EngineError> {
@@ -277,7 +310,7 @@ impl Engine for Rabbitmq {
         let export = client(["export_definitions", "-"]);
         let stream = DumpStream {
             name: DEFINITIONS.to_owned(),
-            open: streams::from_program(&server.docker, &server.container, export),
+            open: streams::from_program(&server.docker, &server.container, export, work.cancel),
             inspect: definitions::inspect,
         };
         streams::take(request, work, taker, vec![stream])

@@ -20,6 +20,7 @@ use super::server::{self, Server};
 use super::streams::{self, DumpStream, Open, Taker};
 use super::{Answer, Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, misplaced};
 use crate::model::assertion::{Assertion, short};
+use crate::model::cancel::Cancel;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::Taken;
 use crate::model::step::RestoreTarget;
@@ -208,10 +209,32 @@ impl Redis {
         }
     }
 
-    fn dump(&self, server: &Server, session: &Session) -> Open {
+    fn dump(&self, server: &Server, session: &Session, cancel: &Cancel) -> Open {
         let command = self.client(session).args(["--rdb", "-"]);
-        let open = streams::from_program(&server.docker, &server.container, command);
+        let open = streams::from_program(&server.docker, &server.container, command, cancel);
         Box::new(move || Ok(Box::new(mark::WithoutMark::new(open()?)) as Box<dyn Read + Send>))
+    }
+
+    /// A restore asks where the server keeps its files. One that will never answer gives no backup, which would be believed.
+    ///
+    /// Gives what is to be told where only the rights are missing, which can be given at any time.
+    fn can_be_restored(&self, server: &Server) -> Result<Vec<String>, EngineError> {
+        // The password of who restores need not be here at night.
+        let Ok(session) = self.restorer() else { return Ok(Vec::new()) };
+        let name = &server.container.name;
+        match self.ask(server, &session, &["CONFIG", "GET", "dir"]) {
+            Ok(_) => Ok(Vec::new()),
+            Err(EngineError::Refused { what }) if what.contains("unknown command") => Err(EngineError::Refused {
+                what: format!(
+                    "Redis in the container {name} knows no CONFIG (`rename-command`), and a restore has to ask it where its files \
+                     lie: what is taken could not be put back; forbid the command to other users by ACLs in place of renaming it"
+                ),
+            }),
+            Err(EngineError::Refused { what }) => {
+                Ok(vec![format!("a restore in place will need more rights (`restore_as`): {what}")])
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn take_single(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {
@@ -220,8 +243,15 @@ impl Redis {
         if self.settled(&server, &session)?.is_empty() && !request.allow_empty {
             return Err(EngineError::Bare { engine: ENGINE, container: server.container.name });
         }
-        let stream = DumpStream { name: SINGLE.to_owned(), open: self.dump(&server, &session), inspect: rdb::inspect };
-        streams::take(request, work, taker(&server)?, vec![stream])
+        let notes = self.can_be_restored(&server)?;
+        let stream = DumpStream {
+            name: SINGLE.to_owned(),
+            open: self.dump(&server, &session, work.cancel),
+            inspect: rdb::inspect,
+        };
+        let mut taken = streams::take(request, work, taker(&server)?, vec![stream])?;
+        taken.notes.extend(notes);
+        Ok(taken)
     }
 
     fn take_cluster(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {
@@ -229,7 +259,9 @@ impl Redis {
         let nodes = self.nodes(&session)?;
         let map = nodes.map()?;
         let (mut is_empty, mut memory) = (true, 0);
+        let mut notes = Vec::new();
         for master in &map.masters {
+            notes.extend(self.can_be_restored(nodes.server(&master.id)?)?);
             let info = self.settled(nodes.server(&master.id)?, &session)?;
             is_empty &= info.is_empty();
             memory = info.number("used_memory").map_or(u64::MAX, |bytes| bytes.saturating_add(memory));
@@ -242,12 +274,13 @@ impl Redis {
         let mut dumps = vec![DumpStream { name: SLOTS.to_owned(), open: map_of_slots, inspect: cluster::inspect }];
         for master in &map.masters {
             let server = nodes.server(&master.id)?;
-            let dump = || self.dump(server, &session);
+            let dump = || self.dump(server, &session, work.cancel);
             let open = if memory <= OPENED_AT_ONCE.0 { streams::opened_ahead(dump(), dump()) } else { dump() };
             dumps.push(DumpStream { name: master.artifact(), open, inspect: rdb::inspect });
         }
         let store = request.store;
-        let taken = streams::take(request, work, taker(server)?, dumps)?;
+        let mut taken = streams::take(request, work, taker(server)?, dumps)?;
+        taken.notes.extend(notes);
         // A slot that moved meanwhile may be in two of the RDBs or in none.
         match self.nodes(&session).and_then(|nodes| nodes.map()) {
             Ok(after) if after.owners() == map.owners() => Ok(taken),

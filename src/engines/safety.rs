@@ -4,9 +4,13 @@
 
 use std::time::Duration;
 
+mod as_it_lies;
+
+use self::as_it_lies::AsItLies;
 use super::streams::{self, DumpStream, Taker};
 use super::volume::{self, Place, put_back};
 use super::{Engine, EngineError, Ground, Proven, Restored, TakeRequest, Work, for_source};
+use crate::model::holdings::Backing;
 use crate::model::observation::{ContainerState, Observed, SourceState};
 use crate::model::run::{Artifact, Taken};
 use crate::model::step::RestoreTarget;
@@ -32,9 +36,10 @@ pub struct Safety<'a> {
 
 /// How a source is copied before it is overwritten.
 pub fn safety_of<'a>(source: &'a Source, ground: &'a Ground) -> Box<dyn Engine + 'a> {
-    match source.needs_docker() {
-        true => Box::new(Safety { source, ground }),
-        false => for_source(source, ground),
+    match source {
+        Source::Sqlite(sqlite) => Box::new(AsItLies::new(source, sqlite, ground)),
+        _ if source.needs_docker() => Box::new(Safety { source, ground }),
+        _ => for_source(source, ground),
     }
 }
 
@@ -79,11 +84,16 @@ impl Safety<'_> {
             return Ok(vec![("/volume.tar".to_owned(), Place::of(volume, self.ground)?.ok_or_else(gone)?)]);
         }
         let mut places: Vec<(String, Place)> = Vec::new();
+        let docker = self.ground.containers.docker()?;
         for container in self.containers()? {
             let mounts = container.mounts.clone();
             let mut found = 0;
             // What lies in memory is gone with the container anyway.
             for mount in mounts.iter().filter(|it| it.writable && !(it.volume.is_none() && it.source.is_empty())) {
+                let backing = mount.volume.as_ref().map(|volume| docker.backing_of(volume)).transpose()?.flatten();
+                if backing == Some(Backing::Memory) {
+                    continue;
+                }
                 found += 1;
                 let name = match &mount.volume {
                     Some(volume) => format!("/{volume}.tar"),

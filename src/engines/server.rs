@@ -54,6 +54,23 @@ pub(super) fn observe(
     }
 }
 
+/// A server that was made anew does not know the user that takes backups, nor anything to take: whoever restores may look
+/// at it. Where there is data, that user is missing, and that is what is to be told.
+pub(super) fn or_seen_by_the_restorer(
+    seen: Result<SourceState, EngineError>,
+    has_restorer: bool,
+    look: impl FnOnce() -> Result<SourceState, EngineError>,
+) -> Result<SourceState, EngineError> {
+    let is_refused = matches!(&seen, Err(EngineError::Runtime(RuntimeError::Exit { .. })));
+    if !has_restorer || !is_refused {
+        return seen;
+    }
+    match look() {
+        Ok(state @ (SourceState::Empty | SourceState::Unfinished { .. })) => Ok(state),
+        Ok(SourceState::HasData { .. } | SourceState::Broken | SourceState::Gone) | Err(_) => seen,
+    }
+}
+
 /// A login with its password at hand. `User` is `Option<String>` for servers that may be used without one.
 pub(super) struct Session<User> {
     pub user: User,
@@ -128,6 +145,25 @@ mod tests {
             assert!(!file.contains('/') && !file.starts_with('.'), "{file}");
             assert_eq!(database_name(&file), name);
         }
+    }
+
+    #[test]
+    fn a_new_server_is_looked_at_by_whoever_restores_and_only_a_new_one() {
+        let refused = || {
+            let (container, program, said) = ("pg".to_owned(), "psql".to_owned(), "role does not exist".to_owned());
+            Err(EngineError::Runtime(RuntimeError::Exit { container, program, code: 2, said }))
+        };
+        let data = SourceState::HasData { bytes: None };
+        let unfinished = SourceState::Unfinished { bytes: None };
+        let by = |seen, has_restorer, look| or_seen_by_the_restorer(seen, has_restorer, || Ok(look)).ok();
+        assert_eq!(by(refused(), true, SourceState::Empty), Some(SourceState::Empty));
+        assert_eq!(by(refused(), true, unfinished), Some(unfinished));
+        // The user that takes the backups is missing: that is what is to be told.
+        assert_eq!(by(refused(), true, data), None);
+        assert_eq!(by(refused(), false, SourceState::Empty), None);
+        assert_eq!(by(Ok(data), true, SourceState::Empty), Some(data));
+        let hangs = Err(EngineError::Runtime(RuntimeError::TimedOut { doing: "psql".to_owned(), seconds: 60 }));
+        assert_eq!(by(hangs, true, SourceState::Empty), None);
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! The copy goes through a private file, the one declared temporary copy of the project: SQLite's backup interface
 //! writes a database, not a stream.
 
+mod look;
+mod place;
+
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -12,11 +16,17 @@ use std::time::{Duration, Instant};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use self::look::{count, look_into, open_at_rest};
+use self::place::put_over;
+pub(super) use self::place::set_aside_with_journals;
 use super::meta::meta;
-use super::{Engine, EngineError, Proven, Restored, TakeRequest, Work, count_findings, exact, single_artifact, taken};
+use super::{
+    Engine, EngineError, Proven, Restored, TakeRequest, Work, Workroom, count_findings, exact, single_artifact, taken,
+};
 use crate::model::cancel::Cancel;
 use crate::model::observation::{Observed, SourceState};
 use crate::model::run::{Artifact, ArtifactKind, Taken};
+use crate::model::shrink::Present;
 use crate::model::step::RestoreTarget;
 use crate::model::units::ByteSize;
 use crate::repository::{ArchiveRequest, Entry, EntryKind, EntryMeta, NodeFacts, Reader};
@@ -46,16 +56,15 @@ impl Sqlite {
     }
 
     /// Copies the live database into `copy`, as it was at one moment.
-    fn back_up_to(&self, copy: &Path, cancel: &Cancel) -> Result<(), EngineError> {
-        let source = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(self.error("opening it"))?;
-        source.busy_timeout(BUSY).map_err(self.error("opening it"))?;
-        // A read transaction held from the start: without it a writer between two steps would start the copy over,
-        // and under a steady writer it would never end.
-        source.execute_batch("BEGIN").map_err(self.error("beginning to read"))?;
-        source
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
-            .map_err(self.error("reading its schema"))?;
+    fn back_up_to(&self, copy: &Path, room: &Workroom, cancel: &Cancel) -> Result<(), EngineError> {
+        let reading = match begin_to_read(&self.path) {
+            Err(error) if place::wants_recovery(&error) => {
+                let recovered = place::recovered_copy(&self.path, room)?;
+                begin_to_read(&recovered)
+            }
+            reading => reading,
+        };
+        let source = reading.map_err(self.error("reading its schema"))?;
         copy_database(&source, copy, cancel).map_err(|error| self.copy_error("copying it", error))
     }
 
@@ -93,12 +102,23 @@ impl Sqlite {
         match look_into(to) {
             Ok(look) => {
                 proven.content.extend(look.complaints);
+                proven.notes.extend(look.unchecked.into_iter().map(|note| format!("{}: {note}", artifact.name)));
                 proven.content.extend(count_findings(artifact, &exact(look.counts)));
             }
             Err(source) => proven.content.push(format!("{}: SQLite cannot read it: {source}", artifact.name)),
         }
         Ok(proven)
     }
+}
+
+/// Opens it with a read transaction that is held from the start: without it a writer between two steps would start the copy
+/// over, and under a steady writer it would never end.
+fn begin_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let source = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    source.busy_timeout(BUSY)?;
+    source.execute_batch("BEGIN")?;
+    source.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+    Ok(source)
 }
 
 fn sqlite_error(path: &Path, doing: &'static str, source: rusqlite::Error) -> EngineError {
@@ -143,71 +163,14 @@ fn copy_database(from: &Connection, to: &Path, cancel: &Cancel) -> Result<(), Co
     to.close().map_err(|(_, error)| CopyError::Sqlite(error))
 }
 
-/// What SQLite says of a database file at rest.
-struct Look {
-    /// From `PRAGMA integrity_check` and `foreign_key_check` is left out: a database may hold what its keys forbid.
-    complaints: Vec<String>,
-    /// Rows of each table, as `rows TABLE`, and the number of tables.
-    counts: Vec<(String, u64)>,
-}
-
-fn look_into(path: &Path) -> rusqlite::Result<Look> {
-    let database = open_at_rest(path)?;
-    let complaints: Vec<String> = database
-        .prepare("PRAGMA integrity_check(20)")?
-        .query_map([], |row| row.get::<_, String>(0))?
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .filter(|line| line != "ok")
-        .map(|line| format!("integrity_check: {line}"))
-        .collect();
-    Ok(Look { complaints, counts: count(&database)? })
-}
-
-/// Opens a file that nobody writes to: no lock, no -wal, no -shm beside it.
-fn open_at_rest(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(format!("file:{}?immutable=1", uri_path(path)), flags)
-}
-
-/// A path as a `file:` URI wants it: everything but letters, digits and `/-_.` as percent escapes.
-fn uri_path(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    path.as_os_str()
-        .as_bytes()
-        .iter()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => char::from(*byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect()
-}
-
-fn count(database: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
-    // Virtual tables are left out: their modules may not be compiled in here, and their data lies in ordinary ones.
-    let tables: Vec<String> = database
-        .prepare(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
-             AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name",
-        )?
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let mut counts = vec![("tables".to_owned(), tables.len() as u64)];
-    for table in tables {
-        let rows: i64 =
-            database
-                .query_row(&format!("SELECT count(*) FROM \"{}\"", table.replace('"', "\"\"")), [], |row| row.get(0))?;
-        counts.push((format!("rows {table}"), u64::try_from(rows).unwrap_or(0)));
-    }
-    Ok(counts)
-}
-
 impl Engine for Sqlite {
-    /// Gone: no file at the path. Empty: a file without a single table. Data otherwise.
+    /// Gone: no file at the path. Empty: a file without a single table. Broken: something that SQLite says is no database, or a
+    /// damaged one. Data otherwise.
     fn observe(&self) -> Observed<SourceState> {
         let size = match fs::metadata(&self.path) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
-            Ok(_) => return unknown(format!("{} is not a file", self.path.display())),
+            // Docker makes a folder of the name of a file that it was to bind.
+            Ok(_) => return Observed::Known(SourceState::Broken),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Observed::Known(SourceState::Gone),
             Err(error) => return unknown(format!("{} cannot be looked at: {error}", self.path.display())),
         };
@@ -221,8 +184,21 @@ impl Engine for Sqlite {
         match tables {
             Ok(0) => Observed::Known(SourceState::Empty),
             Ok(_) => Observed::Known(SourceState::HasData { bytes: Some(ByteSize(size)) }),
+            Err(error) if place::is_broken(&error) => Observed::Known(SourceState::Broken),
+            // What it was in the middle of when it ended is undone on the way.
+            Err(error) if place::wants_recovery(&error) => {
+                Observed::Known(SourceState::HasData { bytes: Some(ByteSize(size)) })
+            }
             Err(error) => unknown(format!("{} cannot be read by SQLite: {error}", self.path.display())),
         }
+    }
+
+    fn holding(&self) -> Option<Present> {
+        let database = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        database.busy_timeout(Duration::from_millis(500)).ok()?;
+        let mut tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").ok()?;
+        let tables = tables.query_map([], |row| Ok((None, row.get(0)?))).ok()?;
+        Some(Present { databases: BTreeSet::new(), tables: tables.collect::<Result<_, _>>().ok()? })
     }
 
     fn take(&self, request: TakeRequest<'_>, work: &Work<'_>) -> Result<Taken, EngineError> {
@@ -236,7 +212,7 @@ impl Engine for Sqlite {
         };
         let room = work.rooms.enter().map_err(EngineError::io("making a private folder for", &self.path))?;
         let copy = room.file("copy.db").map_err(EngineError::io("making a private copy of", &self.path))?;
-        self.back_up_to(&copy, work.cancel)?;
+        self.back_up_to(&copy, &room, work.cancel)?;
         let counts =
             open_at_rest(&copy).and_then(|database| count(&database)).map_err(self.error("counting its rows"))?;
         if !request.allow_empty && counts.first().is_none_or(|(_, tables)| *tables == 0) {
@@ -308,14 +284,17 @@ impl Engine for Sqlite {
             return Err(EngineError::Damaged { findings });
         }
 
-        let mut notes = Vec::new();
-        if to.exists() {
-            // Through the backup interface: one transaction in the live file. Renaming over it would leave its -wal to
-            // be replayed into the wrong database.
-            let from = open_at_rest(&copy).map_err(self.error("opening the restored copy"))?;
-            copy_database(&from, &to, work.cancel).map_err(|error| self.copy_error("restoring into it", error))?;
-        } else {
-            remove_leftover_journals(&to)?;
+        let mut notes = proven.notes;
+        let is_there = fs::symlink_metadata(&to).is_ok();
+        if !(is_there && put_over(&copy, &to, work.cancel)?) {
+            let aside = set_aside_with_journals(&to)?;
+            if is_there {
+                let aside: Vec<String> = aside.iter().map(|path| path.display().to_string()).collect();
+                notes.push(format!(
+                    "what was there is no database that SQLite can read, and was moved to {}",
+                    aside.join(", ")
+                ));
+            }
             let meta = facts(reader, taken)?;
             fs::set_permissions(&copy, fs::Permissions::from_mode(meta.mode & 0o7777))
                 .map_err(EngineError::io("setting the mode of", &to))?;
@@ -330,25 +309,6 @@ impl Engine for Sqlite {
         let _ = fs::remove_dir(folder.join(".devstack-restore"));
         Ok(Restored { to: to.display().to_string(), bytes: proven.read, notes })
     }
-}
-
-/// A -wal or -journal without its database belongs to a database that is gone; SQLite would replay it into ours.
-fn remove_leftover_journals(database: &Path) -> Result<(), EngineError> {
-    for ending in ["-wal", "-shm", "-journal"] {
-        let mut name = database.as_os_str().to_owned();
-        name.push(ending);
-        let leftover = PathBuf::from(name);
-        match fs::symlink_metadata(&leftover) {
-            Ok(_) => {
-                let mut aside = leftover.as_os_str().to_owned();
-                aside.push(".before-restore");
-                fs::rename(&leftover, &aside).map_err(EngineError::io("moving aside", &leftover))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(EngineError::io("looking at", &leftover)(error)),
-        }
-    }
-    Ok(())
 }
 
 /// Mode and owner that the database file had.

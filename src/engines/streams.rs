@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::inspect::{Counts, Inspect, InspectingSink, Inspection};
 use super::{EngineError, Proven, Restored, TakeRequest, Work, count_findings, exact};
+use crate::model::cancel::Cancel;
 use crate::model::run::{Artifact, ArtifactKind, Taken};
 use crate::model::units::{ByteSize, Span};
 use crate::repository::{ArchiveRequest, Entry, EntryKind, EntryMeta, Reader};
-use crate::runtime::RuntimeError;
+use crate::runtime::{Output, Patience, RuntimeError};
 
 /// Starts a dump when its turn comes.
 pub(super) type Open = Box<dyn FnOnce() -> Result<Box<dyn Read + Send>, EngineError> + Send>;
@@ -41,6 +42,36 @@ pub(super) fn take(
     work: &Work<'_>,
     taker: Taker,
     streams: Vec<DumpStream>,
+) -> Result<Taken, EngineError> {
+    take_noting(request, work, taker, streams, &Notes::default())
+}
+
+/// What is told of a take, gathered while it goes on.
+#[derive(Clone, Default)]
+pub(super) struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    /// More than this tells nobody anything.
+    const MOST: usize = 20;
+
+    pub(super) fn add(&self, notes: impl IntoIterator<Item = String>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = Self::MOST.saturating_sub(all.len());
+        all.extend(notes.into_iter().take(room));
+    }
+
+    fn all(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// As [`take`], with what its programs warn of.
+pub(super) fn take_noting(
+    request: TakeRequest<'_>,
+    work: &Work<'_>,
+    taker: Taker,
+    streams: Vec<DumpStream>,
+    notes: &Notes,
 ) -> Result<Taken, EngineError> {
     let since = Instant::now();
     let seen = Arc::new(Seen::default());
@@ -93,6 +124,7 @@ pub(super) fn take(
         empty: false,
         image: taker.image,
         certificates: Vec::new(),
+        notes: notes.all(),
     })
 }
 
@@ -204,6 +236,8 @@ impl Read for Inspected {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
             Err(source) => {
+                // A program that goes on is ended now, and not when the archive lets go of its reader.
+                self.reader = None;
                 return Err(self.seen.fail(EngineError::Stream { name: self.name.clone(), source }));
             }
         };
@@ -351,13 +385,53 @@ pub(super) fn from_program(
     docker: &Arc<crate::runtime::Docker>,
     container: &crate::model::observation::ContainerState,
     command: crate::runtime::Command,
+    cancel: &Cancel,
 ) -> Open {
-    let (docker, container) = (docker.clone(), container.clone());
+    let (docker, container, patience) = (docker.clone(), container.clone(), Patience::until(cancel));
     Box::new(move || {
-        let output = docker.output(&container, &command).map_err(|error: RuntimeError| EngineError::from(error))?;
+        let output =
+            docker.output(&container, &command, patience).map_err(|error: RuntimeError| EngineError::from(error))?;
         Ok(Box::new(output) as Box<dyn Read + Send>)
     })
 }
+
+/// As [`from_program`], of a tool that waits for locks: what it says at its end as a warning is noted.
+pub(super) fn from_dump_tool(
+    docker: &Arc<crate::runtime::Docker>,
+    container: &crate::model::observation::ContainerState,
+    command: crate::runtime::Command,
+    cancel: &Cancel,
+    notes: &Notes,
+) -> Open {
+    let (docker, container, notes) = (docker.clone(), container.clone(), notes.clone());
+    let patience = Patience::of(LONGEST_SILENCE, cancel);
+    Box::new(move || {
+        let output =
+            docker.output(&container, &command, patience).map_err(|error: RuntimeError| EngineError::from(error))?;
+        Ok(Box::new(Noting { output, notes: Some(notes) }) as Box<dyn Read + Send>)
+    })
+}
+
+struct Noting {
+    output: Output,
+    notes: Option<Notes>,
+}
+
+impl Read for Noting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.output.read(buffer)?;
+        if count == 0
+            && !buffer.is_empty()
+            && let Some(notes) = self.notes.take()
+        {
+            notes.add(self.output.warnings());
+        }
+        Ok(count)
+    }
+}
+
+/// Longer than the tools themselves wait for a lock, where they can be told to.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
 /// A server gives up on a reader that has taken nothing for a while: 60 s for Redis, unless told otherwise. A dump that was
 /// opened ahead is not read later than this, to stay clear of that.

@@ -11,7 +11,7 @@ mod tar;
 use std::path::PathBuf;
 
 use self::names::Compared;
-pub(super) use self::place::{Place, Site, has_entries, holds};
+pub(super) use self::place::{Place, Site, has_entries, holds, on_the_machine};
 pub(super) use self::restore::put_back;
 pub(super) use self::tar::{Tar, inspect};
 use super::inspect::Inspect;

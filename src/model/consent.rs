@@ -104,6 +104,22 @@ pub fn covers(word: &str, token: &str) -> bool {
     word == token || kind(token) == word
 }
 
+/// The kinds of words that steps wait for. `recover` is `apply`'s own: it has what is lost brought back first.
+pub const KINDS: [&str; 12] = [
+    "accept",
+    "adopt",
+    "age",
+    "create",
+    "forget",
+    "project",
+    "recover",
+    "remove-key",
+    "restore",
+    "retention",
+    "rollback",
+    "take",
+];
+
 /// `restore` of `restore:postgres`.
 pub fn kind(token: &str) -> &str {
     token.split_once(':').map_or(token, |(kind, _)| kind)

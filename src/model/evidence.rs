@@ -59,6 +59,9 @@ pub struct Proof {
     /// The snapshots that were read. One that somebody put in the place of another counts as proven only if it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<SnapshotId>,
+    /// What could not be checked, and why: no damage, and nothing that was proven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Proof {

@@ -1,6 +1,6 @@
 //! What earlier applies on this machine measured. It lives in `.devstack/` and may be lost without harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,16 @@ pub struct History {
     pub samples: BTreeMap<String, Vec<Sample>>,
     pub last_apply: Option<Timestamp>,
     pub known_repositories: BTreeMap<RepositoryName, RepositoryId>,
+    /// What an apply had begun that did not come to its end: `take/SERVICE`, `restore/SERVICE` over what is there until a later one
+    /// has ended, or `hook/OWNER` where a hook of it was run.
+    pub cut_off: BTreeMap<String, CutOff>,
+}
+
+/// When it was begun, and the hooks after a backup that have ended well since, by their sample keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutOff {
+    pub at: Timestamp,
+    pub undone: BTreeSet<String>,
 }
 
 /// A step that ran to its good end, as a record in a repository keeps it for every machine.

@@ -106,6 +106,18 @@ pub enum Backing {
 }
 
 impl Backing {
+    /// By the driver of a volume and its options.
+    pub fn of<'o>(driver: Option<&str>, option: impl Fn(&str) -> &'o str) -> Self {
+        let bound = option("o").split(',').any(|it| matches!(it, "bind" | "rbind"));
+        match (driver.filter(|driver| !matches!(*driver, "" | "local")), option("type")) {
+            (Some(driver), _) => Self::Remote(format!("the driver {driver}")),
+            (None, "tmpfs" | "ramfs") => Self::Memory,
+            (None, _) if bound => Self::Folder(PathBuf::from(option("device"))),
+            (None, "" | "none") => Self::Local,
+            (None, kind) => Self::Remote(format!("{kind} {}", option("device")).trim().to_owned()),
+        }
+    }
+
     fn is_local(&self) -> bool {
         *self == Self::Local
     }
@@ -128,6 +140,9 @@ pub struct Nameless {
 pub struct Bind {
     pub path: PathBuf,
     pub uses: Vec<Use>,
+    /// A container mounts it, and it is not there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
 }
 
 /// A file that Compose itself reads.
@@ -141,6 +156,9 @@ pub struct HeldFile {
     /// Compose goes without it (`required: false`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// Looked for on this machine, and not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
 }
 
 /// What Compose reads a file for.
@@ -262,7 +280,7 @@ impl Holdings {
         let at = match self.binds.iter().position(|bind| bind.path == path) {
             Some(at) => at,
             None => {
-                self.binds.push(Bind { path: path.to_owned(), uses: Vec::new() });
+                self.binds.push(Bind { path: path.to_owned(), uses: Vec::new(), missing: false });
                 self.binds.len() - 1
             }
         };
@@ -286,7 +304,7 @@ impl Holdings {
             Some(at) => at,
             None => {
                 let (read_as, services) = (BTreeSet::new(), BTreeSet::new());
-                self.files.push(HeldFile { path: path.to_owned(), read_as, services, optional: true });
+                self.files.push(HeldFile { path: path.to_owned(), read_as, services, optional: true, missing: false });
                 self.files.len() - 1
             }
         };

@@ -21,6 +21,7 @@ use super::origin::Origin;
 use super::record::{Adopted, Approved, Generation, Recovery};
 use super::retention::Rule;
 use super::run::Manifest;
+use super::shrink::Present;
 use super::units::{ByteSize, Span};
 
 /// A field that was seen, or the reason why not. Nothing that overwrites or deletes may rest on an Unknown.
@@ -62,6 +63,10 @@ pub struct ContainerState {
     pub restarts: u64,
     pub mounts: Vec<Mount>,
     pub networks: Vec<String>,
+    /// The containers whose network, processes or memory it shares (`network_mode: service:…`): without them it can't start, and
+    /// after their new start it is cut off until its own.
+    #[serde(default)]
+    pub joins: Vec<ContainerId>,
     /// Those that Compose wrote.
     pub labels: BTreeMap<String, String>,
 }
@@ -96,6 +101,7 @@ impl ContainerState {
             restarts: 0,
             mounts,
             networks: Vec::new(),
+            joins: Vec::new(),
             labels: BTreeMap::new(),
         }
     }
@@ -139,10 +145,16 @@ pub struct Observation {
     /// Repositories that lie in the stack's own folder: they move with it, and no other stack writes there.
     #[serde(default)]
     pub carried: BTreeSet<RepositoryName>,
+    /// Repositories that are Unknown since no key at hand opens them.
+    #[serde(default)]
+    pub shut: BTreeSet<RepositoryName>,
     /// Repositories that can be read and not written: nothing can be kept there before it is overwritten.
     #[serde(default)]
     pub unwritable: BTreeSet<RepositoryName>,
     pub services: BTreeMap<ServiceName, Observed<SourceState>>,
+    /// What lies in those of them that can tell it soon.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holding: BTreeMap<ServiceName, Present>,
     /// The address of the engine that containers run on, if it answers; none where no service lives in a container.
     #[serde(default)]
     pub engine: Option<Observed<String>>,
@@ -174,6 +186,12 @@ pub struct Observation {
     /// Folders that stand where the newest run of a service has files; looked at for a recovery only.
     #[serde(default)]
     pub misplaced: BTreeMap<ServiceName, Vec<Misplaced>>,
+    /// What the newest run of a service that is made of files has and that is not there; looked at for a recovery only.
+    #[serde(default)]
+    pub missing: BTreeMap<ServiceName, MissingFiles>,
+    /// The paths that a service declares and that name nothing.
+    #[serde(default)]
+    pub gone: BTreeMap<ServiceName, Vec<String>>,
     /// What is free where each service's data lies; looked at for a recovery only.
     #[serde(default)]
     pub room: BTreeMap<ServiceName, Room>,
@@ -225,6 +243,19 @@ pub struct Misplaced {
     pub empty: bool,
 }
 
+/// Files of a run that are not there, by their names alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingFiles {
+    pub run: RunId,
+    pub count: u64,
+    /// Files of the run that were looked for.
+    pub of: u64,
+    /// The run has more than are looked for.
+    pub more: bool,
+    /// The first of them.
+    pub named: Vec<PathBuf>,
+}
+
 /// A place that data comes back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
@@ -245,6 +276,12 @@ pub enum SourceState {
     Empty,
     /// There, with data; about this many bytes, where that is cheap to know.
     HasData { bytes: Option<ByteSize> },
+    /// Something is there that positively is none of its data any more: no database, or one that is damaged. A restore moves it
+    /// aside, so that nothing of it is lost.
+    Broken,
+    /// A restore into it was begun and has not come to its end: what is there is in part what a backup held. Nothing is taken
+    /// from it until a restore has ended, or somebody has said that it is right as it is.
+    Unfinished { bytes: Option<ByteSize> },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

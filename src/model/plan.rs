@@ -43,6 +43,9 @@ pub struct Lineage {
 pub struct Report {
     /// What could not be looked at, and what was therefore not planned.
     pub unknown: Vec<Note>,
+    /// Repositories that no key at hand opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shut: Vec<Note>,
     /// Runs that were found damaged, and that nothing later cleared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Note>,
@@ -52,6 +55,12 @@ pub struct Report {
     /// Policies whose newest run is incomplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Note>,
+    /// Hooks after a backup that failed, or never ran, and have not ended well since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Note>,
+    /// Runs that were cut off, with what no later run has taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interrupted: Vec<Note>,
     /// A recovery that has begun here and has not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfinished: Vec<Note>,
@@ -61,9 +70,15 @@ pub struct Report {
     /// What the stack holds and nothing takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unprotected: Vec<Note>,
+    /// Services that were taken, and that no policy takes again by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unscheduled: Vec<Note>,
     /// What the stack holds and the file leaves out, with the reasons that it gives.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<Note>,
+    /// Files that the newest run has and that are not there; looked for by a recovery only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Note>,
     /// Sources that shrank, which nobody has said to be right.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspect: Vec<Note>,
@@ -185,7 +200,7 @@ pub enum Basis {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exposure {
     pub service: ServiceName,
-    /// The newest complete and verified run that holds it, with the start of that run.
+    /// The newest complete and verified run without doubts that holds it, with the start of that run.
     pub last_good: Option<(RunId, RepositoryName, Timestamp)>,
     pub rpo: Option<Span>,
     pub policies: Vec<PolicyName>,
@@ -219,7 +234,7 @@ impl ServiceForecast {
 impl Report {
     /// What is declared and could not be looked at, or is not there.
     pub fn troubles(&self) -> impl Iterator<Item = &str> {
-        self.unknown.iter().chain(&self.lost).map(|note| note.resource.as_str())
+        self.shut.iter().chain(&self.unknown).chain(&self.lost).map(|note| note.resource.as_str())
     }
 
     pub fn is_troubled(&self) -> bool {
@@ -233,7 +248,8 @@ impl Report {
 
     /// What is said where no good run is known: one may lie in a repository that could not be looked at.
     pub fn no_good_run(&self) -> &'static str {
-        let unseen = self.unknown.iter().any(|note| note.resource.starts_with(Note::REPOSITORY));
+        let unseen =
+            !self.shut.is_empty() || self.unknown.iter().any(|note| note.resource.starts_with(Note::REPOSITORY));
         if unseen { "unknown" } else { "never" }
     }
 }

@@ -103,6 +103,9 @@ pub struct Taken {
     /// Those in it, if it is a source of certificates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Certificate>,
+    /// What its tools warned of, and what was left out of it for a reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Taken {

@@ -146,7 +146,7 @@ impl<'v> Volatile<'v> {
         self.0.is_none()
     }
 
-    fn has(&self, database: Option<&str>, name: &str) -> bool {
+    pub fn has(&self, database: Option<&str>, name: &str) -> bool {
         let Some(named) = &self.0 else { return false };
         let whole = database.map(|database| format!("{database}.{name}"));
         let names = [database, Some(name).filter(|name| !name.is_empty()), whole.as_deref()];
@@ -167,23 +167,40 @@ pub fn of(before: &Taken, after: &Taken, limits: Limits, volatile: &Volatile<'_>
     (halved || !things.is_empty()).then_some(Shrink { from, to, things })
 }
 
+/// What a source holds now, by name: nobody has counted it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Present {
+    /// Of a server whose databases are taken one by one, as its artifacts call them.
+    pub databases: BTreeSet<String>,
+    /// As the counts of a run call them, with their databases.
+    pub tables: BTreeSet<(Option<String>, String)>,
+}
+
+/// What of `before` is not there any more, before any run has found it missing.
+pub fn gone(before: &Taken, present: &Present, volatile: &Volatile<'_>) -> Vec<Shrunk> {
+    let old = Things::of(before);
+    let mut found = old.without(&present.databases, volatile);
+    for (thing, from) in old.things.iter().filter(|(thing, _)| thing.kind == Kind::Rows) {
+        let database = thing.database.as_deref();
+        let of_gone = database.is_some_and(|database| !present.databases.contains(database));
+        let here = present.tables.contains(&(thing.database.clone(), thing.name.clone()));
+        if !here && !of_gone && !volatile.has(database, &thing.name) {
+            found.push(Shrunk { name: thing.shown(), kind: thing.kind, from: *from, to: None });
+        }
+    }
+    found
+}
+
 /// What `after` has lost of `before`. Only exact counts are compared, and nothing that may come and go.
 pub fn shrunk(before: &Taken, after: &Taken, limits: Limits, volatile: &Volatile<'_>) -> Vec<Shrunk> {
     if before.engine != after.engine {
         return Vec::new();
     }
     let (old, new) = (Things::of(before), Things::of(after));
-    let mut found = Vec::new();
-    let gone: BTreeSet<&str> = old.databases.difference(&new.databases).map(String::as_str).collect();
-    for database in &gone {
-        let rows = old.things.iter().filter(|(thing, _)| thing.database.as_deref() == Some(*database));
-        let from = rows.map(|(_, count)| count).sum();
-        if !volatile.has(Some(database), "") {
-            found.push(Shrunk { name: (*database).to_owned(), kind: Kind::Database, from, to: None });
-        }
-    }
+    let mut found = old.without(&new.databases, volatile);
     for (thing, from) in &old.things {
-        let of_gone = thing.database.as_deref().is_some_and(|database| gone.contains(database));
+        let is_gone = |database: &str| old.databases.contains(database) && !new.databases.contains(database);
+        let of_gone = thing.database.as_deref().is_some_and(is_gone);
         if of_gone || volatile.has(thing.database.as_deref(), &thing.name) {
             continue;
         }
@@ -227,6 +244,17 @@ struct Things {
 }
 
 impl Things {
+    /// The databases that are not among these.
+    fn without(&self, databases: &BTreeSet<String>, volatile: &Volatile<'_>) -> Vec<Shrunk> {
+        let gone = self.databases.difference(databases).filter(|database| !volatile.has(Some(database), ""));
+        let counted = gone.map(|database| {
+            let rows = self.things.iter().filter(|(thing, _)| thing.database.as_ref() == Some(database));
+            let from = rows.map(|(_, count)| count).sum();
+            Shrunk { name: database.clone(), kind: Kind::Database, from, to: None }
+        });
+        counted.collect()
+    }
+
     fn of(taken: &Taken) -> Self {
         let mut things = Self::default();
         let (mut keys, mut expiring) = (None, 0);

@@ -53,17 +53,23 @@ pub enum Kind {
     Lost,
     /// Nothing runs under the project's name in the file, and something under another from the same folder.
     Renamed,
+    /// Its key is missing or wrong, so that it could not be looked at.
+    Shut,
     /// It could not be looked at.
     Unknown,
     /// A step of this command.
     FailedStep,
     /// The newest run of a policy is incomplete.
     FailedRun,
+    /// What is to be undone after a backup was not: its hook failed, or never ran.
+    FailedHook,
     FailedDrill,
     /// The command was stopped before its end.
     Stopped,
     /// A recovery has begun and has not ended.
     Unfinished,
+    /// The newest run of a service was cut off, and no later one has taken it.
+    Interrupted,
     /// The recovery point objective.
     MissedPoint,
     /// The recovery time objective.
@@ -76,6 +82,10 @@ pub enum Kind {
     MissedSlot,
     /// Nothing protects it.
     Unprotected,
+    /// It was taken, and nothing takes it again.
+    Unscheduled,
+    /// Files that the newest run has, and that are not there.
+    Missing,
     /// A source shrank, and nobody has said that this is right.
     Suspect,
     /// Runs that another host, folder or project has taken under this stack's name.
@@ -93,6 +103,8 @@ pub enum Kind {
 pub enum Severity {
     /// FAILED: what backups hold is wrong.
     Damage,
+    /// FAILED, and nothing but a key in the person's hand mends it.
+    Key,
     /// FAILED.
     Failure,
     /// DEGRADED.
@@ -104,31 +116,37 @@ impl Severity {
     pub fn code(self) -> u8 {
         match self {
             Self::Damage | Self::Degraded => 8,
+            Self::Key => 3,
             Self::Failure => 7,
         }
     }
 }
 
 impl Kind {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::Damaged,
         Self::Hurt,
         Self::FailedProof,
         Self::Removed,
         Self::Lost,
         Self::Renamed,
+        Self::Shut,
         Self::Unknown,
         Self::FailedStep,
         Self::FailedRun,
+        Self::FailedHook,
         Self::FailedDrill,
         Self::Stopped,
         Self::Unfinished,
+        Self::Interrupted,
         Self::MissedPoint,
         Self::MissedTime,
         Self::MissedDrill,
         Self::DrilledWithout,
         Self::MissedSlot,
         Self::Unprotected,
+        Self::Unscheduled,
+        Self::Missing,
         Self::Suspect,
         Self::Foreign,
         Self::Unmeasured,
@@ -138,7 +156,7 @@ impl Kind {
 
     /// How bad it is, the word before its line, and what the verdict calls it.
     fn row(self) -> (Severity, &'static str, &'static str) {
-        use Severity::{Damage, Degraded, Failure};
+        use Severity::{Damage, Degraded, Failure, Key};
         match self {
             Self::Damaged => (Damage, "DAMAGED", "damaged"),
             Self::Hurt => (Damage, "HURT", "runs hurt"),
@@ -146,18 +164,23 @@ impl Kind {
             Self::Removed => (Damage, "REMOVED", "runs removed by others"),
             Self::Lost => (Failure, "LOST", "lost"),
             Self::Renamed => (Failure, "RENAMED", "project renamed"),
+            Self::Shut => (Key, "KEY", "key missing or wrong"),
             Self::Unknown => (Failure, "UNKNOWN", "could not be inspected"),
             Self::FailedStep => (Failure, "FAILED", "failed"),
             Self::FailedRun => (Failure, "FAILED", "newest run incomplete"),
+            Self::FailedHook => (Failure, "FAILED", "hook after a backup"),
             Self::FailedDrill => (Damage, "FAILED", "drill failed"),
             Self::Stopped => (Failure, "STOPPED", "stopped"),
             Self::Unfinished => (Failure, "UNFINISHED", "recovery unfinished"),
+            Self::Interrupted => (Degraded, "INTERRUPTED", "run interrupted"),
             Self::MissedPoint => (Degraded, "MISSED", "RPO missed"),
             Self::MissedTime => (Degraded, "MISSED", "RTO missed"),
             Self::MissedDrill => (Degraded, "MISSED", "drill missed an objective"),
             Self::DrilledWithout => (Degraded, "WITHOUT", "drilled without"),
             Self::MissedSlot => (Degraded, "MISSED", "schedule missed"),
             Self::Unprotected => (Degraded, "UNPROTECTED", "unprotected"),
+            Self::Unscheduled => (Degraded, "UNSCHEDULED", "nothing takes it again"),
+            Self::Missing => (Degraded, "MISSING", "files missing"),
             Self::Suspect => (Degraded, "SUSPECT", "suspect"),
             Self::Foreign => (Degraded, "FOREIGN", "runs of another origin"),
             Self::Unmeasured => (Degraded, "UNMEASURED", "RTO not measured"),
@@ -182,17 +205,22 @@ impl Kind {
 }
 
 /// The lists of a report that are judged, and as what: the one place.
-fn lists(report: &Report) -> [(Kind, &[Note]); 12] {
+fn lists(report: &Report) -> [(Kind, &[Note]); 17] {
     [
         (Kind::Damaged, &report.damaged),
         (Kind::Removed, &report.removed),
         (Kind::Lost, &report.lost),
         (Kind::Renamed, &report.renamed),
+        (Kind::Shut, &report.shut),
         (Kind::Unknown, &report.unknown),
         (Kind::FailedRun, &report.failed),
+        (Kind::FailedHook, &report.hooks),
         (Kind::Unfinished, &report.unfinished),
+        (Kind::Interrupted, &report.interrupted),
         (Kind::MissedSlot, &report.overdue),
         (Kind::Unprotected, &report.unprotected),
+        (Kind::Unscheduled, &report.unscheduled),
+        (Kind::Missing, &report.missing),
         (Kind::Suspect, &report.suspect),
         (Kind::Foreign, &report.foreign),
         (Kind::Expiring, &report.expiring),
@@ -220,7 +248,7 @@ impl Standing {
         match findings.first().map(|worst| worst.kind.severity()) {
             None => Self::Ok,
             Some(Severity::Degraded) => Self::Degraded(findings),
-            Some(Severity::Damage | Severity::Failure) => Self::Failed(findings),
+            Some(Severity::Damage | Severity::Key | Severity::Failure) => Self::Failed(findings),
         }
     }
 
@@ -279,7 +307,7 @@ impl Standing {
         groups.into_iter().collect()
     }
 
-    /// The exit code that it earns: 0, 7 or 8; DEGRADED is 0 where nobody asked for it to count.
+    /// The exit code that it earns: 0, 3, 7 or 8; DEGRADED is 0 where nobody asked for it to count.
     pub fn code(&self, degraded_counts: bool) -> u8 {
         match self {
             Self::Ok => 0,
@@ -290,10 +318,10 @@ impl Standing {
                     0
                 }
             }
-            // 7 before 8, as everywhere.
+            // 3 before 7 before 8, as everywhere.
             Self::Failed(findings) => {
-                let is_failure = |it: &Finding| it.kind.severity() == Severity::Failure;
-                if findings.iter().any(is_failure) { Severity::Failure.code() } else { Severity::Damage.code() }
+                let has = |severity: &Severity| findings.iter().any(|it| it.kind.severity() == *severity);
+                [Severity::Key, Severity::Failure].into_iter().find(has).unwrap_or(Severity::Damage).code()
             }
         }
     }

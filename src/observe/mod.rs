@@ -17,7 +17,7 @@ pub use stores::{StoreError, Stores};
 use crate::engines::{self, Ground};
 use crate::model::history::History;
 use crate::model::ids::{RepositoryName, ServiceName, StackName};
-use crate::model::observation::{ContainerState, Observation, Observed, RepositoryState};
+use crate::model::observation::{ContainerState, Observation, Observed, RepositoryState, SourceState};
 use crate::model::units::Span;
 use crate::repository::Presence;
 use crate::spec::file::{Key, Source, Spec};
@@ -33,40 +33,56 @@ pub fn observe(
     concerns: &dyn Fn(&ServiceName) -> bool,
 ) -> Observation {
     let since = Instant::now();
-    let (engine, services, containers, certificates, repositories, idle_excludes) = std::thread::scope(|scope| {
-        let concerned = || spec.services.iter().filter(|(name, _)| concerns(name));
-        let services: Vec<_> = concerned()
-            .map(|(name, service)| {
-                (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).observe()))
-            })
-            .collect();
-        let containers: Vec<_> = concerned()
-            .filter(|(_, service)| !service.source.containers().is_empty())
-            .map(|(name, service)| (name.clone(), scope.spawn(|| containers_of(&service.source, ground))))
-            .collect();
-        let certificates: Vec<_> = concerned()
-            .filter_map(|(name, service)| match &service.source {
-                Source::Certificates(it) => Some((name, it)),
-                _ => None,
-            })
-            .map(|(name, it)| (name.clone(), scope.spawn(move || engines::certificates_of(it, ground))))
-            .collect();
-        let repositories: Vec<_> = spec
-            .repositories
-            .keys()
-            .map(|name| (name.clone(), scope.spawn(|| repository(spec, stores, history, name))))
-            .collect();
-        let in_containers = spec.services.values().any(|service| service.source.needs_docker());
-        let engine = in_containers.then(|| match ground.containers.docker() {
-            Ok(docker) => Observed::Known(docker.address().to_owned()),
-            Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+    let (engine, services, containers, certificates, repositories, (idle_excludes, gone, holding)) =
+        std::thread::scope(|scope| {
+            let concerned = || spec.services.iter().filter(|(name, _)| concerns(name));
+            let services: Vec<_> = concerned()
+                .map(|(name, service)| {
+                    (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).observe()))
+                })
+                .collect();
+            let holding: Vec<_> = concerned()
+                .map(|(name, service)| {
+                    (name.clone(), scope.spawn(|| engines::for_source(&service.source, ground).holding()))
+                })
+                .collect();
+            let containers: Vec<_> = concerned()
+                .filter(|(_, service)| !service.source.containers().is_empty())
+                .map(|(name, service)| (name.clone(), scope.spawn(|| containers_of(&service.source, ground))))
+                .collect();
+            let certificates: Vec<_> = concerned()
+                .filter_map(|(name, service)| match &service.source {
+                    Source::Certificates(it) => Some((name, it)),
+                    _ => None,
+                })
+                .map(|(name, it)| (name.clone(), scope.spawn(move || engines::certificates_of(it, ground))))
+                .collect();
+            let repositories: Vec<_> = spec
+                .repositories
+                .keys()
+                .map(|name| (name.clone(), scope.spawn(|| repository(spec, stores, history, name))))
+                .collect();
+            let in_containers = spec.services.values().any(|service| service.source.needs_docker());
+            let engine = in_containers.then(|| match ground.containers.docker() {
+                Ok(docker) => Observed::Known(docker.address().to_owned()),
+                Err(error) => Observed::Unknown { reason: crate::model::chain(&error) },
+            });
+            let idle_excludes = concerned()
+                .map(|(name, service)| (name.clone(), engines::idle_excludes(&service.source, ground)))
+                .filter(|(_, idle)| !idle.is_empty())
+                .collect();
+            let services = joined(services);
+            let is_gone = |name: &ServiceName| services.get(name) == Some(&Observed::Known(SourceState::Gone));
+            let gone = concerned().filter(|(name, _)| is_gone(name));
+            let gone = gone.map(|(name, service)| (name.clone(), engines::gone_paths(&service.source, ground)));
+            let gone: BTreeMap<_, _> = gone.filter(|(_, gone)| !gone.is_empty()).collect();
+            // Of what can't tell, its state says why.
+            let holding: BTreeMap<_, _> =
+                holding.into_iter().filter_map(|(name, look)| Some((name, look.join().ok()??))).collect();
+            let (containers, certificates, repositories) =
+                (joined(containers), joined(certificates), joined(repositories));
+            (engine, services, containers, certificates, repositories, (idle_excludes, gone, holding))
         });
-        let idle_excludes = concerned()
-            .map(|(name, service)| (name.clone(), engines::idle_excludes(&service.source, ground)))
-            .filter(|(_, idle)| !idle.is_empty())
-            .collect();
-        (engine, joined(services), joined(containers), joined(certificates), joined(repositories), idle_excludes)
-    });
     // Whoever needed a secret has logged in by now.
     let login = ground.secrets.login_state().map(|state| match state {
         Ok(state) => Observed::Known(state),
@@ -77,9 +93,11 @@ pub fn observe(
         took: Span::from(since.elapsed()),
         origin: None,
         carried: BTreeSet::new(),
+        shut: stores.shut(),
         unwritable: BTreeSet::new(),
         engine,
         services,
+        holding,
         projects: None,
         left_stopped: Vec::new(),
         unfinished_recovery: None,
@@ -89,6 +107,8 @@ pub fn observe(
         up: None,
         idle_excludes,
         misplaced: BTreeMap::new(),
+        missing: BTreeMap::new(),
+        gone,
         room: BTreeMap::new(),
         containers,
         certificates,

@@ -1,6 +1,6 @@
 //! The declared repositories, each opened once per command and shared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -134,6 +134,13 @@ impl Stores {
             Some(kind) => drop(troubles.insert(name.clone(), kind)),
             None => drop(troubles.remove(name)),
         }
+    }
+
+    /// The repositories that are Unknown for want of a key.
+    pub fn shut(&self) -> BTreeSet<RepositoryName> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_shut = |(name, kind): (&RepositoryName, &FailureKind)| (*kind == FailureKind::Key).then(|| name.clone());
+        troubles.iter().filter_map(is_shut).collect()
     }
 
     /// The kinds of failure for which repositories are Unknown now.

@@ -187,9 +187,9 @@ impl<'a> Planner<'a> {
         let had_data = before.map(Taken::bytes).filter(|bytes| bytes.0 > 0);
         let service = take.service.clone();
         let seen = match state {
-            Some(SourceState::HasData { bytes }) => bytes,
+            Some(SourceState::HasData { bytes } | SourceState::Unfinished { bytes }) => bytes,
             Some(SourceState::Gone | SourceState::Empty) => Some(ByteSize::default()),
-            None => None,
+            Some(SourceState::Broken) | None => None,
         };
         let about = seen.or(had_data);
         let stops = self.spec.services.get(&service).map(|service| service.source.stops()).unwrap_or_default();
@@ -215,8 +215,18 @@ impl<'a> Planner<'a> {
             (Some(SourceState::Empty), None) => {
                 step.held(format!("take:{service}"), "its source is empty; approve it if that is right")
             }
+            (Some(SourceState::Broken), _) => step.because("what is there is damaged, and its take fails"),
+            // The engine refuses it and says how it ends.
+            (Some(SourceState::Unfinished { .. }), _) => {
+                step.because("a restore into its source has not ended, so it will be refused")
+            }
             // Nothing was ever there to lose: the take fails visibly.
             (Some(SourceState::Gone), None) => step,
+            (Some(SourceState::HasData { .. }), _) if self.restore_cut_off(&service).is_some() => {
+                let word = format!("take:{service}");
+                step.given([Precondition::SourceHasData { service }])
+                    .held(word, "a restore over it was cut off; approve it if what is there is right")
+            }
             (Some(SourceState::HasData { .. }), _) | (None, Some(_)) => {
                 step.given([Precondition::SourceHasData { service }])
             }

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 
 use super::Planner;
 use super::origin::Standpoint;
-use super::projection::standing;
+use super::projection::{standing, suspects};
 use super::retention::Standing;
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName};
 use crate::model::observation::Run;
 use crate::model::plan::Exposure;
 use crate::model::run::Taken;
 
-/// The newest complete and verified run that holds a service.
+/// The newest complete and verified run that holds a service, and that nobody has doubts about: what a recovery would choose.
 #[derive(Clone, Copy)]
 pub(super) struct LastGood<'a> {
     pub repository: &'a RepositoryName,
@@ -38,7 +38,8 @@ impl<'a> Planner<'a> {
             // A safety copy is what somebody is about to overwrite: it meets no objective.
             let good = |run: &&Run| {
                 let is_meant = !run.manifest.policy.is_safety() && run.manifest.started <= self.now;
-                is_meant && standing(run) == Standing::Verified && standpoint.is_ours(run)
+                let is_sound = standing(run) == Standing::Verified && suspects(facts, run).next().is_none();
+                is_meant && is_sound && standpoint.is_ours(run)
             };
             for run in facts.runs.iter().filter(good) {
                 for (service, taken) in run.manifest.taken() {

@@ -93,7 +93,9 @@ impl World {
                 took: Span::from_millis(1_200),
                 origin: None,
                 carried: Default::default(),
+                shut: Default::default(),
                 unwritable: Default::default(),
+                holding: Default::default(),
                 services: spec.services.keys().map(|name| (name.clone(), has_data.clone())).collect(),
                 engine: None,
                 projects: None,
@@ -105,6 +107,8 @@ impl World {
                 up: None,
                 idle_excludes: BTreeMap::new(),
                 misplaced: BTreeMap::new(),
+                missing: BTreeMap::new(),
+                gone: BTreeMap::new(),
                 room: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 certificates: BTreeMap::new(),
@@ -242,6 +246,7 @@ pub fn taken(bytes: ByteSize, started: Timestamp, tag: &str) -> Taken {
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -255,6 +260,7 @@ pub fn proof(run: &RunId, at: Timestamp, services: &[ServiceName], verdict: &Ver
         levels: Level::PROOF.iter().map(|level| (*level, verdict.clone())).collect(),
         services: services.iter().map(|name| (name.clone(), Span::from_secs(4))).collect(),
         snapshots: vec![],
+        notes: vec![],
     }
 }
 

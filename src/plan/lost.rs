@@ -17,6 +17,7 @@ pub fn as_if_lost(spec: &Spec, seen: &Observation) -> Observation {
             .map(|(name, _)| (name.clone(), Observed::Known(BTreeMap::new())))
             .collect(),
         certificates: BTreeMap::new(),
+        holding: BTreeMap::new(),
         login: None,
         projects: None,
         left_stopped: Vec::new(),

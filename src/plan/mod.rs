@@ -20,6 +20,7 @@ mod keys;
 mod login;
 mod lost;
 mod measured;
+mod missing;
 mod origin;
 pub mod prediction;
 mod projection;
@@ -47,6 +48,8 @@ mod rules;
 mod scenarios;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod unfinished;
 #[cfg(test)]
 mod words;
 
@@ -158,6 +161,8 @@ impl Planner<'_> {
         self.report_certificates();
         match request {
             Request::Converge => {
+                self.report_gone();
+                self.report_missing_files();
                 let intents = self.due_runs();
                 self.login(Some(&intents));
                 if !intents.is_empty() {

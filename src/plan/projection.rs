@@ -97,6 +97,15 @@ pub(super) fn standing(run: &Run) -> Standing {
     }
 }
 
+/// The services of a run that had shrunk when it was taken, which nobody has accepted.
+pub(super) fn suspects<'a>(facts: &'a RepositoryFacts, run: &'a Run) -> impl Iterator<Item = &'a ServiceName> {
+    let of_run = &run.manifest.run;
+    let is_accepted =
+        move |name: &ServiceName| facts.accepted_shrinks.iter().any(|(run, of)| run == of_run && of == name);
+    let suspect = run.manifest.taken().filter(|(_, taken)| taken.suspect.is_some()).map(|(service, _)| service);
+    suspect.filter(move |name| !is_accepted(name))
+}
+
 /// Some level of the proof has no verdict at all.
 pub(super) fn lacks_a_verdict(run: &Run) -> bool {
     Level::PROOF.iter().any(|level| run.latest(*level).is_none())
@@ -231,16 +240,12 @@ fn project<'a>(
     facts: &'a RepositoryFacts,
     standpoint: Standpoint<'a>,
 ) -> (BTreeMap<PolicyName, Vec<Projected<'a>>>, Vec<Projected<'a>>) {
-    let accepted: BTreeSet<_> = facts.accepted_shrinks.iter().map(|(run, service)| (run, service)).collect();
     let mut runs: BTreeMap<PolicyName, Vec<Projected>> = BTreeMap::new();
     let mut strays = Vec::new();
     let is_elsewhere = standpoint.owner_elsewhere().is_some();
     for run in &facts.runs {
         let manifest = &run.manifest;
-        let suspect = manifest
-            .taken()
-            .filter(|(service, taken)| taken.suspect.is_some() && !accepted.contains(&(&manifest.run, *service)));
-        let suspect = suspect.map(|(service, _)| service.clone()).collect();
+        let suspect = suspects(facts, run).cloned().collect();
         let foreign = !standpoint.is_ours(run);
         let projected = Projected {
             run: manifest.run.clone(),

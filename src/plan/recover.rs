@@ -15,12 +15,13 @@ use self::graph::{Graph, Node};
 use self::model::KnownModel;
 use super::Planner;
 use super::draft::NewStep;
+use super::projection::Place;
 use super::request::{PlanError, Recover, Selection};
 use super::restore::Found;
 use super::sources::running;
 use crate::model::compose::{ComposeModel, Condition};
 use crate::model::ids::{RepositoryName, RunId, ServiceName};
-use crate::model::observation::{Observed, Room, SourceState};
+use crate::model::observation::{MissingFiles, Observed, Room, SourceState};
 use crate::model::plan::Note;
 use crate::model::step::{Action, Effect, Precondition, RestoreTarget, Started, StepId};
 use crate::model::units::ByteSize;
@@ -40,6 +41,7 @@ impl<'a> Planner<'a> {
     /// All of what was asked for, or none of it: each service that can't be brought back is named.
     pub(super) fn recover(&mut self, asked: &Recover) -> Result<(), PlanError> {
         self.must_know_a_repository(asked.from.as_ref())?;
+        self.must_be_a_run(&asked.selection)?;
         let chosen: Vec<&'a ServiceName> = self.spec.services.keys().filter(|name| asked.names(name)).collect();
         let (mut fates, mut refused) = (BTreeMap::new(), Vec::new());
         for name in &chosen {
@@ -62,6 +64,7 @@ impl<'a> Planner<'a> {
                 Err(_) => "has data and stays as it is".to_owned(),
             };
             self.report.unchanged.push(Note::new(format!("{name}/data"), text));
+            self.report.missing.extend(self.missing_files(name));
         }
         if !asked.accept_room {
             self.must_have_room(&fates)?;
@@ -103,6 +106,35 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// Also where nothing is gone, so that none is restored from: a slip of the pen is told.
+    fn must_be_a_run(&self, selection: &Selection) -> Result<(), PlanError> {
+        let Selection::Run(run) = selection else { return Ok(()) };
+        let mut all = self.places.known.values().flat_map(Place::all_runs);
+        match all.any(|it| it.run == *run) {
+            true => Ok(()),
+            false => Err(PlanError::NoSuchRun { run: run.clone(), unknown: self.not_looked_at() }),
+        }
+    }
+
+    /// What a service that is there lacks of its newest run. It may have been deleted on purpose: nothing of it comes back unasked.
+    fn missing_files(&self, name: &ServiceName) -> Option<Note> {
+        /// More than these nobody reads in one line.
+        const NAMED: usize = 3;
+        let MissingFiles { run, count, of, more, named } = self.observation.missing.get(name)?;
+        let shown: Vec<String> = named.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+        let others = match count.saturating_sub(shown.len() as u64) {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let least = if *more { "at least " } else { "" };
+        let text = format!(
+            "{least}{count} of {of} files of run {run} are not there: {}{others}. `devstack restore {name}` puts them into a folder \
+             beside, with `--in-place` over what is there; if they are gone on purpose, `devstack backup {name}` takes it as it is",
+            shown.join(", ")
+        );
+        Some(Note::new(format!("{name}/data"), text))
+    }
+
     fn fate(&self, name: &ServiceName, asked: &Recover) -> Result<Fate<'a>, PlanError> {
         let source = &self.spec.services[name].source;
         let unseen = |reason: &str| self.unseen(name, reason);
@@ -116,7 +148,17 @@ impl<'a> Planner<'a> {
         };
         let given = match self.observation.services.get(name) {
             None => return Err(unseen("it was not looked at")),
-            Some(Observed::Known(SourceState::HasData { .. })) if asked.replace => return replaced(false),
+            Some(Observed::Known(SourceState::HasData { .. } | SourceState::Unfinished { .. }))
+                if asked.replace || asked.unfinished.contains(name) =>
+            {
+                return replaced(false);
+            }
+            // Half of a backup is neither lost nor well: it is ended by the restore that somebody approves.
+            Some(Observed::Known(SourceState::Unfinished { .. })) => {
+                return Err(unseen(&format!(
+                    "a restore into it was begun and has not ended; to end it: `devstack restore {name} --in-place`"
+                )));
+            }
             // What can't be seen since Docker is down may be well.
             Some(Observed::Unknown { .. }) if asked.replace && source.needs_docker() && !is_engine_down => {
                 return replaced(serves(source));
@@ -128,8 +170,8 @@ impl<'a> Planner<'a> {
             Some(Observed::Known(SourceState::Empty)) if !serves(source) => {
                 Some(Precondition::SourceHasNoData { service: name.clone() })
             }
-            // Its container is gone, which says nothing of its volume.
-            Some(Observed::Known(SourceState::Gone | SourceState::Empty)) => {
+            // Its container is gone, which says nothing of its volume. What is broken is moved aside, and nothing of it is lost.
+            Some(Observed::Known(SourceState::Gone | SourceState::Empty | SourceState::Broken)) => {
                 Some(Precondition::SourceIsLost { service: name.clone() })
             }
             // Nor can anybody look into a volume without a container that mounts it.
@@ -173,11 +215,15 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn is_broken(&self, name: &ServiceName) -> bool {
+        matches!(self.observation.services.get(name), Some(Observed::Known(SourceState::Broken)))
+    }
+
     fn vault_comes_back(&self, asked: &Recover) -> bool {
         self.spec.services.iter().any(|(name, service)| {
             let lost = matches!(
                 self.observation.services.get(name),
-                Some(Observed::Known(SourceState::Gone | SourceState::Empty))
+                Some(Observed::Known(SourceState::Gone | SourceState::Empty | SourceState::Broken))
             );
             matches!(service.source, Source::Vault(_)) && asked.names(name) && lost
         })
@@ -326,6 +372,9 @@ impl<'a> Planner<'a> {
         asked: &Recover,
     ) -> NewStep {
         let what = match given {
+            Some(Precondition::SourceIsLost { .. }) if self.is_broken(name) => {
+                "in place; what is there is damaged, and is moved aside"
+            }
             Some(Precondition::SourceIsLost { .. }) => "in place, where it holds nothing once it runs",
             _ => "in place; nothing is there",
         };

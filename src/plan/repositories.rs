@@ -17,7 +17,9 @@ const NAMED_DAMAGE: usize = 5;
 impl<'a> Planner<'a> {
     pub(super) fn report_unknown_repositories(&mut self) {
         for (name, reason) in &self.places.unknown {
-            self.report.unknown.push(Note::new(format!("{}{name}", Note::REPOSITORY), reason.clone()));
+            let is_shut = self.observation.shut.contains(name);
+            let list = if is_shut { &mut self.report.shut } else { &mut self.report.unknown };
+            list.push(Note::new(format!("{}{name}", Note::REPOSITORY), reason.clone()));
         }
         for (name, id) in self.places.missing() {
             self.report.lost.push(Note::missing_repository(name, id));

@@ -89,8 +89,12 @@ pub struct Recover {
     pub safety: bool,
     /// Also where less is free than the data has bytes.
     pub accept_room: bool,
+    /// Single files of what is there are looked for too.
+    pub missing: bool,
     /// What the file asserts is asked even where nothing is gone: a recovery before this one had not come to its end.
     pub verify: bool,
+    /// Their restore of that recovery did not come to its end: what is there is half of a run, and a run is put over it.
+    pub unfinished: Vec<ServiceName>,
 }
 
 /// What is put back of what was overwritten last.
@@ -111,7 +115,17 @@ impl Recover {
 
     /// As [`Self::everything`], narrowed.
     pub fn lost(only: Vec<ServiceName>, selection: Selection, from: Option<RepositoryName>) -> Self {
-        Self { only, selection, from, replace: false, safety: true, accept_room: false, verify: false }
+        Self {
+            only,
+            selection,
+            from,
+            replace: false,
+            safety: true,
+            accept_room: false,
+            missing: false,
+            verify: false,
+            unfinished: Vec::new(),
+        }
     }
 
     pub fn names(&self, service: &ServiceName) -> bool {

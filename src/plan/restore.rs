@@ -110,7 +110,10 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn has_data(&self, service: &ServiceName) -> bool {
-        matches!(self.observation.services.get(service), Some(Observed::Known(SourceState::HasData { .. })))
+        matches!(
+            self.observation.services.get(service),
+            Some(Observed::Known(SourceState::HasData { .. } | SourceState::Unfinished { .. }))
+        )
     }
 
     /// The run that a selection means for a service.
@@ -198,6 +201,12 @@ impl<'a> Planner<'a> {
                 let step = step.effect(Effect::OverwritesData).given(self.same_containers(service));
                 Ok(step.held(token, reason))
             }
+            // What was there before it may be among what is there.
+            Some(Observed::Known(SourceState::Unfinished { .. })) => {
+                let reason = "overwrites what a restore that has not ended has left";
+                let step = step.effect(Effect::OverwritesData).given(self.same_containers(service));
+                Ok(step.held(token, reason))
+            }
             // Nothing is there now. Something may be by the time it runs, and then nothing is written.
             Some(Observed::Known(SourceState::Gone)) => {
                 let unseen = Precondition::SourceHasNoData { service: service.clone() };
@@ -206,6 +215,11 @@ impl<'a> Planner<'a> {
             Some(Observed::Known(SourceState::Empty)) => {
                 let unseen = Precondition::SourceHasNoData { service: service.clone() };
                 Ok(step.given([unseen]).because("in place; the source is empty"))
+            }
+            // Moved, and not overwritten: nothing of it is lost.
+            Some(Observed::Known(SourceState::Broken)) => {
+                let broken = Precondition::SourceIsLost { service: service.clone() };
+                Ok(step.given([broken]).because("in place; what is there is damaged, and is moved aside"))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 use super::fixtures::*;
 use super::request::{ForgetSelection, PlanError, Recover, Request, Selection};
@@ -14,11 +15,13 @@ use crate::model::ids::{Digest, RunId};
 use crate::model::observation::{Marked, Observed, RepositoryState, SourceState};
 use crate::model::plan::Basis;
 use crate::model::retention::{PRUNE_GRACE, Rule};
-use crate::model::run::{RECORD_FORMAT, ServiceResult};
+use crate::model::run::{Count, RECORD_FORMAT, ServiceResult};
+use crate::model::shrink::Present;
 use crate::model::standing::Kind;
 use crate::model::step::{Action, Approval, Effect, Precondition, RestoreTarget, Step, WaitOn};
 use crate::model::units::{ByteSize, Span};
 use crate::plan::graph::behind;
+use crate::plan::lost::as_if_lost;
 use crate::plan::render::{TextOptions, json};
 
 fn token(step: &Step) -> Option<&str> {
@@ -1063,6 +1066,34 @@ fn what_is_suspect_is_compared_with_the_last_run_that_is_not() {
         told[0].text.contains(&format!("in run {} in local and in the one after it", poor.manifest.run)),
         "{told:?}"
     );
+}
+
+/// Whoever has just dropped a table can look for it; the next run would tell it a day later.
+#[test]
+fn what_is_gone_since_the_newest_run_is_suspect_before_the_next() {
+    let mut newest = run("daily", hours_ago(2), &["shop"]);
+    let Some(ServiceResult::Taken(taken)) = newest.manifest.services.get_mut(&service("shop")) else { unreachable!() };
+    let counts = [("rows orders", 2_000), ("rows notes", 3)];
+    taken.artifacts[0].counts =
+        counts.map(|(name, value)| (name.to_owned(), Count { value, exact: true })).into_iter().collect();
+    let id = newest.manifest.run.clone();
+    let mut world = World::settled(small()).with_run("local", newest);
+    let told = |world: &World| world.plan().report.suspect;
+    assert_eq!(told(&world), [], "nobody could look");
+    let holding = |tables: &[&str]| Present {
+        tables: tables.iter().map(|table| (None, (*table).to_owned())).collect(),
+        ..Present::default()
+    };
+    world.observation.holding.insert(service("shop"), holding(&["orders", "notes", "more"]));
+    assert_eq!(told(&world), []);
+    world.observation.holding.insert(service("shop"), holding(&["orders"]));
+    let [note] = &told(&world)[..] else { panic!("{:?}", told(&world)) };
+    assert_eq!(note.resource, "shop");
+    assert!(note.text.starts_with(&format!("notes: gone, had 3 rows, in run {id}")), "{note:?}");
+    assert_eq!(as_if_lost(&world.spec, &world.observation).holding, BTreeMap::new());
+    // A copy from before a restore has what was wrong then, and hides nothing of what the run had.
+    let copied = world.with_run("local", run("safety", hours_ago(1), &["shop"]));
+    assert_eq!(told(&copied).len(), 1);
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl World {
             ),
             Precondition::SourceIsLost { service } | Precondition::SourceHasNoData { service } => matches!(
                 self.observation.services.get(service),
-                Some(Observed::Known(SourceState::Gone | SourceState::Empty))
+                Some(Observed::Known(SourceState::Gone | SourceState::Empty | SourceState::Broken))
             ),
             // No container is replaced in the simulated world.
             Precondition::ContainersAre { .. } => true,

@@ -4,10 +4,11 @@
 use super::Planner;
 use super::render::count;
 use super::request::Selection;
-use crate::model::ids::ServiceName;
+use crate::model::ids::{RunId, ServiceName};
 use crate::model::observation::{Observed, OtherProjects, SourceState};
 use crate::model::plan::Note;
 use crate::model::run::Taken;
+use crate::model::units::Span;
 use crate::spec::file::{CertificatesSource, FilesSource, Source};
 
 /// `3 containers of project old run`.
@@ -71,19 +72,51 @@ impl Planner<'_> {
                         _ => self.report.waiting.push(Note::new(resource, "its source is empty")),
                     }
                 }
-                Observed::Known(SourceState::HasData { .. }) => {}
+                Observed::Known(SourceState::Broken) => {
+                    let text = format!(
+                        "what is there is damaged and can't be read; `devstack restore {name}{} --in-place` moves it aside and puts a \
+                         run in its place",
+                        self.naming_a_run(name)
+                    );
+                    match self.last_taken(name) {
+                        Some(_) => self.report.lost.push(Note::new(resource, text)),
+                        None => {
+                            let text = "what is there is damaged and can't be read, and no run holds it";
+                            self.report.unknown.push(Note::new(resource, text));
+                        }
+                    }
+                }
+                Observed::Known(SourceState::Unfinished { .. }) => {
+                    let text = format!(
+                        "a restore into it was begun and has not ended, so what is there may be half of a backup and nothing is \
+                         taken from it; to end it: `devstack restore {name}{} --in-place`",
+                        self.naming_a_run(name)
+                    );
+                    self.report.unfinished.push(Note::new(resource, text));
+                }
+                Observed::Known(SourceState::HasData { .. }) => {
+                    if let Some(text) = self.restore_cut_off(name) {
+                        let text = format!(
+                            "{text}; to end it: `devstack restore {name}{} --in-place`",
+                            self.naming_a_run(name)
+                        );
+                        self.report.unfinished.push(Note::new(resource, text));
+                    }
+                }
             }
         }
     }
 
     /// A pattern that matches nothing is a slip of the pen, or of a day that is gone.
     pub(super) fn report_idle_excludes(&mut self) {
-        for (name, patterns) in &self.observation.idle_excludes {
-            for pattern in patterns {
-                let text = format!("no path matches the exclude `{pattern}`, so it leaves nothing out");
-                self.report.drift.push(Note::new(format!("{name}/data"), text));
-            }
-        }
+        // Before anything was taken there is nothing to compare with: what a pattern is for may come yet.
+        let taken = self.observation.idle_excludes.iter().filter(|(name, _)| self.last_taken(name).is_some());
+        let notes = taken.flat_map(|(name, patterns)| {
+            let text = |pattern| format!("no path matches the exclude `{pattern}`, so it leaves nothing out");
+            patterns.iter().map(move |pattern| Note::new(format!("{name}/data"), text(pattern)))
+        });
+        let notes: Vec<Note> = notes.collect();
+        self.report.drift.extend(notes);
     }
 
     /// What is not there, and how it comes back: a restore puts data into what Compose has made, and makes nothing itself.
@@ -100,7 +133,13 @@ impl Planner<'_> {
             },
             Some(Source::Sqlite(sqlite)) => (format!("{} is gone", sqlite.path.display()), None),
             Some(Source::Files(FilesSource { paths, .. }) | Source::Certificates(CertificatesSource { paths, .. })) => {
-                (format!("one of {} is gone", paths.join(", ")), None)
+                let gone = self.observation.gone.get(name).map_or(&[][..], Vec::as_slice);
+                match (gone, paths.as_slice()) {
+                    ([], [only]) => (format!("{only} is gone"), None),
+                    ([], _) => (format!("one of {} is gone", paths.join(", ")), None),
+                    ([only], _) => (format!("{only} is gone"), None),
+                    (several, _) => (format!("{} are gone", several.join(", ")), None),
+                }
             }
             None => ("its source is gone".to_owned(), None),
             Some(source) => (format!("there is no container {}", source.containers().join(", ")), Some("up -d")),
@@ -142,10 +181,27 @@ impl Planner<'_> {
         profiles.fold("docker compose".to_owned(), |command, profile| format!("{command} --profile {profile}"))
     }
 
-    /// The service as the newest run that took it holds it.
+    /// That a restore of files over others was cut off: they are put back one after the other, and no look at them tells which.
+    /// Servers and databases know it themselves.
+    pub(super) fn restore_cut_off(&self, name: &ServiceName) -> Option<String> {
+        let (Source::Files(_) | Source::Certificates(_)) = self.spec.services.get(name)?.source else { return None };
+        let cut = self.history.cut_off.get(&format!("restore/{name}")).filter(|_| !self.is_somebody_at_work())?;
+        let ago = Span::between(cut.at, self.now);
+        Some(format!(
+            "a restore over it was cut off {ago} ago, so that some of what is there may be as it was before it"
+        ))
+    }
+
+    /// The service as the newest run that took it holds it. Copies from before a restore are none.
     fn last_taken(&self, name: &ServiceName) -> Option<&Taken> {
-        let runs = self.places.known.values().flat_map(|place| place.runs.values().flatten());
-        let holding = runs.filter_map(|run| Some((run.started, run.seen?.manifest.taken_of(name)?)));
-        holding.max_by_key(|(started, _)| *started).map(|(_, taken)| taken)
+        self.last_run_of(name).map(|(_, taken)| taken)
+    }
+
+    pub(super) fn last_run_of(&self, name: &ServiceName) -> Option<(&RunId, &Taken)> {
+        let policies =
+            self.places.known.values().flat_map(|place| &place.runs).filter(|(policy, _)| !policy.is_safety());
+        let runs = policies.flat_map(|(_, runs)| runs);
+        let holding = runs.filter_map(|run| Some((run.started, (&run.run, run.seen?.manifest.taken_of(name)?))));
+        holding.max_by_key(|(started, _)| *started).map(|(_, found)| found)
     }
 }

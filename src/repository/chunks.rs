@@ -1,6 +1,7 @@
 //! Reading chunks back: each is compared with the SHA-256 that is its id, and several are read at once.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,8 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use bytes::Bytes;
-use rustic_core::repofile::{BlobType, Tree};
-use rustic_core::{DataId, Id, TreeId};
+use rustic_core::repofile::Tree;
+use rustic_core::{BlobId, DataId, Id, PackedId, TreeId};
 use sha2::{Digest, Sha256};
 
 use super::error::Cause;
@@ -21,20 +22,25 @@ use crate::model::cancel::Cancel;
 #[derive(Debug)]
 pub(super) struct BlobFault {
     pub why: String,
+    /// The file of data that holds it, where its bytes are wrong or not there; none where nobody could read them.
+    pub pack: Option<String>,
     pub source: Option<Cause>,
 }
 
-fn blob(repository: &Indexed, kind: BlobType, id: &Id) -> Result<Bytes, BlobFault> {
-    let bytes = repository.cat_blob(kind, &hex(id)).map_err(|error| BlobFault {
-        why: format!("its {kind} blob {} cannot be read", short(id)),
-        source: Some(Cause(error)),
+fn blob<I: PackedId>(repository: &Indexed, id: &I) -> Result<Bytes, BlobFault> {
+    let (kind, pack) = (I::TYPE, repository.get_index_entry(id).ok().map(|entry| hex(&entry.pack)));
+    let id: BlobId = (*id).into();
+    let place = pack.as_ref().map_or_else(String::new, |pack| format!(" in data/{}/{pack}", &pack[..2]));
+    let bytes = repository.cat_blob(kind, &hex(&id)).map_err(|error| {
+        let source = Cause(error);
+        // A disk that does not answer, or a folder that may not be read, says nothing of the bytes.
+        let pack = pack.clone().filter(|_| !source.is_io());
+        BlobFault { why: format!("its {kind} blob {}{place} cannot be read", short(&id)), pack, source: Some(source) }
     })?;
     // The encryption's own check says only that somebody with the key wrote it.
-    if Sha256::digest(&bytes)[..] != hex::decode(hex(id)).unwrap_or_default()[..] {
-        return Err(BlobFault {
-            why: format!("its {kind} blob {} has another hash than its id", short(id)),
-            source: None,
-        });
+    if Sha256::digest(&bytes)[..] != hex::decode(hex(&id)).unwrap_or_default()[..] {
+        let why = format!("its {kind} blob {}{place} has another hash than its id", short(&id));
+        return Err(BlobFault { why, pack, source: None });
     }
     Ok(bytes)
 }
@@ -44,13 +50,32 @@ fn short(id: &Id) -> String {
 }
 
 pub(super) fn chunk(repository: &Indexed, id: &DataId) -> Result<Bytes, BlobFault> {
-    blob(repository, BlobType::Data, id)
+    blob(repository, id)
 }
 
 pub(super) fn tree(repository: &Indexed, id: &TreeId) -> Result<Tree, BlobFault> {
-    let bytes = blob(repository, BlobType::Tree, id)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| BlobFault { why: format!("its tree {} is no tree: {error}", short(id)), source: None })
+    let bytes = blob(repository, id)?;
+    let fault = |why| BlobFault { why, pack: None, source: None };
+    let tree: Tree = serde_json::from_slice(&bytes)
+        .map_err(|error| fault(format!("its tree {} is no tree: {error}", short(&BlobId::from(*id)))))?;
+    match twice(tree.nodes.iter().map(|node| node.name().into_owned())) {
+        None => Ok(tree),
+        Some(name) => {
+            Err(fault(format!("its tree {} has two entries called {}", short(&BlobId::from(*id)), name.display())))
+        }
+    }
+}
+
+/// A name that stands there twice: no folder can hold both, so that it can't be restored.
+fn twice(names: impl Iterator<Item = OsString>) -> Option<OsString> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if seen.contains(&name) {
+            return Some(name);
+        }
+        seen.insert(name);
+    }
+    None
 }
 
 /// How many chunks each reading thread may be ahead. A chunk is at most 8 MiB by default, so that two threads hold at
@@ -84,7 +109,8 @@ pub(super) fn in_order<B>(
             })
             .collect();
         for turn in 0..ids.len() {
-            let lost = || Err(BlobFault { why: "the thread that read it is gone".to_owned(), source: None });
+            let why = "the thread that read it is gone".to_owned();
+            let lost = || Err(BlobFault { why: why.clone(), pack: None, source: None });
             sink(queues[turn % threads].recv().unwrap_or_else(|_| lost()))?;
         }
         ControlFlow::Continue(())
@@ -115,4 +141,18 @@ pub(super) fn read_all(
     };
     thread::scope(|scope| (0..workers()).for_each(|_| drop(scope.spawn(work))));
     failed.into_inner().unwrap_or_else(|poison| poison.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_stands_twice_in_a_folder_is_found() {
+        let of = |names: &[&str]| twice(names.iter().map(OsString::from));
+        assert_eq!(of(&["a", "b", "a"]), Some("a".into()));
+        assert_eq!(of(&["link", "link"]), Some("link".into()));
+        assert_eq!(of(&["a", "A", "a ", "b"]), None);
+        assert_eq!(of(&[]), None);
+    }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use rustic_core::RusticError;
 
 use super::disk::DamagedFile;
+use crate::model::damage::Subject;
 use crate::model::ids::SnapshotId;
 use crate::model::outcome::FailureKind;
 
@@ -78,11 +79,13 @@ pub enum RepositoryError {
         #[source]
         source: Option<serde_json::Error>,
     },
-    #[error("{path} in snapshot {snapshot} cannot be read back: {why}")]
+    #[error("{path} in snapshot {} cannot be read back: {why}", .snapshot.short())]
     Content {
         snapshot: SnapshotId,
         path: PathBuf,
         why: String,
+        /// The file of data whose bytes are wrong, where one is known to be.
+        pack: Option<Box<str>>,
         #[source]
         source: Option<Cause>,
     },
@@ -136,6 +139,17 @@ impl RepositoryError {
             | Self::NoSuchPath { .. }
             | Self::Record { .. }
             | Self::Refused { .. } => FailureKind::Permanent,
+        }
+    }
+
+    /// What is damaged, as far as it can be remembered, and how that is said. None where nothing is, or where nobody could read it.
+    pub fn damage(&self) -> Option<(Option<Subject>, String)> {
+        let text = || crate::model::chain(self);
+        match self {
+            Self::Content { pack: Some(pack), .. } => Some((Some(Subject::Pack(pack.to_string())), text())),
+            Self::Content { source: Some(source), .. } if source.is_io() => None,
+            Self::Content { .. } | Self::Damaged { .. } => Some((None, text())),
+            _ => None,
         }
     }
 
@@ -194,13 +208,33 @@ impl Cause {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.display_log().replace('\n', " ");
-        let text = text.strip_prefix("Error: ").unwrap_or(&text);
-        // The cause is told by whoever walks the sources. The library prints its backtrace with the error.
-        let text = text.split(": caused by:").next().unwrap_or(text);
-        let text = text.split(" : backtrace").next().unwrap_or(text);
-        f.write_str(text)
+        let mut text = in_one_line(&self.0.display_log());
+        for page in self.sources().map(ToString::to_string).filter(|page| is_page(page)) {
+            let inner = in_one_line(&page);
+            if !text.contains(&inner) {
+                text = format!("{text}: {inner}");
+            }
+        }
+        f.write_str(&text)
     }
+}
+
+/// What the library prints of an error within an error.
+fn is_page(text: &str) -> bool {
+    text.contains("`rustic_core`")
+}
+
+/// The library's page as one line: what it did, and the message of the error inside, which it prints as a page of its own with a
+/// backtrace behind. The cause is told by whoever walks the sources.
+fn in_one_line(log: &str) -> String {
+    let text = log.strip_prefix("Error: ").unwrap_or(log);
+    let ends =
+        [" (kind: related to", ": caused by:", " : backtrace", "Backtrace:", " at BlobLocation", "`rustic_core`"];
+    let head = ends.iter().filter_map(|end| text.find(end)).min().map_or(text, |end| &text[..end]);
+    let inner = text.split_once("Message:").and_then(|(_, page)| page.lines().map(str::trim).find(|it| !it.is_empty()));
+    let parts = [Some(head), inner].into_iter().flatten().map(|part| part.trim_end_matches(['.', ' ']));
+    let joined = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+    joined.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Debug for Cause {
@@ -211,6 +245,29 @@ impl fmt::Debug for Cause {
 
 impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
+        // Pages are told above; `aead::Error`, the name of a type, tells nobody anything.
+        let is_told = |text: &str| is_page(text) || !text.contains(' ');
+        self.sources().find(|source| !is_told(&source.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_the_library_is_told_in_one_line() {
+        let page = "Error: error processing Pack:64 at BlobLocation { offset: 44 } (kind: related to cryptographic operations): \
+            `rustic_core` experienced an error related to `cryptographic operations`.\n\nMessage:\nData decryption failed, MAC \
+            check failed.\n\nFor more information, see: https://example.org\n\nCaused by:\naead::Error\n\nBacktrace:\n   0: main\n";
+        assert_eq!(in_one_line(page), "error processing Pack:64: Data decryption failed, MAC check failed");
+        for (page, line) in [
+            ("Error: cannot read /a (kind: related to the backend): caused by: No such file", "cannot read /a"),
+            ("Error: no blob\nof that id (kind: related to x) : backtrace", "no blob of that id"),
+            ("Error: of another kind", "of another kind"),
+            ("`rustic_core` experienced an error.\n\nMessage:\nIt went wrong.\n\nBacktrace:\n  0: x", "It went wrong"),
+        ] {
+            assert_eq!(in_one_line(page), line);
+        }
     }
 }

@@ -289,6 +289,7 @@ mod tests {
             levels: Level::PROOF.iter().map(|level| (*level, verdict.clone())).collect(),
             services: BTreeMap::new(),
             snapshots: Vec::new(),
+            notes: vec![],
         })
     }
 

@@ -71,6 +71,11 @@ impl Ledger {
             self.faults.add(path, &format!("was listed after {}, out of order", self.last.display()), false);
             return None;
         }
+        // The library would make a folder beside it, of the same name, and no folder can hold the two.
+        if self.rows.last().is_some_and(|last| last.kind != Kind::Folder) && path.starts_with(&self.last) {
+            self.faults.add(path, &format!("lies in {}, which is no folder", self.last.display()), false);
+            return None;
+        }
         let (bytes, last) = (path.as_os_str().as_bytes(), self.last.as_os_str().as_bytes());
         let shared = bytes.iter().zip(last).take_while(|(a, b)| a == b).count();
         let suffix = &bytes[shared..];
@@ -162,10 +167,24 @@ mod tests {
         let mut ledger = Ledger::default();
         let paths = ["/a", "/a/b", "/a/b/c", "/a.txt", "/ab", "/b"];
         for path in paths {
-            assert!(ledger.list(Path::new(path), Kind::File, 0).is_some(), "{path}");
+            assert!(ledger.list(Path::new(path), Kind::Folder, 0).is_some(), "{path}");
         }
         assert_eq!(ledger.walk().map(|(path, _)| path).collect::<Vec<_>>(), paths.map(PathBuf::from));
         assert!(ledger.faults.is_empty());
+    }
+
+    #[test]
+    fn what_lies_in_something_that_is_no_folder_is_a_fault() {
+        for kind in [Kind::Symlink, Kind::File, Kind::Fifo] {
+            let mut ledger = Ledger::default();
+            ledger.list(Path::new("/a"), Kind::Folder, 0);
+            ledger.list(Path::new("/a/link"), kind, 0);
+            for inside in ["/a/link/b", "/a/link/c/d"] {
+                assert!(ledger.list(Path::new(inside), Kind::File, 0).is_none(), "{inside}");
+            }
+            assert!(ledger.list(Path::new("/a/link.d"), Kind::File, 0).is_some());
+            assert!(!ledger.faults.is_empty());
+        }
     }
 
     #[test]

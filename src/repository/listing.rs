@@ -59,6 +59,7 @@ impl Reader {
                 snapshot: snapshot.clone(),
                 path: path.clone(),
                 why: format!("the index does not have its chunk {id}"),
+                pack: None,
                 source: None,
             })?;
             match node.node_type {

@@ -40,6 +40,6 @@ pub use listing::Listing;
 pub use prune::Pruned;
 pub use reader::{NodeFacts, NodeKind, Reader};
 
-pub use restore::{RestoreOptions, Restored};
+pub use restore::{RESTORING, RestoreOptions, Restored};
 pub use site::{Presence, Site};
 pub use store::{ChunkSizes, Store, StoreOptions};

@@ -163,8 +163,9 @@ impl Reader {
 }
 
 pub(super) fn content(snapshot: &SnapshotId, path: &Path, fault: BlobFault) -> RepositoryError {
-    let BlobFault { why, source } = fault;
-    RepositoryError::Content { snapshot: snapshot.clone(), path: path.to_owned(), why, source }
+    let BlobFault { why, pack, source } = fault;
+    let pack = pack.map(String::into_boxed_str);
+    RepositoryError::Content { snapshot: snapshot.clone(), path: path.to_owned(), why, pack, source }
 }
 
 /// Every node of a tree with its path, folders before what is in them. A folder that cannot be read is told once, after

@@ -2,7 +2,7 @@
 //! link, restored or found there, leads outside of the target. Hard links come back as files of their own; extended
 //! attributes of symbolic links are not restored.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
@@ -36,12 +36,12 @@ pub struct RestoreOptions {
     pub beneath: Option<PathBuf>,
     /// Give files their owner and group. Without the right to, each that differs is counted as skipped.
     pub ownership: bool,
-    /// What is there under an entry's name stays as it is, a folder with its own metadata.
+    /// What is there under an entry's name stays as it is, a folder with its own metadata. What is of another kind is an error.
     pub keep: bool,
 }
 
 #[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
     pub files: u64,
     /// Plain bytes of the files.
@@ -50,6 +50,8 @@ pub struct Restored {
     pub skipped_ownership: u64,
     /// Files that were there and stayed.
     pub kept: u64,
+    /// Where things lie now that were of another kind than the entry of their name: a folder where a file is to be, or the reverse.
+    pub aside: Vec<PathBuf>,
 }
 
 /// From this many chunks on, a file's chunks are read ahead in parallel; below, whole files go side by side.
@@ -90,9 +92,11 @@ impl Reader {
             files: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             kept: AtomicU64::new(0),
+            aside: Mutex::default(),
             failed: Mutex::new(None),
         };
-        watched(&restore.written, progress, || restore.run(tree, root));
+        let lent = lend(&root).map_err(at)?;
+        watched(&restore.written, progress, || restore.run(tree, root, lent));
         match restore.failed.into_inner().unwrap_or_else(|poison| poison.into_inner()) {
             Some(error) => Err(error),
             None if cancel.is_cancelled() => Err(RepositoryError::Interrupted),
@@ -101,6 +105,7 @@ impl Reader {
                 bytes: ByteSize(restore.written.into_inner()),
                 skipped_ownership: restore.skipped.into_inner(),
                 kept: restore.kept.into_inner(),
+                aside: restore.aside.into_inner().unwrap_or_else(|poison| poison.into_inner()),
             }),
         }
     }
@@ -113,6 +118,8 @@ struct Folder<'a> {
     path: PathBuf,
     /// None for the target itself, which keeps its own.
     meta: Option<Metadata>,
+    /// The mode that it had, where its owner had to be let in first.
+    lent: Option<Mode>,
     _within: Option<Arc<Folder<'a>>>,
     restore: &'a Restore<'a>,
 }
@@ -121,6 +128,10 @@ impl Drop for Folder<'_> {
     fn drop(&mut self) {
         if let Some(meta) = self.meta.take().filter(|_| !self.restore.stopped()) {
             self.restore.note(self.restore.finish_folder(&self.fd, &self.path, &meta));
+        } else if let Some(mode) = self.lent {
+            let at =
+                |error: rustix::io::Errno| RepositoryError::Restore { path: self.path.clone(), source: error.into() };
+            self.restore.note(rustix::fs::fchmod(&self.fd, mode).map_err(at));
         }
     }
 }
@@ -137,12 +148,13 @@ struct Restore<'a> {
     files: AtomicU64,
     kept: AtomicU64,
     skipped: AtomicU64,
+    aside: Mutex<Vec<PathBuf>>,
     /// The first error; it stops the others.
     failed: Mutex<Option<RepositoryError>>,
 }
 
 impl Restore<'_> {
-    fn run<'a>(&'a self, tree: TreeId, root: OwnedFd) {
+    fn run<'a>(&'a self, tree: TreeId, root: OwnedFd, lent: Option<Mode>) {
         thread::scope(|scope| {
             let (send, receive) = mpsc::sync_channel::<Job<'a>>(2 * workers());
             let receive = Arc::new(Mutex::new(receive));
@@ -158,7 +170,7 @@ impl Restore<'_> {
                     }
                 });
             }
-            let root = Folder { fd: root, path: PathBuf::from("/"), meta: None, _within: None, restore: self };
+            let root = Folder { fd: root, path: PathBuf::from("/"), meta: None, lent, _within: None, restore: self };
             self.note(self.folder(tree, &Arc::new(root), &send));
         });
     }
@@ -200,16 +212,17 @@ impl Restore<'_> {
             }
             let at = |source: io::Error| RepositoryError::Restore { path: path.clone(), source };
             let is_folder = matches!(node.node_type, NodeType::Dir);
-            let stays = self.options.keep
-                && is_there(&folder.fd, &name).map_err(at)?
-                // Docker makes an empty folder where a file that it binds is missing: that is not what is in the snapshot.
-                && (is_folder || !removed_as_empty(&folder.fd, &name).map_err(at)?);
+            let stays = self.make_way(folder, &name, is_folder).map_err(at)? && self.options.keep;
             match (&node.node_type, node.subtree) {
                 (NodeType::Dir, Some(subtree)) => {
-                    let fd = enter(&folder.fd, &name).map_err(at)?;
+                    let (fd, lent, is_new) = enter(&folder.fd, &name).map_err(at)?;
+                    match is_new {
+                        true => self.as_it_will_be(&fd, &node.meta).map_err(at)?,
+                        false => sweep(&fd).map_err(at)?,
+                    }
                     let within = Some(folder.clone());
                     let meta = Some(node.meta).filter(|_| !stays);
-                    let inner = Folder { fd, path, meta, _within: within, restore: self };
+                    let inner = Folder { fd, path, meta, lent, _within: within, restore: self };
                     self.folder(subtree, &Arc::new(inner), jobs)?;
                 }
                 (NodeType::Dir, None) => {
@@ -226,6 +239,42 @@ impl Restore<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A new folder has its owner and mode from the beginning, as far as it is still written to: a restore that is killed leaves none
+    /// that its own program may not enter, and the next one takes what it finds for somebody's.
+    fn as_it_will_be(&self, folder: &OwnedFd, meta: &Metadata) -> io::Result<()> {
+        if self.options.ownership {
+            // What may not be given away is counted at the end, and there only.
+            let _ = rustix::fs::fchown(folder, meta.uid.map(Uid::from_raw), meta.gid.map(Gid::from_raw));
+        }
+        let mode = Mode::from_raw_mode(unix_mode(meta.mode)) | Mode::RWXU;
+        Ok(rustix::fs::fchmod(folder, mode)?)
+    }
+
+    /// Whether something is there that an entry of this name can be put over, or into. What is of another kind is moved aside.
+    fn make_way(&self, folder: &Folder<'_>, name: &OsStr, for_folder: bool) -> io::Result<bool> {
+        let there = match rustix::fs::statat(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => FileType::from_raw_mode(there.st_mode) == FileType::Directory,
+            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        match (there, for_folder) {
+            (true, true) | (false, false) => return Ok(true),
+            // Docker makes an empty folder where a file that it binds is missing: that is not what is in the snapshot.
+            (true, false) if removed_as_empty(&folder.fd, name)? => return Ok(false),
+            (true, false) | (false, true) if self.options.keep => {
+                let (is, was) = if there { ("a folder", "none") } else { ("no folder", "one") };
+                return Err(io::Error::other(format!(
+                    "it is {is} here and {was} in the backup, and was left alone; `devstack restore SERVICE --in-place` \
+                     moves it aside"
+                )));
+            }
+            (true, false) | (false, true) => {}
+        }
+        let aside = move_aside(&folder.fd, name)?;
+        self.aside.lock().unwrap_or_else(|poison| poison.into_inner()).push(folder.path.join(aside));
+        Ok(false)
     }
 
     /// Written under another name and renamed: whoever looks sees the old file or the whole new one.
@@ -362,7 +411,6 @@ fn is_name(name: &OsStr) -> bool {
     !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/') && !bytes.contains(&0)
 }
 
-/// Opens a folder by its name, made where it is missing; a symbolic link of that name is an error.
 /// A link counts as what it is, wherever it leads.
 fn is_there(folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -386,19 +434,77 @@ fn removed_as_empty(folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     }
 }
 
-fn enter(folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    match rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
+/// Gives what is in the way a name that says what it is, and returns that name.
+fn move_aside(folder: &OwnedFd, name: &OsStr) -> io::Result<OsString> {
+    for number in 1_u32.. {
+        let mut aside = name.to_owned();
+        aside.push(if number == 1 { BEFORE.to_owned() } else { format!("{BEFORE}-{number}") });
+        if !is_there(folder, &aside)? {
+            rustix::fs::renameat(folder, name, folder, &aside)?;
+            return Ok(aside);
+        }
     }
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(folder.as_fd(), name, flags, Mode::empty())?)
+    Err(io::Error::other("there is no name left to move it to"))
 }
+
+/// What the name of something ends with that was in the way of a restore.
+const BEFORE: &str = ".before-restore";
+
+/// Opens a folder by its name, made where it is missing; a symbolic link of that name is an error. With the mode that it had,
+/// where that would not let its owner fill it.
+fn enter(folder: &OwnedFd, name: &OsStr) -> io::Result<(OwnedFd, Option<Mode>, bool)> {
+    let is_new = match rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) => true,
+        Err(rustix::io::Errno::EXIST) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(folder.as_fd(), name, flags, Mode::empty());
+    match open() {
+        Ok(fd) => {
+            let lent = lend(&fd)?;
+            Ok((fd, lent, is_new))
+        }
+        // Its owner may not even list it, and can change that.
+        Err(rustix::io::Errno::ACCESS) => {
+            let there = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let mode = Mode::from_raw_mode(there.st_mode);
+            rustix::fs::chmodat(folder, name, mode | Mode::RWXU, AtFlags::empty())?;
+            Ok((open()?, Some(mode), is_new))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes what restores that were killed have left of files that were not whole yet.
+fn sweep(folder: &OwnedFd) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_bytes().starts_with(RESTORING.as_bytes()) {
+            rustix::fs::unlinkat(folder, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets its owner into a folder that nobody may write to, and gives the mode to put back. Root needs no leave.
+fn lend(folder: &OwnedFd) -> io::Result<Option<Mode>> {
+    let (there, own) = (rustix::fs::fstat(folder)?, rustix::process::geteuid());
+    let mode = Mode::from_raw_mode(there.st_mode);
+    if own.is_root() || there.st_uid != own.as_raw() || mode.contains(Mode::RWXU) {
+        return Ok(None);
+    }
+    rustix::fs::fchmod(folder, mode | Mode::RWXU)?;
+    Ok(Some(mode))
+}
+
+/// What a restore writes beside a file until it is whole is called so, with a number. What a kill has left of it is nobody's data.
+pub const RESTORING: &str = ".devstack-restoring-";
 
 fn unfinished_name() -> io::Result<String> {
     let mut unique = [0_u8; 8];
     getrandom::fill(&mut unique).map_err(io::Error::other)?;
-    Ok(format!(".devstack-restoring-{}", hex::encode(unique)))
+    Ok(format!("{RESTORING}{}", hex::encode(unique)))
 }
 
 fn times(meta: &Metadata) -> Timestamps {

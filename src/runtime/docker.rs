@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, HealthStatusEnum, MountPoint};
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, ListVolumesOptions};
 
 use super::RuntimeError;
 use super::connect::{Place, Surroundings, Way};
 use super::dialled::Dialled;
 use super::visit::is_visitor;
+use crate::model::holdings::Backing;
 use crate::model::ids::ContainerId;
 use crate::model::observation::{ContainerState, Health, Mount};
 
@@ -192,6 +194,29 @@ impl Docker {
         Ok(cfg!(target_os = "linux") && self.is_here() && !is_desktop && !is_rootless)
     }
 
+    /// Where the bytes of a named volume lie; None where it is not there.
+    pub fn backing_of(&self, volume: &str) -> Result<Option<Backing>, RuntimeError> {
+        match self.wait(self.client.inspect_volume(volume)) {
+            Ok(found) => Ok(Some(backing(&found.driver, &found.options))),
+            Err(error) if RuntimeError::is_not_found(&error) => Ok(None),
+            Err(error) => Err(RuntimeError::docker(format!("looking at the volume {volume}"))(error)),
+        }
+    }
+
+    /// The named volumes that are a folder of the machine under another name, and that folder.
+    pub fn bound_volumes(&self) -> Result<BTreeMap<String, PathBuf>, RuntimeError> {
+        let listed = self
+            .wait(self.client.list_volumes(None::<ListVolumesOptions>))
+            .map_err(RuntimeError::docker("listing the volumes"))?;
+        let bound = listed.volumes.unwrap_or_default().into_iter().filter_map(|volume| {
+            match backing(&volume.driver, &volume.options) {
+                Backing::Folder(path) => Some((volume.name, path)),
+                Backing::Local | Backing::Memory | Backing::Remote(_) => None,
+            }
+        });
+        Ok(bound.collect())
+    }
+
     /// Whether a named volume is there.
     pub fn has_volume(&self, volume: &str) -> Result<bool, RuntimeError> {
         match self.wait(self.client.inspect_volume(volume)) {
@@ -219,6 +244,19 @@ fn state(answer: ContainerInspectResponse) -> ContainerState {
     let networks = answer.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let mut networks: Vec<String> = networks.into_keys().collect();
     networks.sort();
+    let host = answer.host_config.unwrap_or_default();
+    let modes = [host.network_mode, host.pid_mode, host.ipc_mode];
+    let joined = modes.iter().flatten().filter_map(|mode| mode.strip_prefix("container:"));
+    let mut joins: Vec<ContainerId> = joined.map(ContainerId::new).collect();
+    joins.sort();
+    joins.dedup();
+    let mut mounts: Vec<Mount> = answer.mounts.unwrap_or_default().into_iter().map(mount).collect();
+    // `tmpfs:` of a service is in another place than a mount of that type.
+    for destination in host.tmpfs.unwrap_or_default().into_keys() {
+        if mounts.iter().all(|mount| mount.destination != destination) {
+            mounts.push(Mount { volume: None, source: String::new(), destination, writable: true });
+        }
+    }
     ContainerState {
         id: ContainerId::new(answer.id.unwrap_or_default()),
         name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -230,8 +268,9 @@ fn state(answer: ContainerInspectResponse) -> ContainerState {
         exit_code: now.exit_code.unwrap_or_default(),
         health,
         restarts: u64::try_from(answer.restart_count.unwrap_or_default()).unwrap_or_default(),
-        mounts: answer.mounts.unwrap_or_default().into_iter().map(mount).collect(),
+        mounts,
         networks,
+        joins,
         labels: config
             .labels
             .unwrap_or_default()
@@ -239,6 +278,11 @@ fn state(answer: ContainerInspectResponse) -> ContainerState {
             .filter(|(name, _)| name.starts_with("com.docker.compose."))
             .collect::<BTreeMap<_, _>>(),
     }
+}
+
+fn backing(driver: &str, options: &HashMap<String, String>) -> Backing {
+    let option = |name: &str| options.get(name).map_or("", String::as_str);
+    Backing::of(Some(driver), option)
 }
 
 fn mount(point: MountPoint) -> Mount {

@@ -45,6 +45,11 @@ pub enum RuntimeError {
     Ambiguous { name: String, count: usize, names: Vec<String> },
     #[error("the container {name} is not running, it is {state}; start it and try again")]
     NotRunning { name: String, state: String },
+    #[error(
+        "stopping the container {name} would empty the volume {volume}, which lies in memory, and the container's image has no shell \
+         that could keep it meanwhile; take {name} out of `stop`, or give the volume a place on the disk"
+    )]
+    WouldEmpty { name: String, volume: String },
     #[error("{program} is not in the container {container} ({said}); devstack runs the server's own tools there")]
     NoProgram { container: String, program: String, said: String },
     /// A program in a container ended with another code than 0.
@@ -68,6 +73,12 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    /// A dump that waits for a lock, or for nothing at all.
+    #[error(
+        "{program} in the container {container} has said nothing for {seconds} s and was ended; something holds it up there, \
+         such as a lock on a table: see which session holds it, end that, and try again"
+    )]
+    Silent { container: String, program: String, seconds: u64 },
     #[error("{doing} took longer than {seconds} s")]
     TimedOut { doing: String, seconds: u64 },
     #[error("the container {name} became unhealthy: {said}")]
@@ -121,10 +132,12 @@ impl RuntimeError {
             | Self::NoVolume { .. }
             | Self::Ambiguous { .. }
             | Self::NotRunning { .. }
+            | Self::WouldEmpty { .. }
             | Self::NoProgram { .. }
             | Self::Exit { .. }
             // What hung for a minute hangs for the next one too, and holds the lease meanwhile.
             | Self::TimedOut { .. }
+            | Self::Silent { .. }
             | Self::Unhealthy { .. }
             | Self::NoCompose { .. }
             | Self::NoComposeFile { .. }

@@ -1,8 +1,11 @@
 //! A program run inside a container: its output as a reader, its input as a writer, and an end that is only good when the
 //! engine says that its exit code was 0.
 
+mod attached;
+mod said;
+
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +17,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
+pub use self::attached::{Input, Output, Patience};
+pub use self::said::masked;
 use super::{Docker, RuntimeError};
 use crate::model::cancel::Cancel;
 use crate::model::observation::ContainerState;
@@ -31,12 +36,19 @@ const LAST_WORDS: usize = 4 * 1024;
 /// every engine.
 const PID: &str = "devstack-pid ";
 
+/// The program, its input being nothing, and the watcher of what it was given as input.
+const LEASHED: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & child=$!; \
+    (trap 'exit 0' TERM; while read -r line <&3; do :; done; kill -TERM $child 2>/dev/null; sleep 2; kill -KILL $child 2>/dev/null) \
+    >/dev/null 2>&1 & leash=$!; exec 3<&-; wait $child; code=$?; kill $leash 2>/dev/null; exit $code";
+
 /// What to run. Secrets go into `env` or into the input, never into `argv`.
 #[derive(Clone, Default)]
 pub struct Command {
     argv: Vec<String>,
     env: Vec<Zeroizing<String>>,
     user: Option<String>,
+    /// Where it does not show in the first words.
+    name: Option<String>,
 }
 
 impl Command {
@@ -63,6 +75,8 @@ impl Command {
     /// A variable of the program's environment. It can be read by whoever may talk to the Docker socket, and inside the
     /// container by the same user and root, for as long as the program runs.
     pub fn env(mut self, name: &str, value: &str) -> Self {
+        // The last word counts.
+        self.env.retain(|variable| variable.split_once('=').is_none_or(|(before, _)| before != name));
         self.env.push(Zeroizing::new(format!("{name}={value}")));
         self
     }
@@ -72,8 +86,27 @@ impl Command {
         self
     }
 
+    /// What it says on standard error comes with its output, in order.
+    pub fn with_errors(mut self) -> Self {
+        let fixed = ["sh", "-c", "exec \"$@\" 2>&1", "sh"].map(str::to_owned);
+        self.name = Some(self.program().to_owned());
+        self.argv = fixed.into_iter().chain(self.argv).collect();
+        self
+    }
+
+    /// With a watcher beside it that reads the input for it: when that ends, devstack is gone, however it went, and the
+    /// program is ended. One that waits for a lock would not notice for a year.
+    fn leashed(&self) -> Self {
+        let fixed = ["sh", "-c", LEASHED, "sh"].map(str::to_owned);
+        let argv = fixed.into_iter().chain(self.argv.iter().cloned()).collect();
+        Self { argv, name: Some(self.program().to_owned()), ..self.clone() }
+    }
+
     /// The program's name, for messages.
     pub fn program(&self) -> &str {
+        if let Some(name) = &self.name {
+            return name;
+        }
         match self.argv.as_slice() {
             // Of a script, the first word that is not the shell's own business.
             [sh, dash_c, script, ..] if sh == "sh" && dash_c == "-c" => {
@@ -152,13 +185,14 @@ impl Docker {
         self: &Arc<Self>,
         container: &ContainerState,
         command: &Command,
+        input: &[u8],
         limit: Duration,
         cancel: &Cancel,
     ) -> Result<Finished, RuntimeError> {
         let mut running = self.start(container, command, true)?;
         running.stubborn = true;
         let finished = {
-            let mut whole = std::pin::pin!(running.whole(b""));
+            let mut whole = std::pin::pin!(running.whole(input));
             let ended = async {
                 loop {
                     tokio::select! {
@@ -182,16 +216,25 @@ impl Docker {
         }
     }
 
-    /// Starts a program whose output is read. Its input is closed.
-    pub fn output(self: &Arc<Self>, container: &ContainerState, command: &Command) -> Result<Output, RuntimeError> {
-        let mut running = self.start(container, command, false)?;
-        running.close_input();
-        Ok(Output { running, current: Bytes::new(), failed: None })
+    /// Starts a program whose output is read. It has no input of its own, and ends when devstack does.
+    pub fn output(
+        self: &Arc<Self>,
+        container: &ContainerState,
+        command: &Command,
+        patience: Patience,
+    ) -> Result<Output, RuntimeError> {
+        let running = self.start(container, &command.leashed(), true)?;
+        Ok(Output::of(running, patience))
     }
 
     /// Starts a program that is written to.
-    pub fn input(self: &Arc<Self>, container: &ContainerState, command: &Command) -> Result<Input, RuntimeError> {
-        Ok(Input { running: self.start(container, command, true)?, gathered: BytesMut::new() })
+    pub fn input(
+        self: &Arc<Self>,
+        container: &ContainerState,
+        command: &Command,
+        cancel: &Cancel,
+    ) -> Result<Input, RuntimeError> {
+        Ok(Input::of(self.start(container, command, true)?, cancel.clone()))
     }
 
     fn start(
@@ -262,15 +305,46 @@ async fn write_input(
     let _ = input.shutdown().await;
 }
 
-/// The end of standard error.
+/// The end of standard error, and before it the lines that tell a cause: what follows one may be a statement of any length.
 #[derive(Default)]
 struct Words {
     kept: Mutex<VecDeque<u8>>,
     pid: Mutex<Option<String>>,
+    causes: Mutex<Causes>,
+}
+
+#[derive(Default)]
+struct Causes {
+    /// The line that has not ended yet.
+    line: Vec<u8>,
+    lines: Vec<String>,
+}
+
+impl Causes {
+    const MOST: usize = 4;
+    const LONGEST: usize = 2000;
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte != b'\n' {
+                if self.line.len() < Self::LONGEST {
+                    self.line.push(*byte);
+                }
+                continue;
+            }
+            let line = String::from_utf8_lossy(&self.line).trim().to_owned();
+            self.line.clear();
+            let told = said::is_cause(&line) || (!self.lines.is_empty() && said::adds_to_it(&line));
+            if told && self.lines.len() < Self::MOST {
+                self.lines.push(line);
+            }
+        }
+    }
 }
 
 impl Words {
     fn add(&self, bytes: &[u8]) {
+        self.causes.lock().unwrap_or_else(PoisonError::into_inner).add(bytes);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend(bytes);
         let mut pid = self.pid.lock().unwrap_or_else(PoisonError::into_inner);
@@ -298,7 +372,12 @@ impl Words {
     fn text(&self) -> String {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: Vec<u8> = kept.iter().copied().collect();
-        String::from_utf8_lossy(&bytes).trim().to_owned()
+        let kept = String::from_utf8_lossy(&bytes).trim().to_owned();
+        let causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        match causes.lines.first() {
+            Some(first) if !kept.contains(first.as_str()) => format!("{}\n{kept}", causes.lines.join("\n")),
+            Some(_) | None => kept,
+        }
     }
 }
 
@@ -429,7 +508,7 @@ impl Running {
             Ok(Ok(None)) | Err(_) => Err(RuntimeError::NoExitCode {
                 container: self.container.name.clone(),
                 program: self.program.clone(),
-                said: last_line(&self.words.text()),
+                said: said::cause(&self.words.text()),
             }),
         }
     }
@@ -447,6 +526,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Running {
+    /// Ends it, if it has not ended.
+    fn end(&mut self) {
         if self.ended {
             return;
         }
@@ -479,7 +565,7 @@ fn exit(container: &ContainerState, program: &str, code: i64, stdout: &[u8], std
     } else {
         stderr.to_owned()
     };
-    let said = last_lines(&words);
+    let said = said::cause(&words);
     let container = container.name.clone();
     let program = program.to_owned();
     match code {
@@ -487,115 +573,5 @@ fn exit(container: &ContainerState, program: &str, code: i64, stdout: &[u8], std
         126 if said.is_empty() => RuntimeError::NoExitCode { container, program, said },
         126 | 127 => RuntimeError::NoProgram { container, program, said },
         _ => RuntimeError::Exit { container, program, code, said },
-    }
-}
-
-fn last_line(text: &str) -> String {
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned()
-}
-
-/// The last three lines, in one: servers put the cause and its hint on lines of their own.
-fn last_lines(text: &str) -> String {
-    let text = text.replace('\t', " ");
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(3)..].join("; ")
-}
-
-/// What a program writes. Its end comes only after the engine has said that the exit code was 0.
-pub struct Output {
-    running: Running,
-    current: Bytes,
-    failed: Option<String>,
-}
-
-impl Read for Output {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(failed) = &self.failed {
-            return Err(io::Error::other(failed.clone()));
-        }
-        while self.current.is_empty() {
-            if self.running.ended {
-                return Ok(0);
-            }
-            match self.running.docker.clone().wait(self.running.pieces.recv()) {
-                Some(piece) => self.current = piece,
-                None => {
-                    if let Err(error) = self.running.settle() {
-                        self.failed = Some(crate::model::chain(&error));
-                        return Err(io::Error::other(error));
-                    }
-                }
-            }
-        }
-        let count = buffer.len().min(self.current.len());
-        buffer[..count].copy_from_slice(&self.current.split_to(count));
-        Ok(count)
-    }
-}
-
-/// What a program reads. [`Input::finish`] closes it and says how the program ended.
-pub struct Input {
-    running: Running,
-    gathered: BytesMut,
-}
-
-impl Write for Input {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= GATHERED {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    /// Hands on what is gathered.
-    ///
-    /// # Errors
-    /// A broken pipe where the program has ended; [`Input::finish`] then says why.
-    fn flush(&mut self) -> io::Result<()> {
-        // What it prints meanwhile is small and must not stop it.
-        while self.running.pieces.try_recv().is_ok() {}
-        let piece = self.gathered.split().freeze();
-        if piece.is_empty() {
-            return Ok(());
-        }
-        let docker = self.running.docker.clone();
-        let Some(sender) = self.running.to_program.clone() else { return Err(io::ErrorKind::BrokenPipe.into()) };
-        let pieces = &mut self.running.pieces;
-        docker.wait(async {
-            let sending = sender.send(piece);
-            tokio::pin!(sending);
-            loop {
-                tokio::select! {
-                    sent = &mut sending => return sent.map_err(|_| io::ErrorKind::BrokenPipe.into()),
-                    // Output must be taken away, or a program that waits to write would never read on.
-                    Some(_) = pieces.recv() => {}
-                }
-            }
-        })
-    }
-}
-
-impl Input {
-    /// Closes the program's input, waits for its end, and gives what it printed last.
-    ///
-    /// # Errors
-    /// When it ended with another code than 0, or nobody knows how.
-    pub fn finish(mut self) -> Result<String, RuntimeError> {
-        let _ = self.flush();
-        self.running.close_input();
-        let docker = self.running.docker.clone();
-        let pieces = &mut self.running.pieces;
-        let mut printed = VecDeque::new();
-        docker.wait(async {
-            while let Some(piece) = pieces.recv().await {
-                printed.extend(piece);
-                let excess = printed.len().saturating_sub(64 * 1024);
-                printed.drain(..excess);
-            }
-        });
-        self.running.settle()?;
-        let printed: Vec<u8> = printed.into_iter().collect();
-        Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{StartContainerOptions, StopContainerOptionsBuilder};
+use bollard::container::LogOutput;
+use bollard::query_parameters::{LogsOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder};
+use futures_util::TryStreamExt;
 
 use super::{Docker, RuntimeError};
 use crate::model::cancel::Cancel;
@@ -30,6 +32,18 @@ impl Docker {
     pub fn start_container(&self, container: &ContainerState) -> Result<(), RuntimeError> {
         self.wait(self.client.start_container(container.id.as_str(), None::<StartContainerOptions>))
             .map_err(RuntimeError::docker(format!("starting the container {}", container.name)))
+    }
+
+    /// The lines that a container has printed since then, errors and all.
+    pub fn said_since(&self, container: &ContainerState, since: jiff::Timestamp) -> Result<Vec<String>, RuntimeError> {
+        // The engine counts whole seconds.
+        let since = i32::try_from(since.as_second()).unwrap_or(0);
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).since(since).tail("200").build();
+        let parts: Vec<LogOutput> = self
+            .wait(self.client.logs(container.id.as_str(), Some(options)).try_collect())
+            .map_err(RuntimeError::docker(format!("reading what the container {} has printed", container.name)))?;
+        let bytes: Vec<u8> = parts.into_iter().flat_map(LogOutput::into_bytes).collect();
+        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
     }
 
     /// Holds every process of a container still.

@@ -16,6 +16,7 @@ mod lifecycle;
 mod made;
 mod programs;
 mod stopped;
+mod unit;
 mod visit;
 mod written;
 
@@ -25,7 +26,7 @@ pub use compose::{Compose, KEPT_MODEL, KeptCompose, Making, Resolved, run_progra
 pub use containers::{Containers, StandIn};
 pub use docker::Docker;
 pub use error::RuntimeError;
-pub use exec::{Command, Finished, Input, Output};
+pub use exec::{Command, Finished, Input, Output, Patience, masked};
 pub use held::LookedInto;
 pub use labelled::Made;
 pub use made::{MadeModel, Order};

@@ -8,7 +8,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Docker, RuntimeError};
+use super::{Docker, RuntimeError, Visit, Visited, unit};
+use crate::model::holdings::Backing;
 use crate::model::observation::ContainerState;
 
 /// What a note's line begins with that names a visitor: it is removed where the others are started.
@@ -40,6 +41,8 @@ pub struct Stopped {
     containers: Vec<ContainerState>,
     note: Note,
     started: bool,
+    /// What must outlive them all, and goes after they have been started again.
+    _keepers: Vec<Visit>,
 }
 
 /// A container that is held still for as long as this lives. [`Paused::go_on`] says whether it goes on.
@@ -62,21 +65,35 @@ impl StoppedBook {
         Self { folder, wanted: Arc::default() }
     }
 
-    /// Stops those of the containers that run. When one cannot be stopped, those before it are started again.
+    /// Stops those of the containers that run, and whoever shares a network or more with one of them. When one cannot be stopped,
+    /// those before it are started again.
     pub fn stop(&self, docker: &Arc<Docker>, containers: &[ContainerState]) -> Result<Stopped, RuntimeError> {
         // One at a time: another step may be stopping or starting the same ones.
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ours = Vec::new();
+        let mut asked = Vec::new();
         for container in containers {
             let now = docker.inspect(container.id.as_str())?.unwrap_or_else(|| container.clone());
             if now.running || wanted.contains_key(now.id.as_str()) {
-                ours.push(now);
+                asked.push(now);
             }
         }
+        let mut running = if asked.is_empty() { Vec::new() } else { docker.running()? };
+        for id in wanted.keys() {
+            running.extend(docker.inspect(id)?);
+        }
+        let ours = unit::whole(&running, asked);
+        // Before the note of those that are stopped: what a kill leaves is cleared up in the order of the work.
+        let keepers = self.keep_memory(docker, &ours)?;
         let lines: Vec<&str> = ours.iter().map(|container| container.id.as_str()).collect();
         let note = self.note(&lines.join("\n"))?;
-        let mut stopped =
-            Stopped { docker: docker.clone(), book: self.clone(), containers: Vec::new(), note, started: false };
+        let mut stopped = Stopped {
+            docker: docker.clone(),
+            book: self.clone(),
+            containers: Vec::new(),
+            note,
+            started: false,
+            _keepers: keepers,
+        };
         let mut failed = None;
         for container in ours {
             *wanted.entry(container.id.as_str().to_owned()).or_default() += 1;
@@ -92,6 +109,25 @@ impl StoppedBook {
             None => Ok(stopped),
             Some(error) => Err(error),
         }
+    }
+
+    /// A volume in memory is gone with the last container that mounts it, so that one of devstack's own mounts it meanwhile.
+    fn keep_memory(&self, docker: &Arc<Docker>, to_stop: &[ContainerState]) -> Result<Vec<Visit>, RuntimeError> {
+        let mut kept: BTreeMap<&str, Visit> = BTreeMap::new();
+        for container in to_stop.iter().filter(|container| container.running) {
+            for volume in container.mounts.iter().filter_map(|mount| mount.volume.as_deref()) {
+                if kept.contains_key(volume) || docker.backing_of(volume)? != Some(Backing::Memory) {
+                    continue;
+                }
+                let visited = Visited::Volume(volume.to_owned());
+                let visit = Visit::begin(docker, self, &container.image_digest, &visited, false)?;
+                if !visit.has_shell() {
+                    return Err(RuntimeError::WouldEmpty { name: container.name.clone(), volume: volume.to_owned() });
+                }
+                kept.insert(volume, visit);
+            }
+        }
+        Ok(kept.into_values().collect())
     }
 
     /// Pauses a container that runs.
@@ -180,36 +216,54 @@ impl StoppedBook {
     /// Starts what an apply that was killed left stopped. Called with the lease held, so that nobody else's are among
     /// them. Returns those that were started.
     pub fn start_left_behind(&self, docker: &Docker) -> Result<Vec<ContainerState>, RuntimeError> {
-        let mut started = Vec::new();
-        for note in self.notes()? {
-            let (note, text) = note?;
-            for id in text.lines().filter(|line| !line.is_empty()) {
-                if let Some(visitor) = id.strip_prefix(REMOVE) {
-                    docker.remove_visitor(visitor)?;
-                } else if let Some(paused) = id.strip_prefix(GO_ON) {
-                    if let Some(container) = docker.inspect(paused)?.filter(ContainerState::is_paused) {
-                        docker.unpause(&container)?;
-                        started.push(container);
-                    }
-                } else if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
-                    docker.start_container(&container)?;
+        let notes: Vec<(PathBuf, String)> = self.notes()?.collect::<Result<_, _>>()?;
+        let lines = || notes.iter().flat_map(|(_, text)| text.lines()).filter(|line| !line.is_empty());
+        let (mut started, mut down) = (Vec::new(), Vec::<ContainerState>::new());
+        for id in lines().filter(|line| !line.starts_with(REMOVE)) {
+            if let Some(paused) = id.strip_prefix(GO_ON) {
+                if let Some(container) = docker.inspect(paused)?.filter(ContainerState::is_paused) {
+                    docker.unpause(&container)?;
                     started.push(container);
                 }
+            } else if let Some(container) = docker.inspect(id)?.filter(|container| !container.running) {
+                down.push(container);
             }
-            fs::remove_file(&note).map_err(|source| self.unreadable(source))?;
+        }
+        // What others share comes first, whichever note it stands in.
+        let down = unit::whole(&[], down);
+        for container in down.into_iter().rev() {
+            docker.start_container(&container)?;
+            started.push(container);
+        }
+        // Visitors last: one may be all that keeps what lies in memory.
+        for visitor in lines().filter_map(|line| line.strip_prefix(REMOVE)) {
+            docker.remove_visitor(visitor)?;
+        }
+        for (note, _) in &notes {
+            fs::remove_file(note).map_err(|source| self.unreadable(source))?;
         }
         Ok(started)
     }
 }
 
 impl Stopped {
-    /// Starts them again, in the other order.
+    /// Starts them again, in the other order, and looks at each.
     pub fn start_again(mut self) -> Result<(), RuntimeError> {
         self.start()
     }
 
     pub fn containers(&self) -> &[ContainerState] {
         &self.containers
+    }
+
+    /// It runs: what the engine has started may have ended at once.
+    fn is_up(&self, container: &ContainerState) -> Result<(), RuntimeError> {
+        match self.docker.inspect(container.id.as_str())? {
+            Some(now) if now.running => Ok(()),
+            Some(now) if now.state == "restarting" || (now.state == "exited" && now.exit_code == 0) => Ok(()),
+            Some(now) => Err(RuntimeError::NotRunning { name: now.name, state: now.state }),
+            None => Err(RuntimeError::NoContainer { name: container.name.clone(), project: None }),
+        }
     }
 
     fn start(&mut self) -> Result<(), RuntimeError> {
@@ -224,7 +278,8 @@ impl Stopped {
                 continue;
             }
             wanted.remove(id);
-            if let Err(error) = self.docker.start_container(container) {
+            let up = self.docker.start_container(container).and_then(|()| self.is_up(container));
+            if let Err(error) = up {
                 first = first.or(Some(error));
             }
         }

@@ -89,6 +89,10 @@ pub(super) fn check(spec: &Spec, root: &Node, base: &Path, home: Home<'_>) -> Ch
     if matches!(home, Home::Unset) {
         home::check(&mut findings);
     }
+    // Beside an error it would bury the cause, which may be the misspelt schedule itself.
+    if findings.checked.diagnostics.iter().all(|it| it.severity != Severity::Error) {
+        backup::unscheduled(spec, &mut findings);
+    }
     let mut checked = findings.checked;
     checked.diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity));
     checked

@@ -2,7 +2,7 @@
 //!
 //! Enums are externally tagged, with no `flatten` and no untagged ones, so that every error has its place in the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -192,9 +192,12 @@ pub(super) fn is_false(value: &bool) -> bool {
 pub struct Policy {
     /// `all`, or a list of names.
     pub services: Services,
-    /// When a run is due. Without it a run is taken once, and then by `devstack backup` only.
+    /// When a run is due. Without it a run is taken once, and then by `devstack backup` only, which is DEGRADED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// It has no schedule, and is meant to have none: somebody takes it by hand, or a timer of their own does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub manual: bool,
     /// The repositories, each of which gets every run. The first that can be reached is read into, the others get copies.
     pub to: Vec<RepositoryName>,
     /// Which runs stay. Without it, all of them.
@@ -287,6 +290,18 @@ impl Spec {
         }
     }
 
+    /// Services that are backed up once, and that nothing takes again or misses: every policy of theirs lacks a schedule, none says
+    /// that it is taken by hand, and no RPO is declared.
+    pub fn unscheduled(&self) -> BTreeSet<ServiceName> {
+        let comes_again = |policy: &&Policy| policy.schedule.is_some() || policy.manual;
+        let (again, once): (Vec<&Policy>, Vec<&Policy>) = self.backup.values().partition(comes_again);
+        let of = |policies: Vec<&Policy>| -> BTreeSet<ServiceName> {
+            policies.into_iter().flat_map(|policy| self.services_of(policy)).collect()
+        };
+        let again = of(again);
+        of(once).into_iter().filter(|name| !again.contains(name) && self.rpo_of(name).is_none()).collect()
+    }
+
     /// Every secret that the file refers to, but for those that a person is asked for.
     pub fn secrets(&self) -> Vec<SecretRef> {
         let of_sources = self.services.values().flat_map(|service| service.source.secrets()).cloned();
@@ -311,7 +326,7 @@ impl Spec {
 
 impl Key {
     /// What opens the repository, where it is not asked for.
-    fn secret(&self) -> Option<SecretRef> {
+    pub fn secret(&self) -> Option<SecretRef> {
         match self {
             Self::Passphrase(it) if it.prompt => None,
             Self::Passphrase(Passphrase { env, file, env_file, name, vault, .. }) => Some(SecretRef {

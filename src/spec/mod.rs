@@ -24,4 +24,5 @@ mod vault;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Look, Rejected, Severity};
+pub use nearest::nearest;
 pub use read::{Loaded, load, parse, parse_with_home};

@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest of the names that are allowed.
 
 /// The candidate that `given` most likely stands for, if any is near: a third of its letters wrong at most.
-pub(super) fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody mistypes a name this long, and the cost grows with the square.
     const LONGEST: usize = 64;
     if given.len() > LONGEST {

@@ -85,6 +85,8 @@ def an_interrupted_recovery_whose_env_file_is_gone_has_a_way_on(world: World) ->
     stack.devstack("recover", "--yes", "--backup", run, *only, expect=None)
     must((stack.folder / ".devstack/recovery.json").exists(), "the recovery is not unfinished")
     pack.write_bytes(whole)
+    # What the recovery met is on record until it was read well.
+    stack.devstack("verify", "--all", "--data")
     (stack.folder / ".env").unlink(missing_ok=True)
     del stack.environment["REDIS_PASSWORD"]
     number = [0]

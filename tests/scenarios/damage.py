@@ -16,6 +16,7 @@ from pathlib import Path
 
 from content import find_tree, make_database, make_site, must_be_the_same_tree
 from oracle import Restic
+from oracle import run as program
 from scenario import Broken, World, must, scenario
 from stack import Stack, write_stack
 
@@ -370,6 +371,36 @@ def damage_that_was_seen_stays_known_until_the_same_bytes_are_seen_well(world: W
         stack.devstack("verify", "--all", "--data", expect=0)
         must_be_well(stack)
 
+    with world.part("what a restore meets is known from then on, in one line, whether beside, in place or in a recovery"):
+        in_place = ["restore", "shop", "--backup", newest, "--in-place", "--yes", "--approve", "restore:shop"]
+        for name, command in (
+            ("beside", ["restore", "shop", "--to", str(world.folder / "out")]),
+            # A copy of what is there would share the chunk, and say so before.
+            ("in-place", [*in_place, "--without-safety"]),
+            ("recovery", ["recover", "--backup", newest, "--yes"]),
+        ):
+            stack = sound.copy_to(world.folder / f"met-{name}")
+            path = stack.own_pack()
+            content = path.read_bytes()
+            rewrite(path, bytes(byte ^ (at % 97 == 0) for at, byte in enumerate(content)))
+            must_be_well(stack)
+            if name == "recovery":
+                for file in (stack.folder / "data").glob("shop.db*"):
+                    file.unlink()
+            refused = stack.devstack(*command, expect=8).said
+            [told] = [line for line in refused.splitlines() if line.startswith("  FAILED ")]
+            must(path.name in told and len(told) < 600, f"it is not told which file in a line: {told}")
+            for noise in ("rustic_core", "Backtrace", ".rs:", "aead"):
+                must(noise not in refused, f"the library's own words are told: {refused}")
+            must(f"--backup RUN" in refused or name == "recovery", f"what to do next is not told: {refused}")
+            for look in (["status"], ["plan"]):
+                said = stack.devstack(*look, expect={7, 8}).said
+                must("damaged" in said.splitlines()[0] and path.name in said, f"{name}: forgotten by the next {look[0]}: {said}")
+            must(not stack.runs()[newest].verified, f"{name}: the run counts as verified")
+            rewrite(path, content)
+            stack.devstack("verify", "--all", "--data", expect=0)
+            must("DAMAGED" not in stack.devstack("status", expect=None).said, f"{name}: damage after it was read well")
+
     with world.part("what a short verification finds of others' snapshots is remembered, and forgotten once it finds it well"):
         stack = sound.copy_to(world.folder / "foreign")
         index_lacks_their_packs(stack, random.Random(2))
@@ -477,6 +508,28 @@ def a_snapshot_that_restic_gave_another_id_is_the_same_run(world: World) -> None
         stack.devstack("verify", "--all", expect=0)
         must_be_well(stack)
         must_restore(stack, sorted(stack.runs())[-1])
+
+    with world.part("repaired, which writes every tree anew"):
+        stack = sound.copy_to(world.folder / "repaired")
+        stack.restic("repair", "snapshots", "--forget", *snapshots_of(stack, own))
+        stack.devstack("verify", "--all", expect=0)
+        must_be_well(stack)
+        must_restore(stack, sorted(stack.runs())[0])
+
+    with world.part("copied by restic into another repository"):
+        stack = sound.copy_to(world.folder / "copied")
+        there = stack.repository.with_name("there")
+        password = {"RESTIC_PASSWORD": stack.restic.password, "RESTIC_FROM_PASSWORD": stack.restic.password}
+        restic = ["restic", "--no-cache", "--quiet", "-r", str(there)]
+        program([*restic, "init", "--from-repo", str(stack.repository), "--copy-chunker-params"], environment=password)
+        program([*restic, "copy", "--from-repo", str(stack.repository)], environment=password)
+        shutil.rmtree(stack.repository)
+        there.rename(stack.repository)
+        # Another repository than this machine knows, in the same place.
+        shutil.rmtree(stack.folder / ".devstack")
+        must(all(run.verified for run in stack.runs().values()), "what was proven of a tree is not known in a copy")
+        stack.devstack("verify", "--all", expect=0)
+        must_restore(stack, sorted(stack.runs())[0])
 
     with world.part("another tree under its tags is no good run"):
         stack = sound.copy_to(world.folder / "other")

@@ -81,6 +81,7 @@ def fill(stack: ComposeStack) -> None:
         ("post", f"bindings/{v}/e/topics/e/lost", {"routing_key": "gone", "arguments": {}}),
         ("put", f"policies/{v}/short", {"pattern": "^c", "definition": {"expires": 36000000, "max-length-bytes": 10**9}, "priority": 3, "apply-to": "queues"}),
         ("put", f"operator-policies/{v}/limit", {"pattern": ".*", "definition": {"max-length": 500000}, "priority": 1, "apply-to": "queues"}),
+        ("put", f"vhost-limits/{v}/max-connections", {"value": 500}),
         ("put", f"vhost-limits/{v}/max-queues", {"value": 77}),
         ("put", "user-limits/o'brien/max-channels", {"value": 8}),
         ("put", "global-parameters/own", {"name": "own", "value": {"a": [1, 2.5, "ü"], "b": {"c": True}}}),
@@ -151,6 +152,20 @@ def rabbitmqs_definitions_come_back_with_everything(world: World) -> None:
         after = {name: [one for one in all_of_it if '"later"' not in one] for name, all_of_it in after.items()}
         must_be_same(before, after)
         world.note(f"{sum(map(len, before.values()))} definitions compared")
+        with world.part("a plugin that is not enabled is told before anything is touched"):
+            plugins = lambda *words: stack.inside("rabbitmq", "rabbitmq-plugins", "--quiet", *words, user="root")  # noqa: E731
+            plugins("enable", "rabbitmq_consistent_hash_exchange")
+            api(stack, [("put", "exchanges/%2F/spread", {"type": "x-consistent-hash", "durable": True})])
+            stack.devstack("backup", expect={0, 8})
+            api(stack, [("delete", "exchanges/%2F/spread", None), ("delete", "users/o'brien", None)])
+            plugins("disable", "rabbitmq_consistent_hash_exchange")
+            untouched = look(stack)
+            said = in_place(stack, expect=7)
+            must("x-consistent-hash" in said and "rabbitmq-plugins enable" in said, f"the plugin is not told: {said}")
+            must_be_same(untouched, look(stack))
+            plugins("enable", "rabbitmq_consistent_hash_exchange")
+            in_place(stack)
+            must(any("spread" in one for one in look(stack)["exchanges"]), "the exchange did not come back")
 
 
 def publish(stack: ComposeStack, queue: str, bodies: list[str]) -> None:

@@ -435,6 +435,11 @@ def what_a_redis_cannot_give_is_an_error_that_says_why(world: World) -> None:
         must("not running" in down, "a server that is down is not called so")
         stack.up("redis-single")
         stack.devstack("backup")
+        with world.part("one that could never be put back is not taken"):
+            (stack.folder / "other.yml").write_text(SETTINGS.format("--rename-command CONFIG ''"))
+            stack.compose("--file", "docker-compose.yml", "--file", "other.yml", "up", "--detach", "--wait", "redis-single")
+            said = stack.devstack("backup", expect=7).said
+            must("knows no CONFIG" in said and "could not be put back" in said, f"why it is not taken is not told: {said}")
 
 
 # As docs/engines/redis.md gives them.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from compose_stack import ROUNDS, ComposeStack, compose_stack
+from engine_streams import small_disk
 from scenario import World, must, scenario
 from stack import wait_until
 
@@ -339,23 +340,11 @@ def containers_stopped_by_a_killed_devstack_are_started_by_the_next(world: World
         must(script(stack, "ls -A /data") == "big\nmounted", "the restore after a killed one is not what was taken")
 
 
-TIGHT = BOX.replace("  box_data: {}", '  box_data: { driver_opts: { type: tmpfs, device: tmpfs, o: "size=30m" } }').replace(
-    "volumes:\n  box_data", """\
-  keeper:
-    profiles: [standard]
-    image: ${POSTGRES_IMAGE:-postgres:17}
-    entrypoint: [sleep, infinity]
-    init: true
-    volumes: ["box_data:/kept:ro"]
-volumes:
-  box_data""")
-
-
 @scenario()
 def a_restore_that_fails_in_the_middle_leaves_the_volume_as_it_was(world: World) -> None:
-    with box(world, override=TIGHT) as stack:
-        # In memory, it lives for as long as somebody mounts it.
-        stack.up("keeper")
+    small = world.folder / "small"
+    bound = f"  box_data: {{ driver_opts: {{ type: none, o: bind, device: {small} }} }}"
+    with small_disk(small, "30m"), box(world, override=BOX.replace("  box_data: {}", bound)) as stack:
         script(stack, "head -c 20000000 /dev/urandom >/data/most")
         stack.devstack("apply", "--yes")
         script(stack, "echo now >/data/now")

@@ -49,10 +49,17 @@ def a_wrong_or_missing_passphrase_is_exit_3_and_changes_nothing(world: World) ->
     stack = small_stack(world)
     stack.devstack("apply", "--yes")
     stack.passphrase.write_text("not the one\n")
-    stack.devstack("verify", "--all", expect=3)
-    stack.devstack("apply", "--yes", expect=3)
+
+    def must_be_told() -> None:
+        for look in (["status"], ["plan"], ["apply", "--yes"], ["verify", "--all"]):
+            said = stack.devstack(*look, expect=3).out
+            must(said.startswith("FAILED: key missing or wrong: "), f"`{' '.join(look)}` gives another word than its code: {said}")
+        verdict = stack.devstack("status", "--format", "json", expect=3).json()["verdict"]
+        must([finding["kind"] for finding in verdict["findings"]][0] == "shut", f"{verdict}")
+
+    must_be_told()
     stack.passphrase.unlink()
-    stack.devstack("apply", "--yes", expect=3)
+    must_be_told()
     stack.passphrase.touch(mode=0o600)
     stack.passphrase.write_text("correct horse battery staple\n")
     stack.converged()

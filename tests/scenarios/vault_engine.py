@@ -213,6 +213,28 @@ def file_storage_comes_back_from_the_repository_and_the_escrow_alone(world: Worl
     from_repository_and_escrow_alone(world, FILE_STORAGE)
 
 
+@scenario()
+def a_restore_that_stopped_at_an_audit_device_says_so_and_is_gone_on_with(world: World) -> None:
+    def folder(owner: str) -> None:
+        text = f"mkdir -p /vault/audit && chown {owner} /vault/audit && chmod 700 /vault/audit"
+        stack.inside("vault", "sh", "-c", text, user="root")
+
+    with shop(world, RAFT) as (stack, vault, _):
+        folder("vault")
+        vault.ask("PUT", "sys/audit/file", {"type": "file", "options": {"file_path": "/vault/audit/audit.log"}})
+        before = state(vault)
+        stack.devstack("apply", "--yes")
+        stack.reborn("vault")
+        must(not initialised(vault), "the volume was not destroyed")
+        folder("root")
+        said = stack.devstack(*RESTORE, expect=7).said
+        must("audit" in said and "writable for the user" in said, f"what hinders it is not told: {said}")
+        must("waited" not in said, "it was waited for")
+        folder("vault")
+        stack.devstack(*RESTORE)
+        must_be_the_same(before, state(vault))
+
+
 @contextmanager
 def another(stack: ComposeStack, vault: Vault) -> Iterator[None]:
     """In the container is a Vault of its own, with other keys."""

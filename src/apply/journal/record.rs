@@ -1,14 +1,14 @@
 //! A line of the journal, and what can be learnt from many of them. A record names the act, the resource and the
 //! sample key, and has the outcome in words: nothing in it is made from a secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::SAMPLES;
-use crate::model::history::{History, Sample};
+use crate::model::history::{CutOff, History, Sample};
 use crate::model::ids::{PlanId, RepositoryId, RepositoryName, StackName};
 use crate::model::outcome::{FailureKind, StepOutcome};
 use crate::model::step::{Step, StepId};
@@ -200,11 +200,62 @@ impl JournalRecord {
     }
 }
 
+/// What applies had begun that did not come to their end, and what of it was undone since. An apply that runs now is among them.
+fn cut_off(records: &[JournalRecord]) -> BTreeMap<String, CutOff> {
+    // In the order in which they began.
+    let mut open: Vec<(Option<&ApplyId>, BTreeMap<String, CutOff>)> = Vec::new();
+    for record in records {
+        let apply = record.apply.as_ref();
+        match &record.entry {
+            Entry::ApplyStarted { drill: false, .. } => open.push((apply, BTreeMap::new())),
+            Entry::StepStarted { sample, .. } => {
+                let of = open.iter_mut().find(|(of, _)| *of == apply);
+                if let (Some((_, begun)), Some(what)) = (of, begun(sample)) {
+                    begun.entry(what).or_insert(CutOff { at: record.at, undone: BTreeSet::new() });
+                }
+            }
+            Entry::StepEnded { sample, ended: Ended::Done, .. } if sample.starts_with("hook/") => {
+                for cut in open.iter_mut().flat_map(|(_, begun)| begun.values_mut()) {
+                    cut.undone.insert(sample.clone());
+                }
+            }
+            // A restore that ends leaves a whole, whatever one before it had begun; so does a take that somebody has approved.
+            Entry::StepEnded { sample, ended: Ended::Done | Ended::AlreadyDone, .. } => {
+                if let Some(service) =
+                    ["restore/", "restore-raw/", "take/"].iter().find_map(|it| sample.strip_prefix(it))
+                {
+                    let restore = format!("restore/{service}");
+                    open.iter_mut().for_each(|(_, begun)| drop(begun.remove(&restore)));
+                }
+            }
+            Entry::ApplyEnded { interrupted: false, .. } => open.retain(|(of, _)| *of != apply),
+            Entry::ApplyStarted { drill: true, .. }
+            | Entry::StepEnded { .. }
+            | Entry::ApplyEnded { interrupted: true, .. }
+            | Entry::RepositoryKnown { .. } => {}
+        }
+    }
+    // Of two that had begun the same, the later one.
+    open.into_iter().flat_map(|(_, begun)| begun).collect()
+}
+
+/// `take/shop`; `restore/shop`, of raw bytes too; `hook/shop` of `hook/shop/before/0`.
+fn begun(sample: &str) -> Option<String> {
+    if sample.starts_with("take/") || sample.starts_with("restore/") {
+        return Some(sample.to_owned());
+    }
+    if let Some(service) = sample.strip_prefix("restore-raw/") {
+        return Some(format!("restore/{service}"));
+    }
+    let (owner, _) = sample.strip_prefix("hook/")?.split_once('/')?;
+    Some(format!("hook/{owner}"))
+}
+
 /// The last samples of each key, the last apply, and the repositories that were seen here. An apply that is dated after `now` is of a
 /// clock that was ahead: taken at its word, no slot would count as missed until that date.
 pub(super) fn history_of(records: &[JournalRecord], now: Timestamp) -> History {
     let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
-    let mut history = History::default();
+    let mut history = History { cut_off: cut_off(records), ..History::default() };
     for record in records {
         if let Some((key, sample)) = record.sample() {
             samples.entry(key.to_owned()).or_default().push(sample);

@@ -3,6 +3,7 @@ use crate::apply::plans::{prove, step};
 use crate::model::history::Sample;
 use crate::model::ids::{PlanId, StackName};
 use crate::model::outcome::{Done, FailureKind, StepOutcome};
+use crate::model::step::StepId;
 use crate::model::units::{ByteSize, Span};
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -188,4 +189,83 @@ fn writers_at_once_lose_no_record_through_compaction_and_deletion() {
     fs::remove_file(folder.join(FILE)).unwrap();
     journal.append(None, known("local", "a")).unwrap();
     assert_eq!(Journal::read(&folder).unwrap().records.len(), 1);
+}
+
+fn hook(entry: &str, sample: &str, ended: Option<Ended>) -> Entry {
+    let (step, verb, resource, sample) = (StepId(1), "hook".to_owned(), entry.to_owned(), sample.to_owned());
+    let (took, ran, bytes, added, detail) = (Span::ZERO, Span::ZERO, ByteSize(0), ByteSize(0), String::new());
+    match ended {
+        None => Entry::StepStarted { step, verb, resource, sample },
+        Some(ended) => Entry::StepEnded { step, verb, resource, sample, ended, took, ran, bytes, added, detail },
+    }
+}
+
+#[test]
+fn a_restore_that_was_cut_off_is_known_until_one_ends_or_what_is_there_was_taken_on_purpose() {
+    for end in ["restore/shop", "restore-raw/shop", "take/shop"] {
+        let (_parent, folder) = folder();
+        let journal = Journal::open(&folder).unwrap();
+        let applies = [ApplyId::random(), ApplyId::random()];
+        let cut = || Journal::history(&folder).unwrap().cut_off.contains_key("restore/shop");
+        journal.append(Some(&applies[0]), apply_started()).unwrap();
+        journal.append(Some(&applies[0]), hook("x", "restore-beside/shop", None)).unwrap();
+        assert!(!cut(), "nothing was overwritten");
+        journal.append(Some(&applies[0]), hook("x", "restore/shop", None)).unwrap();
+        assert!(cut());
+        journal.append(Some(&applies[1]), apply_started()).unwrap();
+        for (sample, ended) in [
+            ("restore/shop", Ended::Failed(FailureKind::Permanent)),
+            ("restore/wiki", Ended::Done),
+            ("restore-beside/shop", Ended::Done),
+        ] {
+            journal.append(Some(&applies[1]), hook("x", sample, Some(ended))).unwrap();
+            assert!(cut(), "{sample} says nothing of it");
+        }
+        journal.append(Some(&applies[1]), hook("x", end, Some(Ended::Done))).unwrap();
+        assert!(!cut(), "{end}");
+    }
+}
+
+#[test]
+fn what_an_apply_had_begun_that_did_not_come_to_its_end_is_known_with_what_was_undone_since() {
+    let (_parent, folder) = folder();
+    let journal = Journal::open(&folder).unwrap();
+    let applies = [ApplyId::random(), ApplyId::random(), ApplyId::random()];
+    let begin = |apply: &ApplyId, sample: &str| journal.append(Some(apply), hook("x", sample, None)).unwrap();
+    let end =
+        |apply: &ApplyId, sample: &str, ended| journal.append(Some(apply), hook("x", sample, Some(ended))).unwrap();
+    let cut = || Journal::history(&folder).unwrap().cut_off;
+    let ended = |interrupted| Entry::ApplyEnded { took: Span::ZERO, counts: Counts::default(), interrupted };
+
+    journal.append(Some(&applies[0]), apply_started()).unwrap();
+    begin(&applies[0], "hook/daily/before/0");
+    end(&applies[0], "hook/daily/before/0", Ended::Done);
+    begin(&applies[0], "take/shop");
+    begin(&applies[0], "prove/local");
+    assert_eq!(cut().keys().collect::<Vec<_>>(), ["hook/daily", "take/shop"]);
+    begin(&applies[0], "hook/shop/after/0");
+    end(&applies[0], "hook/shop/after/0", Ended::Done);
+    assert!(cut()["take/shop"].undone.contains("hook/shop/after/0"), "its own hook has ended well");
+    journal.append(Some(&applies[0]), ended(true)).unwrap();
+    assert_eq!(cut().len(), 3, "interrupted, it had not come to its end");
+
+    journal.append(Some(&applies[1]), apply_started()).unwrap();
+    begin(&applies[1], "hook/daily/after/0");
+    end(&applies[1], "hook/daily/after/0", Ended::Failed(FailureKind::Permanent));
+    assert!(!cut()["hook/daily"].undone.contains("hook/daily/after/0"));
+    end(&applies[1], "hook/daily/after/0", Ended::Done);
+    journal.append(Some(&applies[1]), ended(false)).unwrap();
+    assert!(cut()["hook/daily"].undone.contains("hook/daily/after/0"), "a later apply has undone it");
+
+    let drill = Entry::ApplyStarted {
+        plan: PlanId::new("p"),
+        stack: StackName::new("shop"),
+        pid: 1,
+        devstack_version: "0".into(),
+        drill: true,
+        steps: 1,
+    };
+    journal.append(Some(&applies[2]), drill).unwrap();
+    begin(&applies[2], "take/other");
+    assert!(!cut().contains_key("take/other"), "a drill takes nothing");
 }

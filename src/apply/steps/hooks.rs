@@ -122,7 +122,7 @@ fn inside(world: &World, container: &str, hook: &Hook, variables: &[(&str, Strin
     let merged = Command::script("exec \"$@\" 2>&1", hook.run.iter().cloned());
     let command = variables.iter().fold(merged, |command, (name, value)| command.env(name, value));
     let limit = Duration::from(hook.timeout());
-    match docker.run_until(&found, &command, limit, cancel) {
+    match docker.run_until(&found, &command, b"", limit, cancel) {
         Ok(finished) => {
             let failed = (finished.code != 0).then(|| format!("it ended with exit code {}", finished.code));
             Ended { failed, output: end_of(finished.stdout) }

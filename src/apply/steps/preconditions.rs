@@ -54,7 +54,9 @@ fn answered(world: &World, service: &ServiceName) -> Result<Observed<SourceState
         let seen = world.engine(service)?.observe();
         looks += 1;
         let may_come = looks < LOOKS || since.elapsed() < ANSWERS;
-        if !(may_come && matches!(seen, Observed::Unknown { .. })) {
+        // One that listens nowhere by its own settings is taken at its word when the time is up.
+        let is_settled = || !world.engine(service).is_ok_and(|engine| engine.is_being_set_up());
+        if !may_come || (matches!(seen, Observed::Known(_)) && is_settled()) {
             return Ok(seen);
         }
         std::thread::sleep(pause);
@@ -64,6 +66,14 @@ fn answered(world: &World, service: &ServiceName) -> Result<Observed<SourceState
 
 fn changed(text: String) -> StepError {
     StepError::new(FailureKind::NeedsReplan, format!("{text}; run `devstack plan` to see what that changes"))
+}
+
+/// What it left may hold the only copy of what was there before: nobody has approved to write over that.
+fn unfinished(service: &ServiceName) -> StepError {
+    changed(format!(
+        "a restore into {service} was begun and has not ended, so nothing was written to it; to end it: \
+         `devstack restore {service} --in-place`"
+    ))
 }
 
 fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, StepError> {
@@ -103,22 +113,29 @@ fn holds(world: &World, precondition: &Precondition) -> Result<Option<String>, S
                 format!("{service} had data when the plan was made and is empty now; nothing was taken"),
             )),
             // The take itself will say what is wrong with it, in the engine's own words.
-            Observed::Unknown { .. } => Ok(None),
+            Observed::Known(SourceState::Broken | SourceState::Unfinished { .. }) | Observed::Unknown { .. } => {
+                Ok(None)
+            }
         },
         Precondition::SourceHasNoData { service } => match world.engine(service)?.observe() {
             Observed::Known(SourceState::Gone | SourceState::Empty) => Ok(None),
+            Observed::Known(SourceState::Broken) => {
+                Err(changed(format!("something damaged lies in the place of {service}, so nothing was written to it")))
+            }
             Observed::Known(SourceState::HasData { .. }) => Err(changed(format!(
                 "{service} had no data when the plan was made and has some now, so nothing was written to it"
             ))),
+            Observed::Known(SourceState::Unfinished { .. }) => Err(unfinished(service)),
             Observed::Unknown { reason } => {
                 Err(changed(format!("{service} cannot be looked at ({reason}), so nothing was written to it")))
             }
         },
         Precondition::SourceIsLost { service } => match answered(world, service)? {
-            Observed::Known(SourceState::Gone | SourceState::Empty) => Ok(None),
+            Observed::Known(SourceState::Gone | SourceState::Empty | SourceState::Broken) => Ok(None),
             Observed::Known(SourceState::HasData { .. }) => {
                 Ok(Some(format!("{service} has data, now that it runs; it was left as it is")))
             }
+            Observed::Known(SourceState::Unfinished { .. }) => Err(unfinished(service)),
             Observed::Unknown { reason } => {
                 Err(changed(format!("{service} cannot be looked at ({reason}), so nothing was written to it")))
             }

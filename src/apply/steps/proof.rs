@@ -36,7 +36,7 @@ pub(super) fn prove(
     let proof = prove_run(&of, &*world.store(repository)?, &held, &context.cancel, &progress).map_err(engine_error)?;
     let damage: Vec<String> =
         proof.findings().map(|(level, finding)| format!("{}: {finding}", level.as_str())).collect();
-    let (read, took) = (proof.read, proof.took);
+    let (read, took, advice) = (proof.read, proof.took, proof.notes.clone());
     let kept = if world.is_recorded(repository) {
         world.record(repository, &Record::Proof(proof), &[])?;
         ""
@@ -47,7 +47,7 @@ pub(super) fn prove(
         0 => format!("{read} read back and checked in {took}{kept}"),
         count => format!("DAMAGED: {count} findings{kept}"),
     };
-    Ok(Done { bytes: read, summary, damage, ..Done::default() })
+    Ok(Done { bytes: read, summary, damage, advice, ..Done::default() })
 }
 
 /// What a proof needs to know of the stack.
@@ -73,6 +73,7 @@ pub fn prove_run(
         run.lost.iter().map(|snapshot| format!("snapshot {} is gone from the repository", snapshot.short())).collect();
     let mut artifacts = Vec::new();
     let mut content = Vec::new();
+    let mut notes = Vec::new();
     let mut services = BTreeMap::new();
     let mut read = ByteSize(0);
 
@@ -105,6 +106,7 @@ pub fn prove_run(
                 let named = |finding: String| format!("{service}: {finding}");
                 artifacts.extend(proven.artifacts.into_iter().map(named));
                 content.extend(proven.content.into_iter().map(named));
+                notes.extend(proven.notes.into_iter().map(named));
                 read = read + proven.read;
             }
             // What can't be read back is damage, not a check that could not run.
@@ -135,5 +137,6 @@ pub fn prove_run(
         levels,
         services,
         snapshots,
+        notes,
     })
 }

@@ -1,14 +1,20 @@
 //! Putting one service's data back from one run.
 
-use super::world::{World, engine_error, repository_error};
+use std::collections::BTreeMap;
+
+use super::world::{World, engine_error, now, repository_error};
 use super::{assertions, safety, stack};
 use crate::apply::runner::{StepContext, StepError};
 use crate::engines::{self, Work};
 use crate::model::assertion::{About, Assertion};
-use crate::model::ids::ServiceName;
+use crate::model::damage::{Damaged, Looked, Subject};
+use crate::model::evidence::{Level, Proof, Verdict};
+use crate::model::ids::{RunId, ServiceName, SnapshotId};
 use crate::model::outcome::{Done, FailureKind};
-use crate::model::run::ServiceResult;
+use crate::model::record::Record;
+use crate::model::run::{RECORD_FORMAT, ServiceResult};
 use crate::model::step::{Restore, RestoreTarget};
+use crate::model::units::{ByteSize, Span};
 
 /// Where a safety copy was made, a restore that fails leaves what was there before.
 pub(super) fn restore(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Done, StepError> {
@@ -32,9 +38,10 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
     let work = Work { cancel: &context.cancel, progress: &progress, rooms: &world.rooms };
     // What a safety copy holds is put back as it was taken, and not by its server's engine.
     let engine = engines::of_taken(taken, world.source(&restore.service)?, &world.ground);
-    let restored = engine
-        .restore(&reader, taken, &restore.target, &work)
-        .map_err(|error| with_what_stopped(world, &restore.service, engine_error(error)))?;
+    let restored = engine.restore(&reader, taken, &restore.target, &work).map_err(|error| match error.damage() {
+        Some((subject, found)) => remembered(world, restore, subject, found),
+        None => with_what_stopped(world, &restore.service, engine_error(error)),
+    })?;
     let mut advice = restored.notes;
     if held.manifest.policy.is_safety() && matches!(restore.target, RestoreTarget::InPlace) {
         advice.extend(safety::as_before(world, &restore.service, &context.cancel)?);
@@ -49,6 +56,49 @@ fn put(world: &World, restore: &Restore, context: &StepContext<'_>) -> Result<Do
         advice,
         ..Done::default()
     })
+}
+
+/// Damage that a restore meets is a fact of the repository, as if a verification had met it: no look is green over it, and no
+/// recovery chooses it, until the same bytes are read well.
+fn remembered(world: &World, restore: &Restore, subject: Option<Subject>, found: String) -> StepError {
+    let Restore { repository, service, run, snapshot, .. } = restore;
+    let text = format!("run {run} in {repository} is damaged: {found}");
+    // A drill holds no lease, and has a record of its own.
+    let kept = if world.lease.is_none() {
+        Ok(())
+    } else if !world.is_recorded(repository) {
+        Err("the repository can't be written here".to_owned())
+    } else {
+        let kept = match subject {
+            Some(subject) => world.check_lease(repository).and_then(|()| {
+                let damaged = Damaged { subject, found, at: now() };
+                let store = world.store(repository)?;
+                store.note_damage(&world.spec.stack, &Looked::default(), vec![damaged]).map_err(repository_error)
+            }),
+            None => world.record(repository, &Record::Proof(failed(run, snapshot, service, &found)), &[]),
+        };
+        world.forget_facts(repository);
+        kept.map_err(|error| error.to_string())
+    };
+    match kept {
+        Ok(()) => StepError::damage(text),
+        Err(why) => StepError::damage(format!("{text} (not put on record: {why})")),
+    }
+}
+
+/// What a restore has read says nothing of the rest of the run.
+fn failed(run: &RunId, snapshot: &SnapshotId, service: &ServiceName, found: &str) -> Proof {
+    Proof {
+        format: RECORD_FORMAT,
+        run: run.clone(),
+        at: now(),
+        took: Span::ZERO,
+        read: ByteSize(0),
+        levels: [(Level::Artifacts, Verdict::Failed(vec![format!("{service}: {found}")]))].into(),
+        services: BTreeMap::new(),
+        notes: Vec::new(),
+        snapshots: vec![snapshot.clone()],
+    }
 }
 
 /// A server that dies takes the client that restores along, and all that the client tells is that it was killed.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::world::{World, engine_error, now, repository_error};
 use crate::apply::runner::{StepContext, StepError};
-use crate::engines::{TakeRequest, Work, idle_excludes};
+use crate::engines::{Ground, TakeRequest, Work, idle_excludes, own_left_out};
 use crate::model::chain;
 use crate::model::compose::{Bound, ComposeModel, Seen};
 use crate::model::ids::{PolicyName, RepositoryName, RunId, ServiceName, SnapshotId};
@@ -24,7 +24,7 @@ use crate::model::step::{Action, Approval, Step, Take};
 use crate::model::units::ByteSize;
 use crate::repository::Tags;
 use crate::runtime::KeptCompose;
-use crate::spec::file::Shrinking;
+use crate::spec::file::{Shrinking, Source};
 
 pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContext<'_>) -> Result<Done, StepError> {
     world.check_lease(&take.repository)?;
@@ -51,12 +51,15 @@ pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContex
     taken.suspect = shrunk(world, take, &taken)?;
     world.forget_facts(&take.repository);
 
-    let mut advice = Vec::new();
+    let mut advice: Vec<String> = taken.notes.iter().map(|note| format!("warning: {}: {note}", take.service)).collect();
     for pattern in idle_excludes(world.source(&take.service)?, &world.ground) {
         advice.push(format!(
             "warning: {}: no path matches the exclude `{pattern}`, so it leaves nothing out",
             take.service
         ));
+    }
+    if take.parent.is_none() {
+        advice.extend(without_own(&world.ground, &take.service, world.source(&take.service)?));
     }
     if let Some(shrink) = &taken.suspect {
         advice.push(format!(
@@ -72,6 +75,15 @@ pub(super) fn take(world: &World, step: &Step, take: &Take, context: &StepContex
         taken: Some(Box::new(taken)),
         ..Done::default()
     })
+}
+
+/// Said once, with the first run: what is devstack's own is no data of the stack, and a key would lie in what it opens.
+fn without_own(ground: &Ground, service: &ServiceName, source: &Source) -> Option<String> {
+    let own = own_left_out(source, ground);
+    let shown = |path: &PathBuf| path.strip_prefix(&ground.base).unwrap_or(path).display().to_string();
+    let shown: Vec<String> = own.iter().map(shown).collect();
+    let what = "devstack's own folder, its repositories and the key files that open them";
+    (!shown.is_empty()).then(|| format!("{service}: {} left out: {what} are not taken with a folder", shown.join(", ")))
 }
 
 /// What it lacks of the run that it is compared with.

@@ -1,9 +1,10 @@
 //! Who writes to the files of a source: containers that mount them. They are stopped for the time that it is read, and one
 //! that was forgotten is named before anything is stopped.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::engines::volume::holds;
+use crate::engines::volume::{holds, on_the_machine};
 use crate::engines::{EngineError, Ground};
 use crate::model::observation::ContainerState;
 use crate::model::step::RestoreTarget;
@@ -31,7 +32,7 @@ impl Writers {
         let to_stop = self.containers()?;
         let docker = self.ground.containers.docker()?;
         let roots = roots()?;
-        if let Some((writer, path)) = forgotten(&docker.running()?, &to_stop, &roots) {
+        if let Some((writer, path)) = forgotten(&docker.running()?, &to_stop, &roots, &docker.bound_volumes()?) {
             return Err(EngineError::Refused {
                 what: format!(
                     "the container {} may write to {} and is not in `stop`; add its service there, mount the folder read-only \
@@ -58,7 +59,7 @@ impl Writers {
     }
 
     fn containers(&self) -> Result<Vec<ContainerState>, EngineError> {
-        let found: Result<Vec<_>, _> = self.stop.iter().map(|name| self.ground.containers.look_for(name)).collect();
+        let found: Result<Vec<_>, _> = self.stop.iter().map(|name| self.ground.containers.all_called(name)).collect();
         Ok(found?.into_iter().flatten().collect())
     }
 }
@@ -68,13 +69,16 @@ fn forgotten<'a>(
     running: &'a [ContainerState],
     stopped: &[ContainerState],
     roots: &'a [PathBuf],
+    bound: &BTreeMap<String, PathBuf>,
 ) -> Option<(&'a ContainerState, &'a Path)> {
     running.iter().filter(|container| !holds(stopped, container)).find_map(|container| {
-        let mounts = container.mounts.iter().filter(|mount| mount.writable && mount.volume.is_none());
+        let mounts = container.mounts.iter().filter(|mount| mount.writable);
+        let sources = mounts.filter_map(|mount| on_the_machine(mount, bound));
         // Docker Desktop sees the machine's folders below one of its own.
-        let sources = mounts.map(|mount| mount.source.strip_prefix("/host_mnt").unwrap_or(&mount.source));
-        let mut sources = sources.filter(|source| !source.is_empty()).map(Path::new);
-        sources.find_map(|source| {
+        let plain =
+            |path: &Path| path.strip_prefix("/host_mnt").map_or_else(|_| path.to_owned(), |it| Path::new("/").join(it));
+        sources.map(plain).find_map(|source| {
+            let source = source.as_path();
             let overlaps = |root: &&PathBuf| {
                 let real = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
                 [root.as_path(), &real].iter().any(|root| root.starts_with(source) || source.starts_with(root))
@@ -107,11 +111,14 @@ mod tests {
             ("/srv/app/database", true, false),
             ("/srv/other", true, false),
             ("data", true, false),
+            ("bound", true, true),
+            ("bound", false, false),
         ] {
+            let bound = BTreeMap::from([("bound".to_owned(), PathBuf::from("/srv/app/data"))]);
             let running = [container("web", source, writable)];
-            let seen = forgotten(&running, &[], &roots);
+            let seen = forgotten(&running, &[], &roots, &bound);
             assert_eq!(seen.map(|(container, _)| container.name.as_str()), found.then_some("web"), "{source}");
-            assert!(forgotten(&running, &running, &roots).is_none(), "{source}");
+            assert!(forgotten(&running, &running, &roots, &bound).is_none(), "{source}");
         }
     }
 }

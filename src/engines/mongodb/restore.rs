@@ -229,7 +229,7 @@ impl Restore<'_> {
         // What was let into a collection once is let in again, whatever its validator says today.
         let always = ["--stopOnError", "--bypassDocumentValidation"];
         let command = self.engine.tool(self.session, "mongorestore").args(always).args(arguments);
-        let input = self.server.docker.input(&self.server.container, &command)?;
+        let input = self.server.docker.input(&self.server.container, &command, work.cancel)?;
         streams::pour(self.reader, self.taken, part.artifact, input, work, before).map(|_| ())
     }
 

@@ -1,12 +1,14 @@
 //! Users, roles and what they may do, as statements that the server itself gives. Two texts, since an account must be there
 //! before the views and routines that it defines, and a grant only after the table that it is for.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 
 use super::Flavour;
-use super::names::{quoted, words};
+use super::names::{first_quoted, quoted, words};
 use crate::engines::EngineError;
 use crate::engines::inspect::{Counts, cut};
+use crate::runtime::masked;
 
 /// The last line of both texts.
 const LAST_LINE: &str = "-- devstack: complete";
@@ -54,8 +56,13 @@ const NOT_IN_EFFECT: [&str; 2] = ["1133", "1141"];
 
 impl Account {
     /// As a statement names it.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         if self.role { quoted(&self.user) } else { format!("{}@{}", quoted(&self.user), quoted(&self.host)) }
+    }
+
+    /// As the server's functions give it, without quotes.
+    pub(super) fn is(&self, own: &str) -> bool {
+        !self.role && own.strip_suffix(&self.host).and_then(|rest| rest.strip_suffix('@')) == Some(&self.user)
     }
 
     fn is_everybody(&self) -> bool {
@@ -89,8 +96,20 @@ pub(super) struct Texts {
     pub grants: String,
 }
 
-pub(super) fn texts(flavour: Flavour, accounts: &[Account], rows: &[Vec<String>]) -> Result<Texts, EngineError> {
-    let unreadable = |why: String| EngineError::Answer { what: "SHOW GRANTS".to_owned(), why };
+/// `own` is the account that asks, as `CURRENT_USER()` gives it.
+pub(super) fn texts(
+    flavour: Flavour,
+    accounts: &[Account],
+    rows: &[Vec<String>],
+    own: &str,
+) -> Result<Texts, EngineError> {
+    // What a server says of an account holds its hash.
+    let unreadable = |why: String| EngineError::Answer { what: "SHOW GRANTS".to_owned(), why: masked(&why) };
+    if !accounts.iter().any(|account| account.is(own)) {
+        return Err(unreadable(format!(
+            "{own}, as which devstack is logged in, is not among the accounts that it lists"
+        )));
+    }
     let mut texts = Texts {
         accounts: format!("-- Accounts of a server, before its databases are loaded\n{PLAIN_MODE}"),
         grants: format!("-- What they may do, after its databases are loaded\n{PLAIN_MODE}"),
@@ -101,6 +120,9 @@ pub(super) fn texts(flavour: Flavour, accounts: &[Account], rows: &[Vec<String>]
     for account in accounts {
         let said = told.next().ok_or_else(|| unreadable(format!("nothing is said of {}", account.name())))?;
         if said.iter().any(|row| matches!(row.as_slice(), [_, number, _] if NOT_IN_EFFECT.contains(&number.as_str()))) {
+            if account.is(own) {
+                return Err(unreadable(format!("{own} is not in effect, and devstack is logged in as it")));
+            }
             texts.accounts.push_str(&format!("-- Not in effect on the server, and not here: {}\n", account.name()));
             continue;
         }
@@ -195,14 +217,28 @@ fn counted(from: &mut dyn Read, beginnings: &[&str]) -> Result<u64, String> {
     if whole { Ok(count) } else { Err("its last line is missing".to_owned()) }
 }
 
-/// The accounts without the statements that would change those of these users: whoever restores must be let in afterwards
-/// with the password that was used before.
-pub(super) fn keeping(accounts: &str, users: &[&str]) -> String {
-    let changes = |line: &&str| {
-        let altered = line.strip_prefix("ALTER USER ").and_then(super::names::first_quoted);
-        altered.is_some_and(|(user, _)| users.contains(&user.as_str()))
-    };
-    accounts.lines().filter(|line| !changes(line)).flat_map(|line| [line, "\n"]).collect()
+/// The statements of the accounts for a server that has some of them already, each with the account that it is about. What
+/// the server has it keeps as it is: its own for health checks, whoever restores, and the passwords that are used today.
+pub(super) fn missing<'a>(accounts: &'a str, present: &[Account]) -> (Vec<(String, &'a str)>, Vec<String>) {
+    let (mut missing, mut kept) = (Vec::new(), BTreeSet::new());
+    for statement in statements(accounts) {
+        let of = ["CREATE USER IF NOT EXISTS ", "ALTER USER ", "CREATE ROLE IF NOT EXISTS "]
+            .iter()
+            .find_map(|verb| named(statement.strip_prefix(verb)?));
+        match of {
+            Some(name) if present.iter().any(|account| account.name() == name) => drop(kept.insert(name)),
+            Some(name) => missing.push((name, statement)),
+            None => missing.push((String::new(), statement)),
+        }
+    }
+    (missing, kept.into_iter().collect())
+}
+
+/// The account at the beginning of a definition, as [`Account::name`] gives it.
+fn named(definition: &str) -> Option<String> {
+    let (user, rest) = first_quoted(definition)?;
+    let Some(host) = rest.strip_prefix('@') else { return Some(quoted(&user)) };
+    Some(format!("{}@{}", quoted(&user), quoted(&first_quoted(host)?.0)))
 }
 
 /// The statements of the grants, one by one.
@@ -230,7 +266,7 @@ mod tests {
             "GRANT USAGE ON *.* TO `app`@`%`",
             "GRANT `r`@`%` TO `app`@`%`",
         ];
-        let texts = texts(Flavour::Mysql, &[user("app")], &rows(&said)).unwrap();
+        let texts = texts(Flavour::Mysql, &[user("app")], &rows(&said), "app@%").unwrap();
         let definition = "`app`@`%` IDENTIFIED WITH 'p' AS 0x24 REQUIRE NONE COMMENT 'DEFAULT ROLE x'";
         assert!(
             texts.accounts.contains(&format!("CREATE USER IF NOT EXISTS {definition};\nALTER USER {definition};\n"))
@@ -248,7 +284,7 @@ mod tests {
         let role = Account { user: "reader".to_owned(), host: String::new(), role: true };
         let said =
             ["-", "CREATE USER `root`@`%` IDENTIFIED BY PASSWORD '*9'", grant, "-", "GRANT USAGE ON *.* TO `reader`"];
-        let texts = texts(Flavour::Mariadb, &[user("root"), role], &rows(&said)).unwrap();
+        let texts = texts(Flavour::Mariadb, &[user("root"), role], &rows(&said), "root@%").unwrap();
         assert!(
             texts.grants.contains("GRANT ALL PRIVILEGES ON *.* TO `root`@`%` WITH GRANT OPTION;\n"),
             "{}",
@@ -262,22 +298,24 @@ mod tests {
         let said = |number: &str| {
             let mut rows = rows(&["-"]);
             rows.push(["Error", number, "why"].map(str::to_owned).to_vec());
+            rows.push(vec!["-".to_owned()]);
             rows
         };
-        let left_out = texts(Flavour::Mariadb, &[user("a")], &said("1133")).unwrap();
+        let both = [user("a"), user("own")];
+        let left_out = texts(Flavour::Mariadb, &both, &said("1133"), "own@%").unwrap();
         assert!(left_out.accounts.contains("Not in effect") && !left_out.accounts.contains("CREATE"));
-        assert!(texts(Flavour::Mariadb, &[user("a")], &said("1142")).is_err());
+        assert!(texts(Flavour::Mariadb, &both, &said("1142"), "own@%").is_err());
     }
 
     #[test]
     fn an_account_of_which_nothing_is_said_is_an_error() {
-        assert!(texts(Flavour::Mysql, &[user("a"), user("b")], &rows(&["-", "CREATE USER `a`@`%`"])).is_err());
+        assert!(texts(Flavour::Mysql, &[user("a"), user("b")], &rows(&["-", "CREATE USER `a`@`%`"]), "a@%").is_err());
     }
 
     #[test]
     fn a_text_cut_anywhere_is_not_whole() {
         let said = ["-", "CREATE USER `a`@`%` IDENTIFIED BY PASSWORD '*9'", "GRANT SELECT ON *.* TO `a`@`%`"];
-        let texts = texts(Flavour::Mariadb, &[user("a")], &rows(&said)).unwrap();
+        let texts = texts(Flavour::Mariadb, &[user("a")], &rows(&said), "a@%").unwrap();
         assert_eq!(inspect_accounts(&mut texts.accounts.as_bytes()), Ok(vec![("accounts".to_owned(), 1)]));
         assert_eq!(inspect_grants(&mut texts.grants.as_bytes()), Ok(vec![("grants".to_owned(), 1)]));
         for text in [texts.accounts, texts.grants] {
@@ -288,10 +326,38 @@ mod tests {
     }
 
     #[test]
-    fn who_restores_keeps_the_password() {
-        let accounts =
-            "CREATE USER IF NOT EXISTS `root`@`%` x;\nALTER USER `root`@`%` x;\nALTER USER `rooter`@`%` y;\n";
-        let kept = "CREATE USER IF NOT EXISTS `root`@`%` x;\nALTER USER `rooter`@`%` y;\n";
-        assert_eq!(keeping(accounts, &["root", "backup"]), kept);
+    fn what_a_server_has_it_keeps() {
+        let text = "-- Accounts\nSET SESSION sql_mode = '';\nCREATE USER IF NOT EXISTS `root`@`%` x;\nALTER USER `root`@`%` x;\n\
+                    CREATE USER IF NOT EXISTS `root`@`localhost` x;\nALTER USER `rooter`@`%` y;\nCREATE ROLE IF NOT EXISTS `r`;\n";
+        let present = [user("root"), Account { user: "r".to_owned(), host: String::new(), role: true }];
+        let (missing, kept) = missing(text, &present);
+        let statements: Vec<&str> = missing.iter().map(|(_, statement)| *statement).collect();
+        assert_eq!(statements, ["CREATE USER IF NOT EXISTS `root`@`localhost` x;", "ALTER USER `rooter`@`%` y;"]);
+        assert_eq!(missing[0].0, "`root`@`localhost`");
+        assert_eq!(kept, ["`r`", "`root`@`%`"]);
+    }
+
+    #[test]
+    fn whoever_asks_is_among_the_accounts_and_in_effect() {
+        // With PAD_CHAR_TO_FULL_LENGTH every host is 255 letters long, and no account is found by its name.
+        let mut padded = user("root");
+        padded.host = format!("{:<255}", padded.host);
+        assert!(texts(Flavour::Mariadb, &[padded], &rows(&["-"]), "root@%").is_err());
+        let mut said = rows(&["-"]);
+        said.push(["Error", "1141", "why"].map(str::to_owned).to_vec());
+        assert!(texts(Flavour::Mariadb, &[user("root")], &said, "root@%").is_err());
+        assert!(user("a@b").is("a@b@%") && !user("a").is("a@b@%") && !user("a").is("b@%"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_without_its_hash() {
+        let mut said = rows(&["-"]);
+        said.push(vec![
+            "CREATE USER `root`@`%` IDENTIFIED BY PASSWORD '*0123456789ABCDEF0123456789ABCDEF01234567'".to_owned(),
+            "x".to_owned(),
+        ]);
+        let error = texts(Flavour::Mariadb, &[user("root")], &said, "root@%").unwrap_err();
+        let told = crate::model::chain(&error);
+        assert!(told.contains("root") && !told.contains("0123456789ABCDEF"), "{told}");
     }
 }

@@ -96,7 +96,7 @@ impl Dump<'_> {
     fn statement(&mut self) -> Result<(), String> {
         let conditional = self.text.conditional()?;
         let mut head = Vec::new();
-        let mut depth = 0_u32;
+        let (mut depth, mut within) = (0_u32, conditional);
         loop {
             if self.text.begins_with(&self.delimiter)? {
                 self.text.at += self.delimiter.len();
@@ -111,6 +111,7 @@ impl Dump<'_> {
                 continue;
             }
             if self.text.conditional()? {
+                within = true;
                 continue;
             }
             let byte = self.text.next("a statement")?;
@@ -120,8 +121,11 @@ impl Dump<'_> {
                     let rows = self.values()?;
                     return self.found.rows(&String::from_utf8_lossy(&head), rows);
                 }
-                // The end of a conditional comment.
-                b'*' if self.text.peek()? == Some(b'/') => self.text.at += 1,
+                // The end of a conditional comment; outside of one `6 */* it's */ 7` multiplies.
+                b'*' if within && self.text.peek()? == Some(b'/') => {
+                    self.text.at += 1;
+                    within = false;
+                }
                 _ => {
                     match byte {
                         b'(' => depth += 1,
@@ -245,7 +249,20 @@ struct Found {
     rows: BTreeMap<String, u64>,
     elsewhere: u64,
     without_snapshots: u64,
+    /// Events that the server drops when their moment has passed.
+    once: u64,
     kinds: BTreeMap<&'static str, u64>,
+}
+
+/// How the count of [`Found::once`] is called.
+pub(super) const ONCE: &str = "events that end by themselves";
+
+/// An event that is over at some time, and is then dropped: a server that is told to make it later makes none.
+fn ends_by_itself(words: &[&str]) -> bool {
+    let at = |word: &str| words.iter().position(|it| *it == word);
+    let (Some(schedule), Some(completion)) = (at("SCHEDULE"), at("COMPLETION")) else { return false };
+    let ends = words[schedule..completion].iter().any(|word| matches!(*word, "AT" | "ENDS"));
+    ends && words.get(completion + 1) == Some(&"NOT")
 }
 
 /// What else a dump defines, as it is counted.
@@ -308,7 +325,10 @@ impl Found {
                 "VIEW" if algorithm => return self.count("views"),
                 "PROCEDURE" | "FUNCTION" | "PACKAGE" => return self.count("routines"),
                 "TRIGGER" => return self.count("triggers"),
-                "EVENT" => return self.count("events"),
+                "EVENT" => {
+                    self.once += u64::from(ends_by_itself(words));
+                    return self.count("events");
+                }
                 _ => {}
             }
         }
@@ -325,6 +345,7 @@ impl Found {
         let special = [
             ("tables read outside of the snapshot", self.without_snapshots),
             ("tables whose rows lie elsewhere", self.elsewhere),
+            (ONCE, self.once),
         ];
         let special = special.into_iter().filter(|(_, count)| *count > 0);
         tables.chain(rows).chain(kinds).chain(special.map(|(name, count)| (name.to_owned(), count))).collect()
@@ -424,6 +445,40 @@ mod tests {
         assert_eq!(found(&with(&routine))["routines"], 1);
         let last = "DELIMITER ;;\nCREATE PROCEDURE `p`()\nBEGIN\n-- Dump completed\nEND ;;\nDELIMITER ;\n";
         assert_eq!(found(&with(last))["routines"], 1);
+    }
+
+    #[test]
+    fn a_star_before_a_comment_multiplies() {
+        for body in [
+            "SELECT 6 */* it's */ 7",
+            "SELECT 6 */* \" */ 7 */* ` */ 8",
+            "SELECT 2 *-- it's\n 3",
+            "SELECT 1 /*!80000 + 1 */ */* it's */ 2",
+        ] {
+            let routine = format!(
+                "DELIMITER ;;\nCREATE DEFINER=`a`@`b` FUNCTION `f`() RETURNS int\nRETURN ({body}) ;;\nDELIMITER ;\n"
+            );
+            let found = found(&with(&format!("{routine}INSERT INTO `t` VALUES (1),(2);")));
+            assert_eq!((found["routines"], found["rows a.t"]), (1, 2), "{body}");
+        }
+    }
+
+    #[test]
+    fn events_that_happen_once_are_counted_apart() {
+        let event = |schedule: &str| {
+            format!(
+                "DELIMITER ;;\n/*!50106 CREATE*/ /*!50117 DEFINER=`a`@`b`*/ /*!50106 EVENT `e` ON SCHEDULE {schedule} ENABLE DO SELECT 1 */ ;;\nDELIMITER ;\n"
+            )
+        };
+        for (schedule, once) in [
+            ("AT '2020-01-01 00:00:00' ON COMPLETION NOT PRESERVE", Some(1)),
+            ("AT '2020-01-01 00:00:00' ON COMPLETION PRESERVE", None),
+            ("EVERY 1 DAY STARTS '2020-01-01 00:00:00' ENDS '2021-01-01 00:00:00' ON COMPLETION NOT PRESERVE", Some(1)),
+            ("EVERY 1 DAY STARTS '2020-01-01 00:00:00' ON COMPLETION NOT PRESERVE", None),
+        ] {
+            let found = found(&with(&event(schedule)));
+            assert_eq!((found["events"], found.get(ONCE).copied()), (1, once), "{schedule}");
+        }
     }
 
     #[test]

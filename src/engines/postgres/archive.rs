@@ -149,7 +149,7 @@ impl<'a> Archive<'a> {
             }
             if has_data {
                 let name = match (kind.as_str(), schema) {
-                    ("TABLE DATA", Some(schema)) => format!("{}.{}", part(&schema), part(&tag)),
+                    ("TABLE DATA", Some(schema)) => table(&schema, &tag),
                     (kind, Some(schema)) => format!("{kind} {schema}.{tag}"),
                     (kind, None) => format!("{kind} {tag}"),
                 };
@@ -208,6 +208,11 @@ impl<'a> Archive<'a> {
             length => Err(format!("a piece of {length} bytes in {what}")),
         }
     }
+}
+
+/// A table as counts call it.
+pub(super) fn table(schema: &str, name: &str) -> String {
+    format!("{}.{}", part(schema), part(name))
 }
 
 /// Part of a table's name: in quotes where it could not be told from the rest.

@@ -1,6 +1,6 @@
 //! Definitions as RabbitMQ exports them: one JSON object with a list for each kind of thing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{BufReader, Read};
 
@@ -196,6 +196,22 @@ pub(super) fn is_bare(counts: &Counts) -> bool {
     })
 }
 
+/// What only a plugin brings along: kinds of exchanges, and of parameters (shovels, upstreams).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Kinds {
+    pub exchanges: BTreeSet<String>,
+    pub parameters: BTreeSet<String>,
+}
+
+/// The kinds that the definitions need.
+pub(super) fn kinds(definitions: &Value) -> Kinds {
+    let of = |list: &str, field: &str| -> BTreeSet<String> {
+        let all = definitions[list].as_array().into_iter().flatten();
+        all.filter_map(|one| one[field].as_str()).map(str::to_owned).collect()
+    };
+    Kinds { exchanges: of("exchanges", "type"), parameters: of("parameters", "component") }
+}
+
 /// What the server lacks of the backup, and how much it has beside it.
 pub(super) struct Difference {
     pub missing: Vec<String>,
@@ -253,6 +269,11 @@ fn differing(within: &str, then: &Value, now: &Value) -> Vec<String> {
 /// that says nothing.
 fn plain(value: &Value) -> Value {
     let mut value = value.clone();
+    // The limits of a vhost are pairs in the order in which they were set.
+    pairs_to_object(&mut value);
+    if let Some(limits) = value.get_mut("limits").and_then(Value::as_array_mut) {
+        limits.sort_by_key(Value::to_string);
+    }
     if let Some(arguments) = value.get_mut("arguments").and_then(Value::as_object_mut)
         && arguments.get("x-queue-type").and_then(Value::as_str) == Some("classic")
     {
@@ -340,6 +361,37 @@ mod tests {
         assert!(compare(&silent, &queues(serde_json::json!({ "x-queue-type": "classic" }))).missing.is_empty());
         let quorum = compare(&silent, &queues(serde_json::json!({ "x-queue-type": "quorum" })));
         assert_eq!(quorum.missing, ["queues q (other arguments.x-queue-type)"]);
+    }
+
+    #[test]
+    fn limits_are_the_same_in_any_order() {
+        let vhosts = |limits: Value| serde_json::json!({ "vhosts": [{ "name": "/", "limits": limits }] });
+        let one = vhosts(serde_json::json!([["max-connections", 5], ["max-queues", 7]]));
+        for same in [
+            serde_json::json!([["max-queues", 7], ["max-connections", 5]]),
+            serde_json::json!({ "max-queues": 7, "max-connections": 5 }),
+        ] {
+            assert!(compare(&one, &vhosts(same)).missing.is_empty());
+        }
+        let listed = |first: &str, second: &str| vhosts(serde_json::json!([{ "name": first }, { "name": second }]));
+        assert!(compare(&listed("a", "b"), &listed("b", "a")).missing.is_empty());
+        let other = compare(&one, &vhosts(serde_json::json!([["max-queues", 8], ["max-connections", 5]])));
+        assert_eq!(other.missing, ["vhosts / (other limits.max-queues)"]);
+        let fewer = compare(&one, &vhosts(serde_json::json!([["max-queues", 7]])));
+        assert_eq!(fewer.missing, ["vhosts / (other limits.max-connections)"]);
+    }
+
+    #[test]
+    fn what_only_a_plugin_brings_is_known_by_its_kind() {
+        let needed = kinds(&serde_json::json!({
+            "exchanges": [{ "name": "e", "type": "x-delayed-message" }, { "name": "f", "type": "topic" }],
+            "parameters": [{ "component": "shovel", "name": "s" }, { "component": "vhost-limits" }],
+        }));
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let expected =
+            Kinds { exchanges: set(&["topic", "x-delayed-message"]), parameters: set(&["shovel", "vhost-limits"]) };
+        assert_eq!(needed, expected);
+        assert_eq!(kinds(&serde_json::json!({})), Kinds::default());
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(super) fn in_place(
     let container = Server::find(&vault.ground, &vault.source.container)?;
     let server = vault.ground.secrets.vault_server()?;
     let now = unseal::answering(&server, work)?;
+    let now = opened_by_its_keys(vault, &server, &container, &backup, now, work)?;
     let restoring = Restoring { vault, reader, taken, storage, work, container, server, backup, now };
     restoring.run()
 }
@@ -179,7 +180,7 @@ impl Restoring<'_> {
                 let key = made.keys.first().and_then(|key| hex::decode(key.expose()).ok()).map(Zeroizing::new);
                 unseal::open(&self.server, key.as_slice())?;
             }
-            unseal::active(&self.server, self.work)?;
+            unseal::active(&self.server, self.work, || None)?;
             self.forced(&self.vault.ground.secrets.vault_server_as(&made.root_token)?)
         };
         done().map_err(|source| EngineError::Restore {
@@ -271,6 +272,7 @@ impl Restoring<'_> {
     /// From a storage in its place to services that can read from it.
     fn opened(&self, shares: &[Share], notes: &mut Vec<String>) -> Result<(), EngineError> {
         let Vault { source, ground } = self.vault;
+        let since = jiff::Timestamp::now();
         let now = unseal::answering(&self.server, self.work)?;
         if now.sealed && now.by_shares() {
             let fetched;
@@ -286,7 +288,7 @@ impl Restoring<'_> {
         } else if now.sealed {
             until("Vault to unseal itself", self.work, || Ok((!self.server.seal_status()?.sealed).then_some(())))?;
         }
-        unseal::active(&self.server, self.work)?;
+        unseal::active(&self.server, self.work, || says_why(&self.container, since))?;
         let canary = self.vault.read_canary()?;
         let vault = ground.secrets.vault_server_logged_in()?;
         let mut findings = self.backup.differences(&Inventory::of(&vault, &self.server.seal_status()?)?);
@@ -306,6 +308,41 @@ impl Restoring<'_> {
         }
         Ok(())
     }
+}
+
+/// A restore that stopped after the storage was put back leaves a sealed Vault of which nobody can tell whose it is. If the keys
+/// at hand open it, it is known.
+fn opened_by_its_keys(
+    vault: &Vault,
+    server: &VaultServer,
+    container: &Server,
+    backup: &Inventory,
+    now: SealStatus,
+    work: &Work<'_>,
+) -> Result<SealStatus, EngineError> {
+    let wanted = usize::try_from(backup.server.threshold).unwrap_or(usize::MAX);
+    if !now.initialized || !now.sealed || !now.by_shares() || vault.ground.vault.force {
+        return Ok(now);
+    }
+    // Their files may come back with this very restore.
+    let shares = match shares::at_hand(&vault.ground, wanted) {
+        Ok(shares) if shares.len() == wanted => shares,
+        Ok(_) | Err(_) => return Ok(now),
+    };
+    let since = jiff::Timestamp::now();
+    match unseal::try_open(server, &shares)? {
+        false => Ok(server.seal_status()?),
+        true => {
+            unseal::active(server, work, || says_why(container, since))?;
+            Ok(server.seal_status()?)
+        }
+    }
+}
+
+/// What the server's log says of why it can't be active.
+fn says_why(container: &Server, since: jiff::Timestamp) -> Option<String> {
+    let log = container.docker.said_since(&container.container, since).ok()?;
+    unseal::reason_in(&log)
 }
 
 fn standing(backup: &Inventory, now: &SealStatus) -> Standing {

@@ -18,6 +18,15 @@ pub(super) type Share = Zeroizing<Vec<u8>>;
 /// As many different shares as are wanted, or all that there are where these are too few. Asks on the terminal only for
 /// what is missing.
 pub(super) fn gather(ground: &Ground, wanted: usize) -> Result<Vec<Share>, EngineError> {
+    gathered(ground, wanted, true)
+}
+
+/// Those that are here, without asking anybody.
+pub(super) fn at_hand(ground: &Ground, wanted: usize) -> Result<Vec<Share>, EngineError> {
+    gathered(ground, wanted, false)
+}
+
+fn gathered(ground: &Ground, wanted: usize, ask: bool) -> Result<Vec<Share>, EngineError> {
     let unseal = ground.secrets.vault().and_then(|vault| vault.unseal.as_ref());
     let mut shares: Vec<Share> = Vec::new();
     let Some(unseal) = unseal else { return Ok(shares) };
@@ -34,7 +43,7 @@ pub(super) fn gather(ground: &Ground, wanted: usize) -> Result<Vec<Share>, Engin
             .map_err(|why| EngineError::Refused { what: format!("the unseal keys in {}: {why}", place(keys)) })?;
         add(&mut shares, found);
     }
-    let asks = unseal.keys.iter().any(|keys| keys.prompt);
+    let asks = ask && unseal.keys.iter().any(|keys| keys.prompt);
     while asks && shares.len() < wanted {
         let answer = ground.secrets.ask(&format!("Unseal key {} of {wanted}: ", shares.len() + 1))?;
         let before = shares.len();

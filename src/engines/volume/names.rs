@@ -13,7 +13,7 @@ use super::place::Site;
 use super::restore::FOLDER;
 use super::tar::Tar;
 use crate::engines::EngineError;
-use crate::runtime::{Command, Download, RuntimeError};
+use crate::runtime::{Command, Download, Patience, RuntimeError};
 
 /// Without writers, whatever `find` has to say is an error.
 const STRICT: &str = "cd \"$1\" && exec find . -mindepth 1 ! -type s -print0";
@@ -159,7 +159,7 @@ fn list(site: &Site, quiet: bool, each: &mut dyn FnMut(&[u8])) -> Result<bool, E
         return Ok(false);
     }
     let command = Command::script(if quiet { STRICT } else { LENIENT }, [&*site.path]);
-    let mut output = site.docker.output(&site.container, &command)?;
+    let mut output = site.docker.output(&site.container, &command, Patience::default())?;
     let (mut buffer, mut name) = (vec![0; 64 * 1024], Vec::new());
     loop {
         let count = output.read(&mut buffer).map_err(failed)?;

@@ -1,14 +1,16 @@
 //! Where a volume's data is reached: through a visitor that mounts it, or, for a folder in a container's own layer,
 //! through that container.
 
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::tar::Tar;
 use crate::engines::{EngineError, Ground};
+use crate::model::holdings::Backing;
 use crate::model::image::{Kind, of_name};
-use crate::model::observation::ContainerState;
+use crate::model::observation::{ContainerState, Mount};
 use crate::runtime::{Docker, RuntimeError, StoppedBook, Visit, Visited};
 use crate::spec::file::VolumeSource;
 
@@ -72,7 +74,7 @@ impl Place {
     }
 
     fn named(ground: &Ground, docker: Arc<Docker>, real: String, below: String) -> Result<Self, EngineError> {
-        let is_it = |mount: &&crate::model::observation::Mount| mount.volume.as_deref() == Some(&*real);
+        let is_it = |mount: &&Mount| mount.volume.as_deref() == Some(&*real);
         let users: Vec<(ContainerState, bool)> = docker
             .mounting(&real)?
             .into_iter()
@@ -81,6 +83,21 @@ impl Place {
                 (container, writes)
             })
             .collect();
+        let users = match docker.backing_of(&real)? {
+            Some(Backing::Memory) => {
+                return Err(EngineError::Refused {
+                    what: format!(
+                        "the volume {real} lies in memory (tmpfs): it is gone with the last container that mounts it, and nothing \
+                         can be put back into it before one runs; take it out of the file, or give it a place on the disk"
+                    ),
+                });
+            }
+            Some(Backing::Folder(device)) => {
+                let others = beside(&docker, &device, &users)?;
+                users.into_iter().chain(others).collect()
+            }
+            Some(Backing::Local | Backing::Remote(_)) | None => users,
+        };
         let (image, hint) = match users.first() {
             Some((container, _)) => (Some(container.image_digest.clone()), String::new()),
             None => image_by_compose(ground, &docker, &real)?,
@@ -115,9 +132,10 @@ impl Place {
                     let visited = Visited::Folder(source.to_owned());
                     let image = Some(container.image_digest.clone());
                     let folder = format!("{source}{below}");
-                    let others = beside(&docker.running()?, &container, Path::new(&folder));
                     let writes = mount.writable;
-                    let users = std::iter::once((container, writes)).chain(others).collect();
+                    let own = vec![(container, writes)];
+                    let others = beside(&docker, Path::new(&folder), &own)?;
+                    let users = own.into_iter().chain(others).collect();
                     (Reach::Mounted { visited, below, image, hint: String::new() }, users)
                 }
             },
@@ -169,24 +187,31 @@ impl Place {
 
     /// Whether anything is in it, seen through a container that is there already. None where the folder is not there.
     pub fn has_data(&self) -> Result<Option<bool>, EngineError> {
-        let (container, path) = match &self.reach {
-            Reach::Inside { container, path } => (container, path.clone()),
+        match &self.reach {
+            Reach::Inside { container, path } => has_entries(&self.docker, container, path),
             Reach::Mounted { visited, below, hint, .. } => {
-                let is_it = |mount: &&crate::model::observation::Mount| match visited {
+                let is_it = |mount: &&Mount| match visited {
                     Visited::Volume(name) => mount.volume.as_ref() == Some(name),
                     Visited::Folder(source) => mount.volume.is_none() && mount.source == *source,
                 };
-                let seen = self.users.iter().find_map(|(container, _)| {
-                    Some((container, container.mounts.iter().find(is_it)?.destination.trim_end_matches('/')))
+                let mut seen = self.users.iter().filter_map(|(container, _)| {
+                    let mount = container.mounts.iter().find(is_it)?;
+                    Some((container, format!("{}{below}", mount.destination.trim_end_matches('/'))))
                 });
-                let Some((container, destination)) = seen else {
+                let Some((container, path)) = seen.next() else {
                     let what = format!("no container mounts {}, so that nobody can look into it; {hint}", self.name);
                     return Err(EngineError::Refused { what });
                 };
-                (container, format!("{destination}{below}"))
+                // One that can't be looked into is no reason to think anything gone: another may see the same.
+                let first = has_entries(&self.docker, container, &path);
+                match first {
+                    Ok(_) => first,
+                    Err(_) => {
+                        seen.find_map(|(other, path)| has_entries(&self.docker, other, &path).ok()).map_or(first, Ok)
+                    }
+                }
             }
-        };
-        has_entries(&self.docker, container, &path)
+        }
     }
 }
 
@@ -205,9 +230,23 @@ impl Site {
     }
 }
 
-/// The other containers that mount this folder of the machine, a part of it, or a folder around it; true for those that may
-/// write there.
-fn beside(running: &[ContainerState], own: &ContainerState, folder: &Path) -> Vec<(ContainerState, bool)> {
+/// The other containers that mount a folder of the machine.
+fn beside(
+    docker: &Docker,
+    folder: &Path,
+    known: &[(ContainerState, bool)],
+) -> Result<Vec<(ContainerState, bool)>, EngineError> {
+    Ok(mounting(&docker.running()?, known, folder, &docker.bound_volumes()?))
+}
+
+/// The containers, but for those that are known, that mount this folder of the machine, a part of it, or a folder around it; true
+/// for those that may write there. `bound` are the volumes that are a folder of the machine.
+fn mounting(
+    running: &[ContainerState],
+    known: &[(ContainerState, bool)],
+    folder: &Path,
+    bound: &BTreeMap<String, PathBuf>,
+) -> Vec<(ContainerState, bool)> {
     // Docker Desktop sees the machine's folders below one of its own.
     let plain =
         |path: &Path| path.strip_prefix("/host_mnt").map_or_else(|_| path.to_owned(), |it| Path::new("/").join(it));
@@ -216,12 +255,13 @@ fn beside(running: &[ContainerState], own: &ContainerState, folder: &Path) -> Ve
         std::fs::canonicalize(&path).unwrap_or(path)
     };
     let folder = real(folder);
-    let others = running.iter().filter(|it| it.id != own.id);
+    let others = running.iter().filter(|it| known.iter().all(|(known, _)| known.id != it.id));
     let found = others.filter_map(|container| {
-        let mounts = container.mounts.iter().filter(|it| it.volume.is_none() && !it.source.is_empty());
-        let mut overlapping = mounts.filter(|mount| {
-            let source = real(Path::new(&mount.source));
-            source.starts_with(&folder) || folder.starts_with(&source)
+        let mut overlapping = container.mounts.iter().filter(|mount| {
+            on_the_machine(mount, bound).is_some_and(|source| {
+                let source = real(source);
+                source.starts_with(&folder) || folder.starts_with(&source)
+            })
         });
         let writes = overlapping.clone().any(|mount| mount.writable);
         overlapping.next().map(|_| (container.clone(), writes))
@@ -229,16 +269,42 @@ fn beside(running: &[ContainerState], own: &ContainerState, folder: &Path) -> Ve
     found.collect()
 }
 
+/// The folder of the machine that a mount is of: as it is, or as a volume that is one under another name.
+pub(in crate::engines) fn on_the_machine<'m>(
+    mount: &'m Mount,
+    bound: &'m BTreeMap<String, PathBuf>,
+) -> Option<&'m Path> {
+    match &mount.volume {
+        Some(volume) => bound.get(volume).map(PathBuf::as_path),
+        None => Some(Path::new(&mount.source)).filter(|source| !source.as_os_str().is_empty()),
+    }
+}
+
 pub(in crate::engines) fn holds(containers: &[ContainerState], one: &ContainerState) -> bool {
     containers.iter().any(|container| container.id == one.id)
 }
 
 /// Reads no more of the archive than its first entries. None where the path is not there.
+///
+/// To look into a container Docker mounts all that it mounts. Where a bound file or folder is gone, it says of every path that it is
+/// not there, of a volume full of data too: then nothing was seen.
 pub(in crate::engines) fn has_entries(
     docker: &Arc<Docker>,
     container: &ContainerState,
     path: &str,
 ) -> Result<Option<bool>, EngineError> {
+    match entries(docker, container, path)? {
+        None if entries(docker, container, "/")?.is_none() => Err(EngineError::Refused {
+            what: format!(
+                "Docker can't look into the container {}: something of this machine that it mounts is not there any more",
+                container.name
+            ),
+        }),
+        seen => Ok(seen),
+    }
+}
+
+fn entries(docker: &Arc<Docker>, container: &ContainerState, path: &str) -> Result<Option<bool>, EngineError> {
     let mut download = docker.download(container, path)?;
     let (mut tar, mut any) = (Tar::new(false), false);
     let mut buffer = [0; 4096];
@@ -301,7 +367,6 @@ fn service_of(files: &serde_json::Value, volume: &str) -> Option<(String, Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::observation::Mount;
 
     #[test]
     fn servers_are_known_by_their_images() {
@@ -339,10 +404,14 @@ mod tests {
             ("/no-such/data", false, Some(false)),
             ("/no-such/database", true, None),
             ("data", true, None),
+            ("bound", true, Some(true)),
+            ("bound", false, Some(false)),
             ("/", true, Some(true)),
         ] {
             let running = [own.clone(), container("writer", source, writable)];
-            let seen = beside(&running, &own, Path::new("/no-such/data"));
+            let known = [(own.clone(), true)];
+            let bound = BTreeMap::from([("bound".to_owned(), PathBuf::from("/no-such/data"))]);
+            let seen = mounting(&running, &known, Path::new("/no-such/data"), &bound);
             let seen: Vec<_> = seen.iter().map(|(container, writes)| (container.name.as_str(), *writes)).collect();
             let wanted: Vec<_> = found.map(|writes| ("writer", writes)).into_iter().collect();
             assert_eq!(seen, wanted, "{source}");

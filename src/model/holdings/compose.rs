@@ -208,15 +208,10 @@ fn uses_its_context(dockerfile: &str) -> bool {
 }
 
 fn backing(declared: &Value) -> Backing {
-    let driver = declared["driver"].as_str().filter(|driver| *driver != "local");
     let option = |name: &str| declared["driver_opts"][name].as_str().unwrap_or_default();
-    let bound = option("o").split(',').any(|it| matches!(it, "bind" | "rbind"));
-    match (driver, option("type")) {
-        (Some(driver), _) => Backing::Remote(format!("the driver {driver}")),
-        (None, "tmpfs") => Backing::Memory,
-        (None, _) if bound => Backing::Folder(plain(option("device"))),
-        (None, "" | "none") => Backing::Local,
-        (None, kind) => Backing::Remote(format!("{kind} {}", option("device")).trim().to_owned()),
+    match Backing::of(declared["driver"].as_str(), option) {
+        Backing::Folder(path) => Backing::Folder(plain(&path.to_string_lossy())),
+        other => other,
     }
 }
 

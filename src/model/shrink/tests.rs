@@ -27,6 +27,7 @@ fn taken(engine: &str, artifacts: Vec<Artifact>) -> Taken {
         empty: false,
         image: None,
         certificates: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -180,4 +181,21 @@ proptest! {
         let all = Volatile::those(|_| true);
         prop_assert_eq!(of(&server(&after), &server(&BTreeMap::new()), Limits::default(), &all), None);
     }
+}
+
+#[test]
+fn what_is_gone_now_is_told_before_a_run_finds_it() {
+    let before = server(&BTreeMap::from([("public.orders".to_owned(), 2_000), ("public.notes".to_owned(), 3)]));
+    let tables = |names: &[&str]| names.iter().map(|name| (Some("shop".to_owned()), (*name).to_owned())).collect();
+    let found = |databases: &[&str], names: &[&str], volatile: &Volatile<'_>| -> Vec<String> {
+        let databases = databases.iter().map(|name| (*name).to_owned()).collect();
+        gone(&before, &Present { databases, tables: tables(names) }, volatile).iter().map(ToString::to_string).collect()
+    };
+    let none = Volatile::default();
+    let all = ["public.notes", "public.orders", "public.new"];
+    assert_eq!(found(&["shop", "more"], &all, &none), Vec::<String>::new());
+    // However few rows it held.
+    assert_eq!(found(&["shop"], &["public.orders"], &none), ["shop: public.notes: gone, had 3 rows"]);
+    assert_eq!(found(&["more"], &[], &none), ["the database shop: gone, had 2,003 rows"]);
+    assert_eq!(found(&["shop"], &["public.orders"], &Volatile::those(|name| name == "notes")), Vec::<String>::new());
 }

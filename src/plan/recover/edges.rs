@@ -64,7 +64,9 @@ impl<'a> Planner<'a> {
                 // A server takes its data while it runs; a volume is filled before its writers start.
                 Some(service) if serves(source) => graph.edge(Node::Start(service.to_owned()), restore()),
                 Some(service) => graph.edge(restore(), Node::Start(service.to_owned())),
-                None if is_gone(container) => {
+                // One that is only stopped meanwhile writes nothing where nobody makes it: it was renamed, or is of a profile that
+                // is not in use.
+                None if is_gone(container) && lives_in(source, container) => {
                     return Err(match self.unread_compose() {
                         Some(reason) => PlanError::UnreadCompose { reason: reason.to_owned() },
                         None => PlanError::NoMaker { service: name.clone(), container: container.to_owned() },
@@ -122,5 +124,14 @@ impl<'a> Planner<'a> {
                 graph.edge(Node::Restore(before.clone()), start());
             }
         }
+    }
+}
+
+/// Whether the data lies in this container, and does not only hold it up.
+fn lives_in(source: &Source, container: &str) -> bool {
+    match source {
+        Source::Volume(volume) => volume.container.as_deref() == Some(container),
+        Source::Files(_) => false,
+        source => source.containers().contains(&container),
     }
 }

@@ -65,7 +65,13 @@ impl<'a> Planner<'a> {
                 Some(Precondition::SourceIsLost { service: name.clone() }),
                 format!("begins anew; what is there is {way_back}"),
             ),
-            false => (RestoreTarget::InPlace, self.same_containers(name), format!("overwrites live data, {way_back}")),
+            false => {
+                let what = match asked.unfinished.contains(name) {
+                    true => "its restore did not come to its end; what is there is overwritten",
+                    false => "overwrites live data",
+                };
+                (RestoreTarget::InPlace, self.same_containers(name), format!("{what}, {way_back}"))
+            }
         };
         let step = self.restore_step(name, found, &target, &asked.selection, asked.from.as_ref(), safety);
         self.held_for(name, found, asked, &what, step.effect(Effect::OverwritesData).given(given))

@@ -193,6 +193,35 @@ fn after_a_recovery_that_was_left_what_is_asserted_is_asked_though_nothing_is_go
 }
 
 #[test]
+fn what_a_restore_left_half_way_is_not_taken_for_what_came_back() {
+    let mut world = lost_but_for_the_compose_files();
+    for name in SERVICES {
+        world.source(name, SourceState::HasData { bytes: None });
+    }
+    let left = Recover { verify: true, unfinished: vec![service("config")], ..Recover::everything() };
+    let plan = world.ask(&Request::Recover(left.clone())).unwrap();
+    let held: Vec<(String, String)> = plan
+        .held()
+        .filter_map(|step| match &step.approval {
+            Approval::Needed { token, .. } => Some((step.action.verb().to_owned(), token.clone())),
+            _ => None,
+        })
+        .collect();
+    let word = || "restore:config".to_owned();
+    assert!(held.contains(&("restore".to_owned(), word())), "{held:?}");
+    assert!(held.iter().any(|(verb, token)| verb != "restore" && *token == word()), "it is not copied first: {held:?}");
+    assert!(
+        !plan.steps.iter().any(|step| matches!(&step.action, Action::Restore(it) if it.service != service("config")))
+    );
+    // One that is gone comes back as any other.
+    world.source("config", SourceState::Gone);
+    let plan = world.ask(&Request::Recover(left)).unwrap();
+    assert!(
+        plan.steps.iter().any(|step| matches!(&step.action, Action::Restore(it) if it.service == service("config")))
+    );
+}
+
+#[test]
 fn one_service_brings_along_what_its_containers_need_and_no_more() {
     let steps = called(&lost_but_for_the_compose_files().ask(&asked(&["files"])).unwrap());
     for wanted in [
@@ -503,6 +532,24 @@ fn containers_and_volumes_are_known_by_every_name_that_they_may_have() {
     let plan = plan(&world.with_run("local", older));
     assert!(waits(&plan, "restore database/data", "start container container/db"));
     assert!(waits(&plan, "start container container/web", "restore files/data"));
+}
+
+#[test]
+fn what_is_only_stopped_and_made_by_nobody_holds_no_recovery_up() {
+    for source in [
+        r#"{ "volume": { "volume": "data", "stop": ["web", "renamed"] } }"#,
+        r#"{ "volume": { "volume": "data", "stop": ["p-gone-1"] } }"#,
+    ] {
+        let mut world = lost();
+        world.spec.services.get_mut(&service("files")).unwrap().source = serde_json::from_str(source).unwrap();
+        let plan = plan(&world);
+        assert!(waits(&plan, "start container container/web", "restore files/data"), "{source}");
+    }
+    // What the data lies in has to be made by somebody.
+    let mut world = lost();
+    let inside = r#"{ "volume": { "container": "renamed", "path": "/data", "stop": ["renamed"] } }"#;
+    world.spec.services.get_mut(&service("files")).unwrap().source = serde_json::from_str(inside).unwrap();
+    assert!(matches!(world.ask(&asked(&[])), Err(PlanError::UnreadCompose { .. })));
 }
 
 #[test]

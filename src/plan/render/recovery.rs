@@ -66,11 +66,15 @@ pub fn recovery(plan: &Plan, spec: &Spec, options: &TextOptions) -> String {
     });
     out.extend(aligned(rows.collect()));
     if plan.steps.is_empty() {
-        out.push("  Nothing is gone: there is nothing to recover.".to_owned());
+        let gone = if plan.report.missing.is_empty() { "Nothing is gone" } else { "No service is gone as a whole" };
+        out.push(format!("  {gone}: there is nothing to recover."));
     }
     out.push(String::new());
     for note in &plan.report.unchanged {
         out.extend(line("left", &format!("{}: {}", note.resource, note.text)));
+    }
+    for note in &plan.report.missing {
+        out.extend(line(Kind::Missing.word(), &printable(&format!("{}: {}", note.resource, note.text))));
     }
     out.extend(missed_things(plan));
     out.extend(duration(plan, spec));

@@ -40,7 +40,9 @@ fn replacing() -> Request {
         replace: true,
         safety: true,
         accept_room: false,
+        missing: false,
         verify: false,
+        unfinished: Vec::new(),
     })
 }
 
@@ -95,7 +97,9 @@ fn a_server_that_cannot_be_looked_at_is_emptied_after_its_copy() {
         replace: true,
         safety: true,
         accept_room: false,
+        missing: false,
         verify: false,
+        unfinished: Vec::new(),
     };
     let plan = world.ask(&Request::Recover(asked)).unwrap();
     assert!(is_copied_first(&plan));

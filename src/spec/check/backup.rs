@@ -29,6 +29,14 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings<'_>) {
         to(spec, name, policy, &place.key("to"), findings);
         if let Some(schedule) = &policy.schedule {
             timing(schedule, &place.key("schedule"), findings);
+            if policy.manual {
+                findings.error(
+                    &place.key("manual"),
+                    format!("`{name}` has a schedule, and is `manual`"),
+                    "one of the two",
+                    "remove `manual`: a policy with a schedule can be taken by hand as well, by `devstack backup`",
+                );
+            }
         }
         if policy.retention.is_some_and(|rule| rule.keeps_nothing()) {
             findings.error(
@@ -122,6 +130,22 @@ pub(super) fn timing(schedule: &Schedule, place: &Place, findings: &mut Findings
             );
             findings.error(&place.key("timezone"), error.to_string(), "not a time zone", help);
         }
+    }
+}
+
+/// Policies that run once, and then never again by themselves.
+pub(super) fn unscheduled(spec: &Spec, findings: &mut Findings<'_>) {
+    let open = spec.unscheduled();
+    for (name, policy) in spec.backup.iter().filter(|(_, policy)| policy.schedule.is_none()) {
+        let services: Vec<ServiceName> = spec.services_of(policy).into_iter().filter(|it| open.contains(it)).collect();
+        let Some(first) = services.first() else { continue };
+        let others = if services.len() == 1 { String::new() } else { format!(" and {} others", services.len() - 1) };
+        findings.warning(
+            &Place::of(["backup", name.as_str()]).itself(),
+            format!("nothing takes `{first}`{others} again: `{name}` has no schedule"),
+            "runs once",
+            "write a `schedule`, such as { cron: \"15 2 * * *\" }; or `manual: true` where somebody takes it by hand",
+        );
     }
 }
 

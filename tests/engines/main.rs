@@ -1,5 +1,7 @@
 //! The engines on real databases and files, through a real repository.
 
+mod broken;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use devstack::spec::file::{CertificatesSource, FilesSource, Source, SqliteSource
 use rusqlite::Connection;
 
 /// A server's certificate and that of its authority.
-const CHAIN: &str = include_str!("../src/engines/certificates/chain.pem");
+const CHAIN: &str = include_str!("../../src/engines/certificates/chain.pem");
 
 /// A folder with a repository, and what an engine needs around it.
 struct Bench {
@@ -194,7 +196,7 @@ fn what_is_no_database_or_holds_nothing_is_not_taken() {
     let bench = Bench::new();
     fs::write(bench.path("text.db"), "no database, and longer than a header of a hundred bytes. ".repeat(20)).unwrap();
     assert!(matches!(bench.take(&sqlite("text.db"), None), Err(EngineError::Sqlite { .. })));
-    assert!(matches!(bench.observe(&sqlite("text.db")), Observed::Unknown { .. }));
+    assert_eq!(bench.observe(&sqlite("text.db")), Observed::Known(SourceState::Broken));
     fs::write(bench.path("empty.db"), "").unwrap();
     assert!(matches!(bench.take(&sqlite("empty.db"), None), Err(EngineError::Empty { .. })));
     assert_eq!(bench.observe(&sqlite("empty.db")), Observed::Known(SourceState::Empty));
