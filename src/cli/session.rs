@@ -25,13 +25,13 @@ use crate::model::observation::{
 };
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
-use crate::model::run::Manifest;
+use crate::model::run::{Manifest, Taken};
 use crate::model::standing::Standing;
 use crate::observe::{self, Stores};
 use crate::plan::render::{self, TextOptions};
 use crate::plan::{self, PlanError, Recover, Request, Selection};
-use crate::repository::Presence;
 use crate::repository::objects::Objects;
+use crate::repository::{Presence, Reader};
 use crate::spec::diagnostic::Look;
 use crate::spec::file::{Source, Spec};
 use crate::spec::read::{self, Loaded};
@@ -257,26 +257,29 @@ impl Session {
         let mut found = BTreeMap::new();
         for (name, service) in self.loaded.spec.services.iter().filter(|(name, _)| asked.names(name)) {
             let is_there = matches!(observation.services.get(name), Some(Observed::Known(SourceState::HasData { .. })));
-            let runs = observation.present().flat_map(|(place, facts)| facts.runs.iter().map(move |run| (place, run)));
-            let taken = runs
-                .filter(|(_, run)| is_there && run.is_verified() && !run.manifest.policy.is_safety())
-                .filter_map(|(place, run)| Some((place, run, run.manifest.taken_of(name)?)))
-                .max_by_key(|(_, run, _)| run.manifest.started);
-            let Some((place, run, taken)) = taken else { continue };
+            if !is_there {
+                continue;
+            }
+            let is_meant = |_: &RepositoryName, run: &Run| run.is_verified() && !run.manifest.policy.is_safety();
+            let Some((place, run, taken)) = newest_of(observation, name, is_meant) else { continue };
             let volatile = service.shrinking.as_ref().and_then(|it| it.volatile().ok()).unwrap_or_default();
             let is_volatile = |path: &Path| {
                 let named = |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
                 let whole = named(Some(path.as_os_str()));
                 [named(path.file_name()), whole].into_iter().flatten().any(|name| volatile.has(None, &name))
             };
-            let reader = self.stores.open(place).ok().and_then(|store| store.reader().ok());
             let id = &run.manifest.run;
-            let looked = reader.and_then(|reader| {
+            let looked = self.reader_of(place).and_then(|reader| {
                 engines::missing(&service.source, &self.ground, &reader, (id, taken), &is_volatile).ok()
             });
             found.extend(looked.filter(|missing| missing.count > 0).map(|missing| (name.clone(), missing)));
         }
         found
+    }
+
+    /// A repository that can't be read is told of by its own look.
+    fn reader_of(&self, place: &RepositoryName) -> Option<Reader> {
+        self.stores.open(place).ok()?.reader().ok()
     }
 
     /// Folders that stand where the run that is meant has files. A run that can't be read is told of by its proof.
@@ -292,24 +295,21 @@ impl Session {
             if !is_there || !matches!(service.source, Source::Files(_) | Source::Certificates(_)) {
                 continue;
             }
-            let runs = observation.present().flat_map(|(place, facts)| facts.runs.iter().map(move |run| (place, run)));
-            // What was there before a restore is no point to come back to, unless somebody names it.
-            let is_own = |run: &Run| !run.manifest.policy.is_safety();
-            let is_meant = |run: &Run| match &asked.selection {
+            let is_chosen = |run: &Run| match &asked.selection {
                 Selection::Run(id) => id.may_mean(&run.manifest.run),
-                _ if !is_own(run) => false,
+                // What was there before a restore is no point to come back to, unless somebody names it.
+                _ if run.manifest.policy.is_safety() => false,
                 Selection::At(at) => run.is_verified() && run.manifest.started <= *at,
                 Selection::Newest => run.is_verified(),
                 Selection::Latest => true,
             };
-            let taken = runs
-                .filter(|(place, run)| is_meant(run) && asked.from.as_ref().is_none_or(|from| from == *place))
-                .filter_map(|(place, run)| Some((place, run, run.manifest.taken_of(name)?)))
-                .max_by_key(|(_, run, _)| run.manifest.started);
-            let Some((place, _, taken)) = taken else { continue };
-            let reader = self.stores.open(place).ok().and_then(|store| store.reader().ok());
-            let misplaced =
-                reader.and_then(|reader| engines::out_of_place(&service.source, &self.ground, &reader, taken).ok());
+            let is_meant = |place: &RepositoryName, run: &Run| {
+                is_chosen(run) && asked.from.as_ref().is_none_or(|from| from == place)
+            };
+            let Some((place, _, taken)) = newest_of(observation, name, is_meant) else { continue };
+            let misplaced = self
+                .reader_of(place)
+                .and_then(|reader| engines::out_of_place(&service.source, &self.ground, &reader, taken).ok());
             found
                 .extend(misplaced.filter(|misplaced| !misplaced.is_empty()).map(|misplaced| (name.clone(), misplaced)));
         }
@@ -413,6 +413,18 @@ pub(super) enum Access {
     Writes,
     /// It goes on where nothing can be written: what brings data back must not wait for a disk to become writable.
     Reads,
+}
+
+/// The newest of the runs that are meant and have the service, with the repository that it lies in.
+fn newest_of<'o>(
+    observation: &'o Observation,
+    service: &ServiceName,
+    is_meant: impl Fn(&RepositoryName, &Run) -> bool,
+) -> Option<(&'o RepositoryName, &'o Run, &'o Taken)> {
+    let runs = observation.present().flat_map(|(place, facts)| facts.runs.iter().map(move |run| (place, run)));
+    runs.filter(|(place, run)| is_meant(place, run))
+        .filter_map(|(place, run)| Some((place, run, run.manifest.taken_of(service)?)))
+        .max_by_key(|(_, run, _)| run.manifest.started)
 }
 
 /// What is devstack's own and no data of the stack: its folder, the repositories, and the key files that open them, which would

@@ -33,7 +33,7 @@ pub fn observe(
     concerns: &dyn Fn(&ServiceName) -> bool,
 ) -> Observation {
     let since = Instant::now();
-    let (engine, services, containers, certificates, repositories, (idle_excludes, gone, holding)) =
+    let (engine, services, holding, containers, certificates, repositories, idle_excludes) =
         std::thread::scope(|scope| {
             let concerned = || spec.services.iter().filter(|(name, _)| concerns(name));
             let services: Vec<_> = concerned()
@@ -71,18 +71,16 @@ pub fn observe(
                 .map(|(name, service)| (name.clone(), engines::idle_excludes(&service.source, ground)))
                 .filter(|(_, idle)| !idle.is_empty())
                 .collect();
-            let services = joined(services);
-            let is_gone = |name: &ServiceName| services.get(name) == Some(&Observed::Known(SourceState::Gone));
-            let gone = concerned().filter(|(name, _)| is_gone(name));
-            let gone = gone.map(|(name, service)| (name.clone(), engines::gone_paths(&service.source, ground)));
-            let gone: BTreeMap<_, _> = gone.filter(|(_, gone)| !gone.is_empty()).collect();
             // Of what can't tell, its state says why.
             let holding: BTreeMap<_, _> =
                 holding.into_iter().filter_map(|(name, look)| Some((name, look.join().ok()??))).collect();
-            let (containers, certificates, repositories) =
-                (joined(containers), joined(certificates), joined(repositories));
-            (engine, services, containers, certificates, repositories, (idle_excludes, gone, holding))
+            let (containers, certificates) = (joined(containers), joined(certificates));
+            (engine, joined(services), holding, containers, certificates, joined(repositories), idle_excludes)
         });
+    let is_gone = |name: &ServiceName| services.get(name) == Some(&Observed::Known(SourceState::Gone));
+    let gone = spec.services.iter().filter(|(name, _)| concerns(name) && is_gone(name));
+    let gone = gone.map(|(name, service)| (name.clone(), engines::gone_paths(&service.source, ground)));
+    let gone: BTreeMap<_, _> = gone.filter(|(_, gone)| !gone.is_empty()).collect();
     // Whoever needed a secret has logged in by now.
     let login = ground.secrets.login_state().map(|state| match state {
         Ok(state) => Observed::Known(state),

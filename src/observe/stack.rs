@@ -3,12 +3,10 @@
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::engines::{self, Ground};
 use crate::model::holdings::{Holdings, Use};
 use crate::model::observation::{Observed, SeenStack};
-use crate::runtime::Docker;
 
 /// None where there is neither a Compose file nor a container of the stack. Nothing is changed.
 pub fn stack(ground: &Ground, home: Option<&Path>) -> Option<Observed<SeenStack>> {
@@ -16,20 +14,18 @@ pub fn stack(ground: &Ground, home: Option<&Path>) -> Option<Observed<SeenStack>
         Ok(held) => held?,
         Err(error) => return Some(Observed::Unknown { reason: crate::model::chain(&error) }),
     };
-    let docker = ground.containers.docker().ok().filter(|docker| !docker.is_here());
-    let elsewhere = docker.map(|docker| docker.address().to_owned());
     let mut seen = seen(held, ground, home);
-    mark_missing(&mut seen.held, ground);
-    Some(Observed::Known(SeenStack { elsewhere, ..seen }))
+    match ground.containers.docker() {
+        Ok(docker) if docker.is_here() => mark_missing(&mut seen.held),
+        Ok(docker) => seen.elsewhere = Some(docker.address().to_owned()),
+        Err(_) => {}
+    }
+    Some(Observed::Known(seen))
 }
 
 /// Looked for only where the engine is this machine's: another one finds its files elsewhere. Of what is mounted only that which a
 /// container has had: Docker makes a folder for what was never there.
-fn mark_missing(held: &mut Holdings, ground: &Ground) {
-    let is_here = |docker: Arc<Docker>| docker.is_here();
-    if !ground.containers.docker().is_ok_and(is_here) {
-        return;
-    }
+fn mark_missing(held: &mut Holdings) {
     let is_missing = |path: &Path| matches!(path.try_exists(), Ok(false));
     for file in &mut held.files {
         file.missing = is_missing(&file.path);

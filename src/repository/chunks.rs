@@ -67,15 +67,9 @@ pub(super) fn tree(repository: &Indexed, id: &TreeId) -> Result<Tree, BlobFault>
 }
 
 /// A name that stands there twice: no folder can hold both, so that it can't be restored.
-fn twice(names: impl Iterator<Item = OsString>) -> Option<OsString> {
+fn twice(mut names: impl Iterator<Item = OsString>) -> Option<OsString> {
     let mut seen = HashSet::new();
-    for name in names {
-        if seen.contains(&name) {
-            return Some(name);
-        }
-        seen.insert(name);
-    }
-    None
+    names.find(|name| !seen.insert(name.clone()))
 }
 
 /// How many chunks each reading thread may be ahead. A chunk is at most 8 MiB by default, so that two threads hold at
