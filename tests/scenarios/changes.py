@@ -82,19 +82,23 @@ def an_external_volume_is_mounted(stack: Changed, chance: Random) -> str:
     return f"{volume} to {to}"
 
 
+def rename_volume(stack: Changed, old: str, new: str) -> None:
+    """Wherever the Compose file names it."""
+    stack.edit("compose.yaml", f'"{old}:/', f'"{new}:/')
+    stack.edit("compose.yaml", f"  {old}: {{}}", f"  {new}: {{}}")
+
+
 @grave
 def a_volume_is_renamed(stack: Changed, chance: Random) -> str:
     old, new = chance.choice(["media", "cache"]), word(chance)
-    stack.edit("compose.yaml", f'"{old}:/', f'"{new}:/')
-    stack.edit("compose.yaml", f"  {old}: {{}}", f"  {new}: {{}}")
+    rename_volume(stack, old, new)
     return f"{old} to {new}"
 
 
 @slight
 def a_database_s_volume_is_renamed(stack: Changed, chance: Random) -> str:
     new = word(chance)
-    stack.edit("compose.yaml", '"db:/', f'"{new}:/')
-    stack.edit("compose.yaml", "  db: {}", f"  {new}: {{}}")
+    rename_volume(stack, "db", new)
     return new
 
 

@@ -256,11 +256,15 @@ def any_of(stack: Changed, chance: Random, folder: str) -> Path:
     return chance.choice(sorted(path for path in (stack.repository / folder).rglob("*") if path.is_file()))
 
 
-@grave
-def a_pack_is_removed(stack: Changed, chance: Random) -> str:
-    path = any_of(stack, chance, "data")
+def remove_any(stack: Changed, chance: Random, folder: str) -> str:
+    path = any_of(stack, chance, folder)
     path.unlink()
     return path.name[:8]
+
+
+@grave
+def a_pack_is_removed(stack: Changed, chance: Random) -> str:
+    return remove_any(stack, chance, "data")
 
 
 @grave
@@ -273,16 +277,12 @@ def a_pack_is_cut_or_longer(stack: Changed, chance: Random) -> str:
 
 @grave
 def an_index_is_removed(stack: Changed, chance: Random) -> str:
-    path = any_of(stack, chance, "index")
-    path.unlink()
-    return path.name[:8]
+    return remove_any(stack, chance, "index")
 
 
 @grave
 def a_snapshot_is_removed(stack: Changed, chance: Random) -> str:
-    path = any_of(stack, chance, "snapshots")
-    path.unlink()
-    return path.name[:8]
+    return remove_any(stack, chance, "snapshots")
 
 
 @grave

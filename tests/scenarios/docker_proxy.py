@@ -14,22 +14,12 @@ from pathlib import Path
 ENGINE = "/var/run/docker.sock"
 
 
-class Proxy:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # How many more streams are cut, and after how many bytes of the engine's answer.
-        self.cuts_left = 0
-        self.after = 0
-        self.cut = 0
-        self.lock = threading.Lock()
-        self.server = socket.socket(socket.AF_UNIX)
-        self.server.bind(str(path))
-        self.server.listen()
-        threading.Thread(target=self.accept, daemon=True).start()
+class Door:
+    """Whoever comes is served beside the others, until the server is closed."""
 
-    @property
-    def address(self) -> str:
-        return f"unix://{self.path}"
+    def __init__(self, server: socket.socket) -> None:
+        self.server = server
+        threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self) -> None:
         while True:
@@ -38,6 +28,27 @@ class Proxy:
             except OSError:
                 return
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class Proxy(Door):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # How many more streams are cut, and after how many bytes of the engine's answer.
+        self.cuts_left = 0
+        self.after = 0
+        self.cut = 0
+        self.lock = threading.Lock()
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(str(path))
+        server.listen()
+        super().__init__(server)
+
+    @property
+    def address(self) -> str:
+        return f"unix://{self.path}"
 
     def serve(self, client: socket.socket) -> None:
         engine = socket.socket(socket.AF_UNIX)
@@ -92,7 +103,7 @@ def proxy(folder: Path) -> Iterator[Proxy]:
         made.server.close()
 
 
-class TlsDoor:
+class TlsDoor(Door):
     """The engine behind TLS, to clients with a certificate, on a port of loopback. Each side may end before the other."""
 
     def __init__(self, authority: Path, certificate: Path, key: Path) -> None:
@@ -100,20 +111,11 @@ class TlsDoor:
         self.context.verify_mode = ssl.CERT_REQUIRED
         self.context.load_cert_chain(certificate, key)
         self.served = 0
-        self.server = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self.accept, daemon=True).start()
+        super().__init__(socket.create_server(("127.0.0.1", 0)))
 
     @property
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
-
-    def accept(self) -> None:
-        while True:
-            try:
-                client, _ = self.server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def serve(self, client: socket.socket) -> None:
         encrypted, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
